@@ -1,0 +1,61 @@
+# Everything a fresh machine needs: `make demo` and `make test` set themselves up in .venv.
+# bash, because dash has no pipefail; one shell per recipe line.
+SHELL := /bin/bash
+# The first of these that runs and is 3.11 or 3.12 (a pyenv shim may exist and not run).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+PY := .venv/bin/python
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev setup-qlora demo test lint types unit test-slow tiny clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Heed needs Python 3.11 or 3.12 on the PATH (or: make PYTHON=/path/to/python3.11 ...)"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+# The stamps hold the requirement files they were made from: a second call reinstalls nothing.
+.venv/installed: requirements.txt | .venv/bin/python
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
+	cp requirements.txt $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	cp requirements-dev.txt $@
+
+.venv/installed-qlora: requirements-qlora.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-qlora.txt
+	cp requirements-qlora.txt $@
+
+setup: .venv/installed  ## install what training and evaluation need into .venv
+setup-dev: .venv/installed-dev
+setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
+
+demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
+	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true
+	$(PY) eval_responses.py --config configs/eval.yaml --model_name_or_path $(RUN)
+
+test: lint types unit  ## lint, types and tests (under 5 minutes on 2 cores)
+
+lint: .venv/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: .venv/installed-dev
+	$(PY) -m mypy
+
+unit: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
+
+test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take minutes
+	$(PY) -m pytest -m slow
+
+tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources in tiny/
+	$(PY) -m tiny.build
+
+clean:  ## remove the runs and the virtual environment
+	rm -rf runs .venv

@@ -1,0 +1,160 @@
+"""What happens beside the training itself: progress, samples, early stopping, and files of the run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from heed import run_folder
+from heed.preview import one_line
+from heed.prompts import Contract
+from heed.records import Record
+
+PICKLED_ARGUMENTS = "training_args.bin"
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every logged number to metrics.jsonl, with its step, epoch and tokens seen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            run_folder.append_line(self.path, {"step": state.global_step} | (logs or {}))
+
+
+class LogLines(TrainerCallback):
+    """Prints one readable line a log, above the progress bar."""
+
+    NAMES = ("loss", "eval_loss", "initial_train_loss", "learning_rate", "grad_norm")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        shown = [f"{name} {logs[name]:.4g}" for name in self.NAMES if name in logs]
+        if not (state.is_world_process_zero and shown):
+            return
+        covered = [f"{logs[name]:,} {name.split('_')[-1]}" for name in logs if name.endswith(("_rows", "_tokens"))]
+        if covered:
+            shown.append(f"over {', '.join(covered)}")
+        tqdm.write(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))
+
+
+class ProgressBar(ProgressCallback):
+    """The stock progress bar without its dictionaries of numbers; LogLines prints those."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+class EarlyStopping(TrainerCallback, ExportableState):
+    """Stops when eval_loss has not become lower for `patience` evaluations in a row.
+
+    transformers' own callback compares with the best saved model, which is another question.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.best = float("inf")
+        self.waited = 0
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        loss = (metrics or {}).get("eval_loss")
+        if loss is None:
+            return
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                print(
+                    f"early stopping at step {state.global_step}: eval_loss {loss:.4g} is not below "
+                    f"{self.best:.4g} for {self.waited} evaluations"
+                )
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"patience": self.patience}, "attributes": {"best": self.best, "waited": self.waited}}
+
+
+class InitialTrainLoss(TrainerCallback):
+    """Measures the loss on a fixed part of the training rows before the first step, as `initial_train_loss`."""
+
+    def __init__(self, evaluate: Callable[[], dict[str, float]]) -> None:
+        self.evaluate = evaluate
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:
+            self.evaluate()
+
+
+class SampleAnswer(TrainerCallback):
+    """Answers one fixed validation row after each epoch, so that a person sees the model change."""
+
+    def __init__(self, record: Record, answer: Callable[[], str], path: Path) -> None:
+        self.record, self.answer, self.path = record, answer, path
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        response = self.answer()
+        if not state.is_world_process_zero:
+            return
+        sample = {
+            "step": state.global_step,
+            "epoch": state.epoch,
+            "row_id": self.record.row_id,
+            "instruction": self.record.instruction,
+            "input": self.record.input,
+            "output": self.record.output,
+            "model_response": response,
+        }
+        run_folder.append_line(self.path, sample)
+        question = one_line(" ".join(filter(None, (self.record.instruction, self.record.input))))
+        tqdm.write(f"\nepoch {state.epoch:.0f}   validation row {self.record.row_id}: {question}")
+        tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")
+
+
+class CompleteCheckpoint(TrainerCallback):
+    """Puts the prompt contract beside every checkpoint and takes the pickle of the arguments away.
+
+    The arguments stand in resolved_config.json; a pickle runs code when it is loaded.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+
+    def complete(self, folder: Path) -> None:
+        self.contract.save(folder)
+        (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)

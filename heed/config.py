@@ -1,0 +1,500 @@
+"""What a run is told: one flat YAML file and the command line, checked strictly, every value with its source.
+
+Two kinds of keys: those of a script (a dataclass below) and, for training, every name of
+`transformers.TrainingArguments`. An unknown key is an error that names the nearest right one; so is a key that is
+set and never read, and two keys that contradict each other.
+"""
+
+import dataclasses
+import difflib
+import enum
+import json
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from heed.errors import UserError
+
+
+class ReadRecorder:
+    """Remembers which of its fields were read, so that a key that nobody reads can be refused."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            reads = object.__getattribute__(self, "__dict__").setdefault("_reads", set())
+            reads.add(name)
+        return object.__getattribute__(self, name)
+
+
+def key(default: Any = dataclasses.MISSING, *, help: str, read_when: str = "") -> Any:
+    """A configuration key. `read_when` tells what must be set for the key to have an effect."""
+    metadata = {"help": help, "read_when": read_when}
+    if isinstance(default, dict | list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig(ReadRecorder):
+    """Keys of train_sft.py beside those of TrainingArguments."""
+
+    # model and prompt
+    model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune")
+    model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
+    dtype: Literal["float32", "bfloat16", "float16"] = key(
+        "float32", help="type of the weights; keep float32 and set bf16: true for mixed precision"
+    )
+    attn_implementation: str | None = key(None, help="transformers' attention: sdpa, eager, ...")
+    dropout: float | None = key(None, help="replaces every dropout probability of the model; null keeps its own")
+    prompt: str = key("alpaca", help="a file in prompts/, a path to a .jinja, or model for its own chat template")
+    # adapter
+    use_peft: bool = key(False, help="train a LoRA adapter instead of all weights")
+    lora_r: int = key(16, help="rank of the adapter", read_when="use_peft: true")
+    lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when="use_peft: true")
+    lora_dropout: float = key(0.05, help="dropout in front of the adapter", read_when="use_peft: true")
+    lora_target_modules: list[str] | None = key(
+        None, help="layers that carry an adapter; null: the right ones", read_when="use_peft: true"
+    )
+    load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when="use_peft: true")
+    # data
+    data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
+    data_config: str | None = key(None, help="named configuration of a Hub data set")
+    data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
+    columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")
+    split: Literal["position", "hash", "source"] = key(
+        "position", help="how rows are parted: by position, by content hash, or as the source names them"
+    )
+    split_shares: list[float] = key(
+        [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when="split: position or hash"
+    )
+    source_splits: dict[str, str] = key(
+        {}, help="our split names -> the source's, as {validation: test}", read_when="split: source"
+    )
+    on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop and list it")
+    # what is learned
+    loss_on: Literal["response", "all"] = key("response", help="learn the response only, or the prompt too")
+    max_length: int | None = key(None, help="tokens a row may have; null: the model's own context length")
+    on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
+        "error", help="what happens to a row over max_length"
+    )
+    # while training
+    early_stopping_patience: int | None = key(
+        None,
+        help="stop after this many evaluations without a better eval_loss",
+        read_when="eval_strategy is not no",
+    )
+    sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
+    overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ReadRecorder):
+    """Keys of eval_responses.py."""
+
+    model_name_or_path: str = key(help="a run folder, a checkpoint in it, or any model folder or Hub id")
+    model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
+    dtype: Literal["float32", "bfloat16", "float16"] = key("float32", help="type of the weights")
+    prompt: str | None = key(None, help="only for a model that brings no prompt contract")
+    data: str | None = key(None, help="file, folder, URL or Hub id; null: the rows the run set aside")
+    columns: dict[str, str] = key({}, help="our field names -> your columns", read_when="data")
+    on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop it", read_when="data")
+    split: Literal["test", "validation", "train"] = key(
+        "test", help="which rows of the run to answer", read_when="data is null"
+    )
+    limit: int | None = key(None, help="answer only the first rows")
+    compare_with_base: bool = key(False, help="also answer with the model the run started from")
+    batch_size: int = key(16, help="prompts generated for at once")
+    max_new_tokens: int = key(256, help="length limit of an answer")
+    output_dir: str | None = key(None, help="where responses.json goes; null: the model's own folder")
+
+
+# What Heed sets when the user does not, and why.
+TRAINING_DEFAULTS: Mapping[str, Any] = {
+    "remove_unused_columns": False,  # the collator owns the columns
+    "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
+    "include_num_input_tokens_seen": "non_padding",  # the loss plot counts tokens
+    "restore_callback_states_from_checkpoint": True,  # a resumed run keeps its patience
+    "eval_strategy": "steps",
+    "eval_steps": 50,
+    "eval_on_start": True,  # loss before the first step
+    "save_strategy": "steps",
+    "save_steps": 500,
+    "save_total_limit": 2,  # the best and the newest
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "report_to": "none",
+}
+# TrainingArguments that would do nothing here, or harm.
+REFUSED: Mapping[str, str] = {
+    "push_to_hub": "it would upload everything in the folder, tokens included; train, then `hf upload NAME FOLDER`",
+    "hub_token": "a token in a file leaks; use `hf auth login` or HF_TOKEN",
+    "hub_model_id": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "hub_strategy": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "hub_private_repo": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "hub_always_push": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "hub_revision": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "remove_unused_columns": "the collator needs its columns",
+    "label_names": "labels come from the collator",
+    "length_column_name": "lengths come from the rows",
+    "label_smoothing_factor": "the loss is the plain mean over supervised tokens",
+    "train_sampling_strategy": "only the random order resumes exactly",
+    "average_tokens_across_devices": "the loss is always divided by the tokens of the global batch",
+    "logging_nan_inf_filter": "a NaN must be seen",
+    "prediction_loss_only": "evaluation computes the loss only",
+    "batch_eval_metrics": "evaluation computes the loss only",
+    "include_for_metrics": "evaluation computes the loss only",
+    "eval_do_concat_batches": "evaluation computes the loss only",
+    "eval_accumulation_steps": "evaluation keeps no logits",
+    "eval_use_gather_object": "evaluation gathers numbers only",
+    "bf16_full_eval": "evaluation runs in the precision of training",
+    "fp16_full_eval": "evaluation runs in the precision of training",
+    "load_best_model_at_end": "the best checkpoint is kept whenever eval_strategy and save_strategy agree",
+    "metric_for_best_model": "the best model is the one with the lowest eval_loss",
+    "greater_is_better": "the best model is the one with the lowest eval_loss",
+    "do_train": "train_sft.py trains",
+    "do_eval": "evaluation is set by eval_strategy",
+    "do_predict": "eval_responses.py generates",
+    "auto_find_batch_size": "it changes the recipe behind your back; set per_device_train_batch_size",
+    "local_rank": "the launcher sets it",
+}
+# key -> (the key it depends on, the value that one must have)
+DEPENDS: Mapping[str, tuple[str, str]] = {
+    "eval_steps": ("eval_strategy", "steps"),
+    "save_steps": ("save_strategy", "steps"),
+    "logging_steps": ("logging_strategy", "steps"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A value and where it came from: "default", "Heed's default", "configs/tiny.yaml:7" or "command line"."""
+
+    value: Any
+    source: str
+    set_by_user: bool = False
+
+    @property
+    def rank(self) -> int:
+        return 2 if self.source == "command line" else 1
+
+
+Settings = dict[str, Setting]
+Script = TypeVar("Script", SftConfig, EvalConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    config: str | None
+    overrides: dict[str, str]
+    dry_run: bool
+    explain: bool
+
+
+def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> CommandLine:
+    """`--config FILE --key value --key=value --flag`; a key without a value means true, as for argparse's flags.
+
+    Raises UserError for a stray word or a key given twice.
+    """
+    config: str | None = None
+    overrides: dict[str, str] = {}
+    found = dict.fromkeys(("dry_run", "explain"), False)
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"{word!r} on the command line belongs to no --key")
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name in flags and not equals:
+            found[name] = True
+            continue
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        if name == "config":
+            config = value
+        elif name in overrides:
+            raise UserError(f"--{name} is given twice on the command line")
+        else:
+            overrides[name] = value
+    return CommandLine(config=config, overrides=overrides, **found)
+
+
+def field_types(schema: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(schema)
+    return {item.name: hints[item.name] for item in dataclasses.fields(schema) if item.init}
+
+
+def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Settings:
+    """The values of the YAML file and then of the command line, each turned into the type its key has.
+
+    Raises UserError for unknown keys, values of the wrong type, and YAML that is not one flat mapping.
+    """
+    settings: Settings = {}
+    if command_line.config is not None:
+        settings |= read_yaml(Path(command_line.config), keys)
+    for name, text in command_line.overrides.items():
+        check_known(name, keys, "command line")
+        value = convert(text, keys[name], f"--{name}")
+        settings[name] = Setting(value=value, source="command line", set_by_user=True)
+    return settings
+
+
+def read_yaml(path: Path, keys: Mapping[str, Any]) -> Settings:
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except FileNotFoundError as error:
+        raise UserError(f"--config {path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}: expected lines of `key: value`")
+    settings: Settings = {}
+    for name_node, value_node in root.value:
+        place = f"{path}:{name_node.start_mark.line + 1}"
+        name = str(name_node.value)
+        check_known(name, keys, place)
+        if name in settings:
+            raise UserError(f"{place}: {name} is given twice")
+        value = convert(plain_value(value_node), keys[name], f"{place}: {name}")
+        settings[name] = Setting(value=value, source=place, set_by_user=True)
+    return settings
+
+
+def plain_value(node: yaml.Node) -> Any:
+    """A YAML value with its scalars as the text they were written in: the key's type decides what they are.
+
+    (YAML 1.1 reads `no` as false and 2e-5 as text.)
+    """
+    if isinstance(node, yaml.MappingNode):
+        return {str(name.value): plain_value(value) for name, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [plain_value(value) for value in node.value]
+    return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+
+
+def check_known(name: str, keys: Mapping[str, Any], place: str) -> None:
+    if name not in keys:
+        nearest = difflib.get_close_matches(name, keys, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists the keys"
+        raise UserError(f"{place}: unknown key {name!r}{hint}")
+
+
+def convert(value: Any, wanted: Any, place: str) -> Any:
+    """`value` (text, list, mapping or None) as the type `wanted`. Raises UserError naming the place and the value."""
+    options = typing.get_args(wanted) if is_union(wanted) else (wanted,)
+    if value is None or value == "null":
+        if type(None) in options or Any in options:
+            return None
+        raise UserError(f"{place}: may not be null; expected {type_text(wanted)}")
+    # Text fits `str` always, so it is tried last.
+    for option in sorted(options, key=lambda option: option is str):
+        try:
+            return convert_to(value, option, place)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+    enums = [option for option in options if isinstance(option, type) and issubclass(option, enum.Enum)]
+    choices = [str(member.value) for option in enums for member in option] or [
+        str(choice) for option in options if typing.get_origin(option) is Literal for choice in typing.get_args(option)
+    ]
+    if choices:
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
+    raise UserError(f"{place}: {value!r} is not {type_text(wanted)}")
+
+
+def is_union(wanted: Any) -> bool:
+    return typing.get_origin(wanted) in (typing.Union, types.UnionType)
+
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def convert_to(value: Any, wanted: Any, place: str) -> Any:
+    """`value` as exactly `wanted`, or ValueError."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is type(None):
+        raise ValueError
+    if origin in (list, tuple) or wanted in (list, tuple):
+        items = value if isinstance(value, list) else split_list(value)
+        return [convert(item, arguments[0] if arguments else str, place) for item in items]
+    if origin is dict or wanted is dict:
+        mapping = value if isinstance(value, dict) else json.loads(value)
+        if not isinstance(mapping, dict):
+            raise ValueError
+        item_type = arguments[1] if arguments else Any
+        return {str(name): convert(item, item_type, f"{place}.{name}") for name, item in mapping.items()}
+    if wanted is Any:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        raise ValueError
+    if origin is Literal:
+        return next(choice for choice in arguments if str(choice) == value) if value in map(str, arguments) else fail()
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        return wanted(value).value
+    if wanted is bool:
+        return True if value.lower() in TRUE else False if value.lower() in FALSE else fail()
+    if wanted is int:
+        number = float(value)
+        return int(number) if number.is_integer() else fail()
+    if wanted is float:
+        return float(value)
+    if wanted is str:
+        return value
+    raise ValueError
+
+
+def fail() -> Any:
+    raise ValueError
+
+
+def split_list(text: str) -> list[Any]:
+    return json.loads(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
+
+
+def type_text(wanted: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if is_union(wanted):
+        return " or ".join(type_text(option) for option in typing.get_args(wanted))
+    if typing.get_origin(wanted) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(wanted)))
+    origin = typing.get_origin(wanted) or wanted
+    return names.get(origin) or {list: "a list", dict: "a mapping {key: value}"}.get(origin, str(wanted))
+
+
+def script_config(schema: type[Script], settings: Settings) -> Script:
+    """The script's own keys as its dataclass. Raises UserError naming a required key that is missing."""
+    values = {name: setting.value for name, setting in settings.items() if name in field_types(schema)}
+    for item in dataclasses.fields(schema):
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and item.name not in values:
+            raise UserError(f"{item.name} is missing ({item.metadata['help']}); set it in --config or as --{item.name}")
+    return schema(**values)
+
+
+def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
+    """TrainingArguments as set by the user and then by Heed; contradictions are refused.
+
+    `types` are the fields of TrainingArguments. The rest keeps transformers' own defaults.
+    """
+    mine = {name: setting for name, setting in settings.items() if name in types}
+    for name, setting in mine.items():
+        if name in REFUSED:
+            raise UserError(f"{setting.source}: {name} has no place here: {REFUSED[name]}")
+    resolved = dict(mine)
+    for name, value in TRAINING_DEFAULTS.items():
+        resolved.setdefault(name, Setting(value=value, source="Heed's default"))
+    resolved = fit_rhythm(resolved)
+    refuse_contradictions(resolved)
+    if str(resolved["eval_strategy"].value) == "no":
+        resolved["eval_on_start"] = Setting(value=False, source="follows eval_strategy: no")
+    source = "follows eval_strategy and save_strategy"
+    keep_best = agree(resolved) is not None
+    resolved["load_best_model_at_end"] = Setting(value=keep_best, source=source)
+    if keep_best:
+        resolved["metric_for_best_model"] = Setting(value="eval_loss", source=source)
+        resolved["greater_is_better"] = Setting(value=False, source=source)
+    return resolved
+
+
+def refuse_contradictions(settings: Settings) -> None:
+    """Keys of one source that cannot both hold. (The command line may override what the file says.)"""
+    for name, (other, needed) in DEPENDS.items():
+        setting, on = settings[name], settings.get(other)
+        value = str(on.value) if on else needed
+        if setting.set_by_user and value != needed and (on is None or setting.rank >= on.rank):
+            raise UserError(f"{setting.source}: {name} has no effect with {other}: {value}; it needs {other}: {needed}")
+    steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
+    if steps and epochs and steps.value > 0 and steps.rank == epochs.rank:
+        raise UserError(f"{steps.source}: max_steps and num_train_epochs contradict each other; keep one of them")
+    every, checkpoints = settings["eval_steps"], settings["save_steps"]
+    if agree(settings) == "steps" and is_count(every) and is_count(checkpoints) and checkpoints.value % every.value:
+        raise UserError(
+            f"{checkpoints.source}: save_steps {checkpoints.value:g} must be a multiple of eval_steps "
+            f"{every.value:g} ({every.source}), so that every checkpoint is scored and the best one is known"
+        )
+
+
+def agree(settings: Settings) -> str | None:
+    """The rhythm that evaluation and saving share, or None: only then a best checkpoint can be kept."""
+    rhythm = str(settings["eval_strategy"].value)
+    return rhythm if rhythm != "no" and rhythm == str(settings["save_strategy"].value) else None
+
+
+def is_count(setting: Setting) -> bool:
+    """Steps may also be a share of the whole training (below 1); transformers checks those itself."""
+    return bool(setting.value and setting.value >= 1)
+
+
+def fit_rhythm(settings: Settings) -> Settings:
+    """Whichever of eval_steps and save_steps the user left open follows the one that was set."""
+    every, checkpoints = settings["eval_steps"], settings["save_steps"]
+    if checkpoints.set_by_user and not every.set_by_user:
+        return settings | {"eval_steps": Setting(value=checkpoints.value, source="follows save_steps")}
+    if every.set_by_user and not checkpoints.set_by_user and is_count(every):
+        multiple = math.ceil(checkpoints.value / every.value) * every.value
+        return settings | {"save_steps": Setting(value=multiple, source="follows eval_steps")}
+    return settings
+
+
+def check_launcher(settings: Settings) -> None:
+    """`accelerate launch` has a say in precision: its yaml would override ours silently, so they must agree."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    for name in ("bf16", "fp16"):
+        wanted = bool(settings[name].value) if name in settings else False
+        if launched == name and not wanted:
+            raise UserError(
+                f"the launcher says mixed_precision: {launched}, the run says {name}: false; set {name}: true here "
+                "or mixed_precision: no there"
+            )
+
+
+def refuse_unread(config: ReadRecorder, settings: Settings) -> None:
+    """Every key that the user set must have been read by now, else it would silently do nothing."""
+    schema = type(config)
+    reads: set[str] = vars(config).get("_reads", set())
+    for item in dataclasses.fields(schema):  # type: ignore[arg-type]
+        setting = settings.get(item.name)
+        if setting and setting.set_by_user and item.name not in reads:
+            needs = item.metadata["read_when"]
+            raise UserError(
+                f"{setting.source}: {item.name} is set, but nothing in this run reads it"
+                + (f"; it works with {needs}" if needs else "")
+            )
+
+
+def resolved_values(config: ReadRecorder, settings: Settings) -> Settings:
+    """Every key of the script with its value and source, without counting as reading it."""
+    values = {name: value for name, value in vars(config).items() if not name.startswith("_")}
+    return {name: settings.get(name) or Setting(value=value, source="default") for name, value in values.items()}
+
+
+def explain(settings: Settings) -> str:
+    """A table of every value and its source: what the user set first, then Heed's defaults, then the rest."""
+    order = {"Heed's default": 1, "default": 2}
+    rows = sorted(settings.items(), key=lambda item: order.get(item[1].source, 0))
+    width = max(len(name) for name in settings)
+    values = {name: json.dumps(setting.value, default=str) for name, setting in rows}
+    column = min(40, max(len(text) for text in values.values()))
+    return "\n".join(f"{name:<{width}}  {values[name]:<{column}}  {setting.source}" for name, setting in rows)
+
+
+def help_text(schema: type, script_doc: str, *, more: str = "") -> str:
+    """What --help prints: the script's own words, then each key with its help and default."""
+    lines = [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
+    for item in dataclasses.fields(schema):
+        factory = item.default_factory
+        default = item.default if factory is dataclasses.MISSING else factory()
+        shown = "required" if default is dataclasses.MISSING else f"default {json.dumps(default)}"
+        lines.append(f"  --{item.name:<26} {item.metadata['help']} ({shown})")
+    return "\n".join(lines + ([more] if more else []))

@@ -1,0 +1,166 @@
+"""Everything that is known before the first step: rows, splits, tokenizer, prompt, model and token ids."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from heed import modeling, run_folder
+from heed.batches import PaddingCollator
+from heed.config import SftConfig
+from heed.encoding import EncodedSplit, encode_split
+from heed.errors import UserError
+from heed.preview import preview_rows
+from heed.prompts import Prompt, load_prompt
+from heed.sources import Reading, Source, read
+from heed.splits import SPLITS, SplitName, Splits, split_records
+
+PREVIEW_ROWS = 3
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that only needs to be started."""
+
+    sft: SftConfig
+    args: TrainingArguments
+    reading: Reading
+    splits: Splits
+    tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt
+    model: Any
+    """A PreTrainedModel, or a PeftModel around one."""
+    encoded: dict[SplitName, EncodedSplit]
+    """train, and validation when there is one."""
+    collator: PaddingCollator
+
+    @property
+    def preview(self) -> str:
+        """The first training rows, token by token."""
+        dataset = self.encoded["train"].dataset
+        examples = [dataset[number] for number in range(min(PREVIEW_ROWS, len(dataset)))]
+        return preview_rows(self.tokenizer, examples, self.collator)
+
+
+def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
+    """Read and split the rows, load the model, tokenize; `say` what was found.
+
+    Raises UserError for rows, templates, models and lengths that cannot work together.
+    """
+    reading, splits = read_rows(sft, say)
+    if args.eval_strategy != "no" and not splits["validation"]:
+        raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
+    tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
+    say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put behind the instruction"))
+    model = load(sft, args, say)
+    for settings in (model.config, model.generation_config):
+        settings.pad_token_id = tokenizer.pad_token_id
+    encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
+    return Plan(
+        sft=sft,
+        args=args,
+        reading=reading,
+        splits=splits,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        model=model,
+        encoded=encoded,
+        collator=PaddingCollator(pad_token_id=prompt.eos_token_id, loss_on=sft.loss_on),
+    )
+
+
+def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
+    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
+    source = Source(
+        data=sft.data,
+        columns=sft.columns,
+        on_bad_row=sft.on_bad_row,
+        data_config=sft.data_config,
+        data_revision=sft.data_revision,
+    )
+    reading = read(source)
+    rows = reading.rows
+    say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
+    if rows.rejected:
+        say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
+    if rows.ignored_fields:
+        say(f"          columns not used: {', '.join(rows.ignored_fields)}")
+    how = "source" if isinstance(sft.data, dict) else sft.split
+    splits = split_records(
+        rows.records,
+        how=how,
+        shares=sft.split_shares if how != "source" else (),
+        source_splits=sft.source_splits if how == "source" else {},
+    )
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {how})")
+    unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
+    if unused:
+        say(f"          {unused} rows are in a split of the source that is not used")
+    return reading, splits
+
+
+def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
+    """The model, with a fresh adapter if asked for."""
+    set_seed(args.seed)  # an adapter begins with random numbers
+    load_in_4bit = sft.use_peft and sft.load_in_4bit
+    model: Any = modeling.load_model(
+        sft.model_name_or_path,
+        revision=sft.model_revision,
+        dtype=sft.dtype,
+        attn_implementation=sft.attn_implementation,
+        dropout=sft.dropout,
+        load_in_4bit=load_in_4bit,
+    )
+    if sft.use_peft:
+        adapter = modeling.Adapter(
+            rank=sft.lora_r,
+            alpha=sft.lora_alpha,
+            dropout=sft.lora_dropout,
+            target_modules=sft.lora_target_modules,
+        )
+        model = modeling.add_adapter(model, adapter)
+    total, trained = modeling.parameter_counts(model)
+    say(
+        f"model     {sft.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
+        + (", the frozen ones in 4 bits" if load_in_4bit else "")
+    )
+    return model
+
+
+def encode(
+    sft: SftConfig, args: TrainingArguments, splits: Splits, prompt: Prompt, positions: int, say: Say
+) -> dict[SplitName, EncodedSplit]:
+    """Tokenize what training reads. `positions` is the longest row the model can take."""
+    max_length = sft.max_length or positions
+    if max_length > positions:
+        raise UserError(f"max_length: {max_length}, but the model has {positions} positions")
+    encoded: dict[SplitName, EncodedSplit] = {}
+    names: tuple[SplitName, ...] = ("train", "validation")
+    for name in names:
+        if not splits[name]:
+            continue
+        with args.main_process_first(desc="tokenizing"):
+            encoded[name] = encode_split(splits[name], prompt, max_length=max_length, on_long_row=sft.on_long_row)
+        counts = encoded[name].counts
+        learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)
+        say(
+            f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, {learned:,} of them learned "
+            f"(response 100 %, prompt {prompt_share} %)"
+        )
+        told = [f"{counts[reason]} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
+        if told:
+            say(f"          longer than max_length {max_length}: {', '.join(told)}")
+        if not counts["examples"]:
+            raise UserError(f"no {name} row is left within max_length {max_length}")
+    return encoded
+
+
+OUTCOMES = {
+    "cut_prompt": "with the beginning of the prompt cut off",
+    "cut_response": "with the end of the response and EOS cut off",
+    "too_long": "dropped",
+}

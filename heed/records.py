@@ -1,0 +1,272 @@
+"""What a row of data means, before any tokenizer is involved.
+
+Four shapes are understood, told apart by their fields: Alpaca (`instruction`, `input`, `output`), `prompt` and
+`response`, `question` and `answer`, and `messages`. A row is checked once, where it enters, and trusted afterwards.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired, TypedDict
+
+from heed.errors import UserError
+
+MAX_PROBLEMS_SHOWN = 20
+
+
+class Message(TypedDict):
+    """One turn of a conversation. `input` is the Alpaca input that goes with a user's instruction."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    input: NotRequired[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One checked row: a conversation that ends with the assistant's answer."""
+
+    row_id: int
+    """Position in the source, counted from 0 over all of its rows, bad ones included."""
+    place: str
+    """Where a person finds the row: `file:line`, or `file, row n` where lines mean nothing."""
+    messages: tuple[Message, ...]
+    source_split: str | None = None
+    """The split the source itself puts the row in, if it names one."""
+
+    @property
+    def instruction(self) -> str:
+        return self.messages[-2]["content"]
+
+    @property
+    def input(self) -> str:
+        return self.messages[-2].get("input", "")
+
+    @property
+    def output(self) -> str:
+        return self.messages[-1]["content"]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they stand."""
+        return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawRow:
+    """A row as it was read, not yet checked. `problem` is set when not even a row could be read there."""
+
+    place: str
+    value: Any
+    source_split: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A row that was not used, and why; one line of rejected.jsonl."""
+
+    row_id: int
+    place: str
+    reasons: list[str]
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A whole source, checked."""
+
+    records: list[Record]
+    rejected: list[Rejected]
+    row_format: str
+    ignored_fields: list[str] = field(default_factory=list)
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all conversations in order: changes when any row that is used changes."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(record.content_hash.encode())
+        return digest.hexdigest()
+
+
+# format -> the fields it needs, and those it may have
+FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "alpaca": (("instruction", "output"), ("input",)),
+    "prompt_response": (("prompt", "response"), ()),
+    "question_answer": (("question", "answer"), ()),
+    "messages": (("messages",), ()),
+}
+FIELDS = tuple(name for required, optional in FORMATS.values() for name in required + optional)
+
+
+def check_rows(
+    rows: Iterable[RawRow],
+    *,
+    source: str,
+    columns: Mapping[str, str],
+    on_bad_row: Literal["stop", "drop"],
+) -> Rows:
+    """Turn raw rows into records; every bad row is named with its place, its field and the reason.
+
+    `columns` maps our field names to the source's own (`{"instruction": "task"}`). The format is decided by the
+    first row that shows one, and every later row is held to it.
+
+    Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
+    """
+    records: list[Record] = []
+    rejected: list[Rejected] = []
+    ignored: set[str] = set()
+    row_format = ""
+    for row_id, row in enumerate(rows):
+        value = rename_columns(row.value, columns)
+        if not row_format and isinstance(value, dict) and row.problem is None:
+            row_format = find_format(value, place=row.place)
+            ignored = set(value) - {name for names in FORMATS[row_format] for name in names}
+        if row.problem is not None:
+            problems = [row.problem]
+            messages: tuple[Message, ...] = ()
+        else:
+            messages, problems = read_messages(value, row_format)
+        if problems:
+            rejected.append(Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value))
+        else:
+            records.append(Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split))
+    if rejected and on_bad_row == "stop":
+        raise UserError(bad_rows_message(rejected, source))
+    if not records:
+        raise UserError(f"{source}: no usable row" + (f" ({len(rejected)} bad)" if rejected else ""))
+    return Rows(records=records, rejected=rejected, row_format=row_format, ignored_fields=sorted(ignored))
+
+
+def bad_rows_message(rejected: Sequence[Rejected], source: str) -> str:
+    lines = [f"{row.place}: {reason}" for row in rejected for reason in row.reasons]
+    more = len(lines) - MAX_PROBLEMS_SHOWN
+    shown = lines[:MAX_PROBLEMS_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
+    rows = "1 bad row" if len(rejected) == 1 else f"{len(rejected)} bad rows"
+    return (
+        f"{source}: {rows}\n  " + "\n  ".join(shown) + "\n"
+        "Mend them, or set on_bad_row: drop to leave them out and list them in rejected.jsonl."
+    )
+
+
+def rename_columns(value: Any, columns: Mapping[str, str]) -> Any:
+    if not columns or not isinstance(value, dict):
+        return value
+    renamed = {theirs: ours for ours, theirs in columns.items()}
+    # A column that another one takes the place of is dropped, not kept beside it under the same name.
+    kept = {name: item for name, item in value.items() if name in renamed or name not in columns}
+    return {renamed.get(name, name): item for name, item in kept.items()}
+
+
+def find_format(row: Mapping[str, Any], *, place: str) -> str:
+    """The one format whose required fields the row has; two or none is an error that names the way out."""
+    matches = [name for name, (required, _) in FORMATS.items() if all(key in row for key in required)]
+    if len(matches) == 1:
+        return matches[0]
+    has = ", ".join(repr(key) for key in row) or "no fields"
+    if matches:
+        raise UserError(
+            f"{place}: the row fits {' and '.join(matches)} at once (it has {has}); "
+            "remove the columns that are not meant"
+        )
+    hint = ""
+    if len(row) == 1 and ";" in next(iter(row)):
+        hint = " The columns seem to be separated by semicolons; save the file with commas."
+    raise UserError(
+        f"{place}: no known format, the row has {has}. Needed: instruction and output (input may be absent), or "
+        "prompt and response, or question and answer, or messages; name other columns with "
+        f"columns: {{instruction: your_column, output: your_other_column}}.{hint}"
+    )
+
+
+def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[str]]:
+    """A row's conversation and what is wrong with it; one of the two is empty."""
+    if not isinstance(row, dict):
+        return (), [f"expected an object with fields, got {type_name(row)}"]
+    if row_format == "messages":
+        return read_conversation(row.get("messages", MISSING), row)
+    required, optional = FORMATS[row_format]
+    problems = [f"field {name!r}: {problem}" for name in required if (problem := text_problem(row, name, needed=True))]
+    problems += [
+        f"field {name!r}: {problem}" for name in optional if (problem := text_problem(row, name, needed=False))
+    ]
+    if problems:
+        return (), problems
+    user: Message = {"role": "user", "content": row[required[0]]}
+    if any(row.get(name) for name in optional):
+        user["input"] = row["input"]
+    return (user, {"role": "assistant", "content": row[required[1]]}), []
+
+
+MISSING = object()
+
+
+def text_problem(row: Mapping[str, Any], name: str, *, needed: bool) -> str | None:
+    """What is wrong with one text field, or None. An optional field may be absent, null or empty."""
+    value = row.get(name, MISSING)
+    if value is MISSING:
+        return f"missing (the row has {', '.join(map(repr, row))})" if needed else None
+    if value is None:
+        return "is null" if needed else None
+    if not isinstance(value, str):
+        return f"expected text, got {type_name(value)}"
+    if needed and not value.strip():
+        return "is empty"
+    if "\x00" in value:
+        return "holds a NUL character"
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        return "holds half of a surrogate pair (broken \\u escape)"
+    return None
+
+
+def read_conversation(turns: Any, row: Mapping[str, Any]) -> tuple[tuple[Message, ...], list[str]]:
+    """Check a `messages` list: an optional system turn, then user and assistant in turn, ending with the latter."""
+    if turns is MISSING:
+        return (), [f"field 'messages': missing (the row has {', '.join(map(repr, row))})"]
+    if not isinstance(turns, list) or not turns:
+        return (), [f"field 'messages': expected a list of turns, got {type_name(turns)}"]
+    problems: list[str] = []
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, start=1):
+        expected = expected_role(messages)
+        if not isinstance(turn, dict):
+            problems.append(f"field 'messages', turn {number}: expected an object, got {type_name(turn)}")
+            break
+        role = turn.get("role")
+        if role not in expected:
+            problems.append(f"field 'messages', turn {number}: role is {role!r}, expected {' or '.join(expected)}")
+            break
+        if problem := text_problem(turn, "content", needed=True):
+            problems.append(f"field 'messages', turn {number}, 'content': {problem}")
+            break
+        message: Message = {"role": role, "content": turn["content"]}
+        if role == "user" and turn.get("input"):
+            if problem := text_problem(turn, "input", needed=False):
+                problems.append(f"field 'messages', turn {number}, 'input': {problem}")
+                break
+            message["input"] = turn["input"]
+        messages.append(message)
+    if not problems and messages[-1]["role"] != "assistant":
+        problems.append("field 'messages': the last turn is not the assistant's, so there is nothing to learn")
+    return (tuple(messages), []) if not problems else ((), problems)
+
+
+def expected_role(messages: Sequence[Message]) -> tuple[str, ...]:
+    if not messages:
+        return ("system", "user")
+    return ("assistant",) if messages[-1]["role"] == "user" else ("user",)
+
+
+def type_name(value: Any) -> str:
+    """A value's type in JSON's words, which is what the user sees in the file."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return f"a number ({value})"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return {"str": "text", "dict": "an object"}.get(type(value).__name__, type(value).__name__)

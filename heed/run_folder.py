@@ -1,0 +1,89 @@
+"""What a run leaves behind, so that any number in it can be traced to rows: names of files, writing and reading."""
+
+import json
+import os
+import platform
+import shutil
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from heed.errors import UserError
+
+RUN_FILE = "run.json"
+CONFIG_FILE = "resolved_config.json"
+SPLITS_FILE = "splits.json"
+REJECTED_FILE = "rejected.jsonl"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+LOSS_PLOT = "loss.png"
+RESPONSES_FILE = "responses.json"
+BASE_RESPONSES_FILE = "responses_base.json"
+SCORES_FILE = "scores.json"
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
+
+
+def check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Whether a run may use this folder; nothing is changed yet.
+
+    Raises UserError when it holds something and neither overwriting nor resuming is asked for.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir: {folder} is a file")
+    if resume or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / RUN_FILE).is_file():
+        raise UserError(
+            f"output_dir: {folder} is not empty and holds no Heed run, so it will not be touched; choose another folder"
+        )
+    if not overwrite:
+        raise UserError(
+            f"output_dir: {folder} holds an earlier run; choose another folder, or set overwrite_output_dir: true "
+            "to delete that run"
+        )
+
+
+def open_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Make the folder, deleting the earlier run in it when that was asked for. Nothing else is ever deleted."""
+    check_folder(folder, overwrite=overwrite, resume=resume)
+    if folder.is_dir() and not resume:
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output_dir: {folder} cannot be made ({error.strerror})") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is either whole or absent."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError when the file is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged ({error})") from error
+
+
+def append_line(path: Path, value: Any) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}

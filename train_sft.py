@@ -1,0 +1,326 @@
+"""Fine-tune a causal language model on instructions, from one config.
+
+    python train_sft.py --config configs/tiny.yaml
+    accelerate launch train_sft.py --config configs/gpt2_medium.yaml --learning_rate 2e-5
+    python train_sft.py --config configs/tiny.yaml --data my_rows.json --output_dir runs/mine
+    python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
+    python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
+
+Every name of transformers.TrainingArguments is a key too (learning_rate, max_steps, save_steps, bf16, ...).
+"""
+
+import dataclasses
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heed import __version__, config, run_folder
+from heed.config import Settings, SftConfig
+from heed.errors import UserError, exit_code
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from transformers import TrainerCallback, TrainingArguments
+
+    from heed.plan import Plan, Say
+    from heed.trainer import HeedTrainer
+
+PROBE_ROWS = 64  # training rows whose loss is measured before the first step
+RELOAD_ROWS = 4
+RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
+REPORTERS = ("tensorboard", "wandb", "trackio")
+
+
+def main(arguments: Sequence[str]) -> None:
+    if "--help" in arguments or "-h" in arguments:
+        print(config.help_text(SftConfig, __doc__ or ""))
+        return
+    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain"))
+    sft, training, settings = read_config(command_line)
+    if command_line.explain:
+        print(config.explain(settings))
+        return
+
+    args = training_arguments(training)
+    say: Say = print if args.process_index == 0 else silent
+    folder = Path(str(args.output_dir))
+    resume = args.resume_from_checkpoint is not None
+    run_folder.check_folder(folder, overwrite=sft.overwrite_output_dir, resume=resume)
+    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision(sft, args)}")
+
+    from heed.plan import make_plan
+
+    plan = make_plan(sft, args, say)
+    callbacks = make_callbacks(plan, folder)
+    config.refuse_unread(sft, settings)  # whatever was to be read has been read
+    if command_line.dry_run:
+        say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
+        return
+
+    with args.main_process_first(desc="output_dir"):
+        if args.process_index == 0:
+            run_folder.open_folder(folder, overwrite=sft.overwrite_output_dir, resume=resume)
+    with recorded(folder, writes=args.process_index == 0) as record:
+        record |= begin(plan, settings, folder)
+        trainer = train(plan, callbacks, say)
+        record |= finish(trainer, plan, folder, say)
+
+
+def silent(text: str) -> None:
+    """What processes other than the first one say."""
+
+
+def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, Settings]:
+    """The script's keys, those of TrainingArguments, and both together with the source of each value."""
+    import torch
+    from transformers import TrainingArguments
+
+    training_types = config.field_types(TrainingArguments)
+    settings = config.read_settings(command_line, config.field_types(SftConfig) | training_types)
+    sft = config.script_config(SftConfig, settings)
+    if "output_dir" not in settings:
+        raise UserError("output_dir is missing (the folder of this run); set it in --config or as --output_dir")
+    training = config.training_settings(settings, training_types)
+    config.check_launcher(training)
+    if not torch.accelerator.is_available():
+        unpinned = config.Setting(value=False, source="follows the device: no accelerator")
+        training.setdefault("dataloader_pin_memory", unpinned)
+    defaults = {
+        item.name: config.Setting(value=item.default, source="default")
+        for item in dataclasses.fields(TrainingArguments)
+        if item.init and item.default is not dataclasses.MISSING
+    }
+    return sft, training, config.resolved_values(sft, settings) | defaults | training
+
+
+def training_arguments(training: Settings) -> "TrainingArguments":
+    """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
+    from transformers import TrainingArguments
+    from transformers.utils import logging
+
+    try:
+        args = TrainingArguments(**{name: setting.value for name, setting in training.items()})
+    except (ValueError, ImportError) as error:
+        raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+    if args.process_index > 0:
+        logging.set_verbosity_error()
+    if args.n_gpu > 1:
+        raise UserError(
+            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
+            "or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != args.world_size:
+        raise UserError(
+            f"the launcher started {launched} processes, but each of them sees {args.world_size}; "
+            "on CPUs set use_cpu: true"
+        )
+    for name in args.report_to or ():
+        if name in REPORTERS and find_spec(name) is None:
+            raise UserError(f"report_to: {name} is not installed; `.venv/bin/pip install {name}`")
+    return args
+
+
+def precision(sft: SftConfig, args: "TrainingArguments") -> str:
+    mixed = "bf16" if args.bf16 else "fp16" if args.fp16 else ""
+    return f"weights in {sft.dtype}" + (f", computing in {mixed}" if mixed else "")
+
+
+def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
+    """What watches this run, beside what needs the trainer itself (see `train`)."""
+    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile
+
+    callbacks: list[TrainerCallback] = [
+        LogLines(),
+        MetricsFile(folder / run_folder.METRICS_FILE),
+        CompleteCheckpoint(plan.prompt.contract()),
+    ]
+    if plan.args.eval_strategy != "no" and plan.sft.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
+    return callbacks
+
+
+@contextmanager
+def recorded(folder: Path, *, writes: bool) -> Iterator[dict[str, Any]]:
+    """run.json, which says how the run went whatever happens: running, then done, stopped or failed."""
+    record: dict[str, Any] = {"status": "running", "heed": __version__, "command": shlex.join(sys.argv)}
+    record |= {"started": run_folder.now(), "versions": run_folder.versions()}
+    path = folder / run_folder.RUN_FILE
+    if writes:
+        run_folder.write_json(path, record)
+    try:
+        yield record
+        record["status"] = "done"
+    except BaseException as error:
+        record |= {"status": "stopped" if isinstance(error, KeyboardInterrupt) else "failed", "reason": repr(error)}
+        raise
+    finally:
+        record["finished"] = run_folder.now()
+        if writes:
+            run_folder.write_json(path, record)
+
+
+def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
+    """Write down what goes into the run, and return the part of it that belongs into run.json."""
+    from heed.modeling import parameter_counts
+    from heed.splits import row_ids
+
+    rows = plan.reading.rows
+    if plan.args.process_index == 0:
+        resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
+        run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
+        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
+        for rejected in rows.rejected:
+            run_folder.append_line(folder / run_folder.REJECTED_FILE, dataclasses.asdict(rejected))
+    parameters, trained_parameters = parameter_counts(plan.model)
+    return {
+        "model": plan.sft.model_name_or_path,
+        "model_revision": plan.sft.model_revision,
+        "parameters": parameters,
+        "trained_parameters": trained_parameters,
+        "prompt": plan.sft.prompt,
+        "data": {
+            "source": plan.sft.data,
+            "format": rows.row_format,
+            "rows": len(rows.records),
+            "rejected": len(rows.rejected),
+            "ignored_fields": rows.ignored_fields,
+            "rows_sha256": rows.sha256,
+            "files_sha256": plan.reading.files,
+        },
+        "splits": {name: len(records) for name, records in plan.splits.items()},
+        "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
+        "device": str(plan.args.device),
+        "processes": plan.args.world_size,
+    }
+
+
+def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "HeedTrainer":
+    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from heed.callbacks import InitialTrainLoss, ProgressBar, SampleAnswer
+    from heed.trainer import HeedTrainer
+
+    args = plan.args
+    train_set = plan.encoded["train"].dataset
+    trainer = HeedTrainer(
+        model=plan.model,
+        args=args,
+        train_dataset=train_set,
+        eval_dataset=plan.encoded["validation"].dataset if args.eval_strategy != "no" else None,
+        data_collator=plan.collator,
+        processing_class=plan.tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if not args.disable_tqdm:
+        trainer.add_callback(ProgressBar())
+    probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
+    trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
+    if plan.sft.sample_max_new_tokens and plan.splits["validation"]:
+        record = plan.splits["validation"][0]
+        path = Path(str(args.output_dir)) / run_folder.SAMPLES_FILE
+        trainer.add_callback(SampleAnswer(record, lambda: answer(trainer, plan), path))
+    say_schedule(trainer, len(train_set), say)
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    return trainer
+
+
+def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
+    args = trainer.args
+    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    micro_batches = len(trainer.get_train_dataloader())
+    steps = math.ceil(micro_batches / args.gradient_accumulation_steps)
+    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
+    say(f"steps     {total} of {batch} rows, {steps} an epoch")
+    if args.dataloader_drop_last:
+        unseen = rows - micro_batches * args.train_batch_size * args.world_size
+        say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
+    if not args.load_best_model_at_end:
+        say("          the last model is kept, not the best: eval_strategy and save_strategy do not agree")
+
+
+def answer(trainer: "HeedTrainer", plan: "Plan") -> str:
+    """The model's greedy answer, as it is now, to the first validation row. Called by every process alike."""
+    from heed.generation import generate
+
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    was_training = model.training
+    model.eval()
+    record = plan.splits["validation"][0]
+    [response] = generate(
+        model,
+        plan.prompt,
+        [plan.prompt.encode_prompt(record.messages[:-1])],
+        stop_token_ids=plan.prompt.contract().stop_token_ids,
+        batch_size=1,
+        max_new_tokens=plan.sft.sample_max_new_tokens,
+    )
+    model.train(was_training)
+    return response.text
+
+
+def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
+    """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
+    from heed.callbacks import CompleteCheckpoint
+    from heed.report import plot_losses
+
+    contract = plan.prompt.contract()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    stops = contract.stop_token_ids
+    model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
+    model.generation_config.pad_token_id = contract.eos_token_id
+    trainer.save_model(str(folder))
+    state = trainer.state
+    if not state.is_world_process_zero:
+        return {}
+    CompleteCheckpoint(contract).complete(folder)
+    difference = reload_difference(model, plan, folder)
+    plot = plot_losses(folder)
+    kept = f"step {state.best_global_step}" if trainer.args.load_best_model_at_end else f"step {state.global_step}"
+    score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""
+    say(f"\nkept      the model of {kept}{score}")
+    say(f"saved     {folder}; loaded again, its logits differ by {difference:.1e} at most")
+    say(f"plot      {plot}")
+    return {
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "kept": kept,
+        "best_eval_loss": state.best_metric,
+        "num_input_tokens_seen": state.num_input_tokens_seen,
+        "reload_max_logit_difference": difference,
+    }
+
+
+def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
+    """Load the saved model as a user would and compare logits on real rows.
+
+    Raises RuntimeError when they differ: the folder would not be what was trained.
+    """
+    from heed.modeling import load_finished, max_logit_difference
+
+    dataset = plan.encoded["train"].dataset
+    batch = plan.collator([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
+    reloaded = load_finished(
+        str(folder),
+        dtype=plan.sft.dtype,
+        load_in_4bit=plan.sft.use_peft and plan.sft.load_in_4bit,
+        attn_implementation=plan.sft.attn_implementation,
+    )
+    if not plan.sft.load_in_4bit:  # quantized layers are put on their device while loading
+        reloaded.to(plan.args.device)
+    difference = max_logit_difference(model, reloaded, batch)
+    if not difference <= RELOAD_TOLERANCE:
+        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
+    return difference
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))
