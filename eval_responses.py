@@ -45,13 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     models["tuned" if run else "model"] = (ours.model_name_or_path, ours.model_revision)
     folder = output_folder(ours)
     generating = {"batch_size": ours.batch_size, "max_new_tokens": ours.max_new_tokens}
-    dtype = ours.dtype
+    dtype, load_in_4bit = ours.dtype, in_4bit(ours, run)
     config.refuse_unread(ours, settings)  # whatever was to be read has been read
 
     print(f"Heed {__version__}: {len(records)} {what} rows, prompt {prompt.name}")
     responses: dict[str, list[Response]] = {}
     for name, (path, revision) in models.items():
-        model = load_model(path, revision, dtype)
+        model = load_model(path, revision, dtype=dtype, load_in_4bit=load_in_4bit)
         responses[name] = answer(model, f"{name} {path}", prompt, contract, records, **generating)
         del model  # the next one may need its memory
         run_folder.write_json(folder / responses_file(name), response_rows(records, responses[name]))
@@ -143,12 +143,22 @@ def output_folder(ours: EvalConfig) -> Path:
     return folder
 
 
-def load_model(path: str, revision: str | None, dtype: str) -> Any:
+def in_4bit(ours: EvalConfig, run: Path | None) -> bool:
+    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
+    if ours.load_in_4bit is not None or run is None:
+        return bool(ours.load_in_4bit)
+    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
+    return bool(resolved["use_peft"]["value"] and resolved["load_in_4bit"]["value"])
+
+
+def load_model(path: str, revision: str | None, *, dtype: str, load_in_4bit: bool) -> Any:
     import torch
 
     from heed import modeling
 
-    model: Any = modeling.load_finished(path, revision=revision, dtype=dtype)
+    model = modeling.load_finished(path, revision=revision, dtype=dtype, load_in_4bit=load_in_4bit)
+    if load_in_4bit:  # quantized layers are put on their device while loading
+        return model.eval()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return model.to(device).eval()
 

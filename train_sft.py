@@ -10,6 +10,7 @@ Every name of transformers.TrainingArguments is a key too (learning_rate, max_st
 """
 
 import dataclasses
+import logging
 import math
 import os
 import shlex
@@ -101,14 +102,17 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
 def training_arguments(training: Settings) -> "TrainingArguments":
     """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
     from transformers import TrainingArguments
-    from transformers.utils import logging
+    from transformers.utils.logging import set_verbosity_error
 
     try:
         args = TrainingArguments(**{name: setting.value for name, setting in training.items()})
     except (ValueError, ImportError) as error:
         raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+    # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
+    # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
+    args.load_best_model_at_end = args.eval_strategy != "no" and args.save_strategy != "no"
     if args.process_index > 0:
-        logging.set_verbosity_error()
+        set_verbosity_error()
     if args.n_gpu > 1:
         raise UserError(
             f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
@@ -133,15 +137,17 @@ def precision(sft: SftConfig, args: "TrainingArguments") -> str:
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
     """What watches this run, beside what needs the trainer itself (see `train`)."""
-    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile
+    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile, ScoreCheckpoints
 
     callbacks: list[TrainerCallback] = [
         LogLines(),
         MetricsFile(folder / run_folder.METRICS_FILE),
         CompleteCheckpoint(plan.prompt.contract()),
     ]
-    if plan.args.eval_strategy != "no" and plan.sft.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
+    if plan.args.eval_strategy != "no":
+        callbacks.append(ScoreCheckpoints())
+        if plan.sft.early_stopping_patience is not None:
+            callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
     return callbacks
 
 
@@ -229,8 +235,14 @@ def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "Heed
         path = Path(str(args.output_dir)) / run_folder.SAMPLES_FILE
         trainer.add_callback(SampleAnswer(record, lambda: answer(trainer, plan), path))
     say_schedule(trainer, len(train_set), say)
+    logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     return trainer
+
+
+def not_about_tied_weights(message: logging.LogRecord) -> bool:
+    """GPT-2 stores its head once, as the embedding; Trainer reports its other name missing from the best checkpoint."""
+    return "missing keys in the checkpoint model loaded: ['lm_head.weight']" not in message.getMessage()
 
 
 def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
@@ -244,7 +256,7 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
         say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
     if not args.load_best_model_at_end:
-        say("          the last model is kept, not the best: eval_strategy and save_strategy do not agree")
+        say("          the last model is kept, not the best: that needs evaluations and checkpoints")
 
 
 def answer(trainer: "HeedTrainer", plan: "Plan") -> str:

@@ -64,6 +64,15 @@ class ProgressBar(ProgressCallback):
         pass
 
 
+class ScoreCheckpoints(TrainerCallback):
+    """Evaluates wherever a checkpoint is about to be written, so that the best one is always known."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        control.should_evaluate = control.should_evaluate or control.should_save
+
+    on_epoch_end = on_step_end
+
+
 class EarlyStopping(TrainerCallback, ExportableState):
     """Stops when eval_loss has not become lower for `patience` evaluations in a row.
 

@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import enum
 import json
-import math
 import os
 import types
 import typing
@@ -101,6 +100,7 @@ class EvalConfig(ReadRecorder):
     model_name_or_path: str = key(help="a run folder, a checkpoint in it, or any model folder or Hub id")
     model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
     dtype: Literal["float32", "bfloat16", "float16"] = key("float32", help="type of the weights")
+    load_in_4bit: bool | None = key(None, help="keep the base model in 4 bits; null: as the run was trained")
     prompt: str | None = key(None, help="only for a model that brings no prompt contract")
     data: str | None = key(None, help="file, folder, URL or Hub id; null: the rows the run set aside")
     columns: dict[str, str] = key({}, help="our field names -> your columns", read_when="data")
@@ -130,6 +130,7 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
     "logging_steps": 10,
     "logging_first_step": True,
     "report_to": "none",
+    "ddp_find_unused_parameters": False,  # every trained parameter takes part in every step
 }
 # TrainingArguments that would do nothing here, or harm.
 REFUSED: Mapping[str, str] = {
@@ -155,7 +156,7 @@ REFUSED: Mapping[str, str] = {
     "eval_use_gather_object": "evaluation gathers numbers only",
     "bf16_full_eval": "evaluation runs in the precision of training",
     "fp16_full_eval": "evaluation runs in the precision of training",
-    "load_best_model_at_end": "the best checkpoint is kept whenever eval_strategy and save_strategy agree",
+    "load_best_model_at_end": "the best checkpoint is kept whenever there are evaluations and checkpoints",
     "metric_for_best_model": "the best model is the one with the lowest eval_loss",
     "greater_is_better": "the best model is the one with the lowest eval_loss",
     "do_train": "train_sft.py trains",
@@ -295,22 +296,40 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
         if type(None) in options or Any in options:
             return None
         raise UserError(f"{place}: may not be null; expected {type_text(wanted)}")
+    options = meant_options(options, value)
     # Text fits `str` always, so it is tried last.
     for option in sorted(options, key=lambda option: option is str):
         try:
             return convert_to(value, option, place)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, UserError):
-                raise
-    enums = [option for option in options if isinstance(option, type) and issubclass(option, enum.Enum)]
-    choices = [str(member.value) for option in enums for member in option] or [
-        str(choice) for option in options if typing.get_origin(option) is Literal for choice in typing.get_args(option)
-    ]
+        except UserError:
+            raise
+        except (ValueError, TypeError):
+            continue
+    choices = [choice for option in options for choice in choices_of(option)]
     if choices:
         nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
     raise UserError(f"{place}: {value!r} is not {type_text(wanted)}")
+
+
+def meant_options(options: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """transformers types its choices `SchedulerType | str`; and plain text is text before it is a list of one."""
+    if any(is_enum(option) for option in options):
+        return tuple(option for option in options if option is not str)
+    if str in options and isinstance(value, str) and not value.startswith(("[", "{")):
+        return tuple(option for option in options if (typing.get_origin(option) or option) not in (list, dict))
+    return options
+
+
+def is_enum(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, enum.Enum)
+
+
+def choices_of(option: Any) -> list[str]:
+    if is_enum(option):
+        return [str(member.value) for member in option]
+    return [str(choice) for choice in typing.get_args(option)] if typing.get_origin(option) is Literal else []
 
 
 def is_union(wanted: Any) -> bool:
@@ -340,7 +359,7 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
         raise ValueError
     if origin is Literal:
         return next(choice for choice in arguments if str(choice) == value) if value in map(str, arguments) else fail()
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+    if is_enum(wanted):
         return wanted(value).value
     if wanted is bool:
         return True if value.lower() in TRUE else False if value.lower() in FALSE else fail()
@@ -394,14 +413,11 @@ def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
     resolved = dict(mine)
     for name, value in TRAINING_DEFAULTS.items():
         resolved.setdefault(name, Setting(value=value, source="Heed's default"))
-    resolved = fit_rhythm(resolved)
     refuse_contradictions(resolved)
     if str(resolved["eval_strategy"].value) == "no":
         resolved["eval_on_start"] = Setting(value=False, source="follows eval_strategy: no")
-    source = "follows eval_strategy and save_strategy"
-    keep_best = agree(resolved) is not None
-    resolved["load_best_model_at_end"] = Setting(value=keep_best, source=source)
-    if keep_best:
+    else:
+        source = "follows eval_strategy: the best checkpoint is the one with the lowest eval_loss"
         resolved["metric_for_best_model"] = Setting(value="eval_loss", source=source)
         resolved["greater_is_better"] = Setting(value=False, source=source)
     return resolved
@@ -417,34 +433,6 @@ def refuse_contradictions(settings: Settings) -> None:
     steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
     if steps and epochs and steps.value > 0 and steps.rank == epochs.rank:
         raise UserError(f"{steps.source}: max_steps and num_train_epochs contradict each other; keep one of them")
-    every, checkpoints = settings["eval_steps"], settings["save_steps"]
-    if agree(settings) == "steps" and is_count(every) and is_count(checkpoints) and checkpoints.value % every.value:
-        raise UserError(
-            f"{checkpoints.source}: save_steps {checkpoints.value:g} must be a multiple of eval_steps "
-            f"{every.value:g} ({every.source}), so that every checkpoint is scored and the best one is known"
-        )
-
-
-def agree(settings: Settings) -> str | None:
-    """The rhythm that evaluation and saving share, or None: only then a best checkpoint can be kept."""
-    rhythm = str(settings["eval_strategy"].value)
-    return rhythm if rhythm != "no" and rhythm == str(settings["save_strategy"].value) else None
-
-
-def is_count(setting: Setting) -> bool:
-    """Steps may also be a share of the whole training (below 1); transformers checks those itself."""
-    return bool(setting.value and setting.value >= 1)
-
-
-def fit_rhythm(settings: Settings) -> Settings:
-    """Whichever of eval_steps and save_steps the user left open follows the one that was set."""
-    every, checkpoints = settings["eval_steps"], settings["save_steps"]
-    if checkpoints.set_by_user and not every.set_by_user:
-        return settings | {"eval_steps": Setting(value=checkpoints.value, source="follows save_steps")}
-    if every.set_by_user and not checkpoints.set_by_user and is_count(every):
-        multiple = math.ceil(checkpoints.value / every.value) * every.value
-        return settings | {"save_steps": Setting(value=multiple, source="follows eval_steps")}
-    return settings
 
 
 def check_launcher(settings: Settings) -> None:

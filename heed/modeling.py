@@ -79,6 +79,8 @@ def load_model(
         )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(load_message("model", name, error)) from error
+    if load_in_4bit:
+        keep_differentiable(model)
     return model
 
 
@@ -113,6 +115,17 @@ def four_bit_config() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def keep_differentiable(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on CPUs with AVX512_BF16.
+
+    It does so at the first evaluation, for good, and the packed product has no gradient: training would then fail
+    in a layer with a bias, and silently learn nothing below one without (bitsandbytes 0.50, Linear4bit.forward).
+    """
+    for module in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter, *, activation_checkpointing: bool = False) -> Any:

@@ -1,0 +1,36 @@
+"""What every test stands in: the repository as working folder, a cache of its own, no network."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import that reads it
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import pytest
+from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "cache")
+    yield
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerBase:
+    return tiny_tokenizer()
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """A random GPT-2, then a random GPT-NeoX."""
+    return MODELS[request.param]()
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "random-gpt2", gpt2())

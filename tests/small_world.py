@@ -1,0 +1,62 @@
+"""Models of a few thousand random parameters, and rows to train them on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from heed.records import Record
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "models" / "tiny-gpt2"
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def gpt2(**changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 2000, "n_positions": 256, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    dropouts = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(**(sizes | dropouts | {"bos_token_id": 0, "eos_token_id": 0} | changes)))
+
+
+def gpt_neox(**changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 2000, "max_position_embeddings": 256, "hidden_size": 32, "num_hidden_layers": 2}
+    rest = {"num_attention_heads": 4, "intermediate_size": 64, "bos_token_id": 0, "eos_token_id": 0}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**(sizes | rest | changes)))
+
+
+MODELS: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": gpt2, "gpt_neox": gpt_neox}
+
+
+def save_model(folder: Path, model: PreTrainedModel) -> Path:
+    """A model folder as a user would have it."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    return folder
+
+
+def records(*pairs: tuple[str, str]) -> list[Record]:
+    return [
+        Record(
+            row_id=number,
+            place=f"rows.json:{number + 1}",
+            messages=({"role": "user", "content": question}, {"role": "assistant", "content": answer}),
+        )
+        for number, (question, answer) in enumerate(pairs)
+    ]
