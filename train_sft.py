@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.plan import Plan, Say
+    from heed.records import Record
     from heed.trainer import HeedTrainer
 
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
@@ -137,7 +138,7 @@ def precision(sft: SftConfig, args: "TrainingArguments") -> str:
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
     """What watches this run, beside what needs the trainer itself (see `train`)."""
-    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile, ScoreCheckpoints
+    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile, SampleAnswer, ScoreCheckpoints
 
     callbacks: list[TrainerCallback] = [
         LogLines(),
@@ -148,6 +149,10 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
         callbacks.append(ScoreCheckpoints())
         if plan.sft.early_stopping_patience is not None:
             callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
+    if plan.splits["validation"] and plan.sft.sample_max_new_tokens:
+        record = plan.splits["validation"][0]
+        samples = folder / run_folder.SAMPLES_FILE
+        callbacks.append(SampleAnswer(record, lambda model: answer(model, plan, record), samples))
     return callbacks
 
 
@@ -210,7 +215,7 @@ def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "Heed
     """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
     from transformers import PrinterCallback, ProgressCallback
 
-    from heed.callbacks import InitialTrainLoss, ProgressBar, SampleAnswer
+    from heed.callbacks import InitialTrainLoss, ProgressBar
     from heed.trainer import HeedTrainer
 
     args = plan.args
@@ -230,10 +235,6 @@ def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "Heed
         trainer.add_callback(ProgressBar())
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
     trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
-    if plan.sft.sample_max_new_tokens and plan.splits["validation"]:
-        record = plan.splits["validation"][0]
-        path = Path(str(args.output_dir)) / run_folder.SAMPLES_FILE
-        trainer.add_callback(SampleAnswer(record, lambda: answer(trainer, plan), path))
     say_schedule(trainer, len(train_set), say)
     logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -259,14 +260,12 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
         say("          the last model is kept, not the best: that needs evaluations and checkpoints")
 
 
-def answer(trainer: "HeedTrainer", plan: "Plan") -> str:
-    """The model's greedy answer, as it is now, to the first validation row. Called by every process alike."""
+def answer(model: Any, plan: "Plan", record: "Record") -> str:
+    """The model's greedy answer, as it is now, to one row. Called by every process alike."""
     from heed.generation import generate
 
-    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     was_training = model.training
     model.eval()
-    record = plan.splits["validation"][0]
     [response] = generate(
         model,
         plan.prompt,

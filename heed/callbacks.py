@@ -127,13 +127,13 @@ class InitialTrainLoss(TrainerCallback):
 class SampleAnswer(TrainerCallback):
     """Answers one fixed validation row after each epoch, so that a person sees the model change."""
 
-    def __init__(self, record: Record, answer: Callable[[], str], path: Path) -> None:
+    def __init__(self, record: Record, answer: Callable[[Any], str], path: Path) -> None:
         self.record, self.answer, self.path = record, answer, path
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        response = self.answer()
+        response = self.answer(model)
         if not state.is_world_process_zero:
             return
         sample = {

@@ -185,7 +185,7 @@ def load_finished(
     attn_implementation: str | None = None,
 ) -> Any:
     """A model as training leaves it: a whole one, or an adapter together with the base model it names."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     try:

@@ -274,7 +274,7 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
 
     Raises UserError when it is damaged.
     """
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
     if path is None:

@@ -115,20 +115,18 @@ def check_rows(
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
+    for ours in columns:
+        if ours not in FIELDS:
+            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
+    rows = list(rows)
+    row_format, ignored = decide_format(rows, columns)
     records: list[Record] = []
     rejected: list[Rejected] = []
-    ignored: set[str] = set()
-    row_format = ""
     for row_id, row in enumerate(rows):
-        value = rename_columns(row.value, columns)
-        if not row_format and isinstance(value, dict) and row.problem is None:
-            row_format = find_format(value, place=row.place)
-            ignored = set(value) - {name for names in FORMATS[row_format] for name in names}
         if row.problem is not None:
             problems = [row.problem]
-            messages: tuple[Message, ...] = ()
         else:
-            messages, problems = read_messages(value, row_format)
+            messages, problems = read_messages(rename_columns(row.value, columns), row_format)
         if problems:
             rejected.append(Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value))
         else:
@@ -137,7 +135,7 @@ def check_rows(
         raise UserError(bad_rows_message(rejected, source))
     if not records:
         raise UserError(f"{source}: no usable row" + (f" ({len(rejected)} bad)" if rejected else ""))
-    return Rows(records=records, rejected=rejected, row_format=row_format, ignored_fields=sorted(ignored))
+    return Rows(records=records, rejected=rejected, row_format=row_format, ignored_fields=ignored)
 
 
 def bad_rows_message(rejected: Sequence[Rejected], source: str) -> str:
@@ -160,24 +158,37 @@ def rename_columns(value: Any, columns: Mapping[str, str]) -> Any:
     return {renamed.get(name, name): item for name, item in kept.items()}
 
 
-def find_format(row: Mapping[str, Any], *, place: str) -> str:
-    """The one format whose required fields the row has; two or none is an error that names the way out."""
-    matches = [name for name, (required, _) in FORMATS.items() if all(key in row for key in required)]
-    if len(matches) == 1:
-        return matches[0]
-    has = ", ".join(repr(key) for key in row) or "no fields"
-    if matches:
-        raise UserError(
-            f"{place}: the row fits {' and '.join(matches)} at once (it has {has}); "
-            "remove the columns that are not meant"
-        )
+def decide_format(rows: Sequence[RawRow], columns: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The format of the first row that has one, and the fields of that row that are not used.
+
+    Raises UserError, naming the way out, when no row shows a format or one fits two.
+    """
+    unknown: tuple[str, Mapping[str, Any]] | None = None
+    for row in rows:
+        value = rename_columns(row.value, columns)
+        if row.problem is not None or not isinstance(value, dict):
+            continue
+        matches = [name for name, (required, _) in FORMATS.items() if all(key in value for key in required)]
+        if len(matches) > 1:
+            raise UserError(
+                f"{row.place}: the row fits {' and '.join(matches)} at once (it has {', '.join(map(repr, value))}); "
+                "remove the columns that are not meant"
+            )
+        if matches:
+            used = {name for names in FORMATS[matches[0]] for name in names}
+            return matches[0], sorted(set(value) - used)
+        unknown = unknown or (row.place, value)
+    if unknown is None:
+        # Nothing but broken rows: whatever the format, each of them is named with its own reason.
+        return "alpaca", []
+    place, value = unknown
     hint = ""
-    if len(row) == 1 and ";" in next(iter(row)):
+    if len(value) == 1 and ";" in next(iter(value)):
         hint = " The columns seem to be separated by semicolons; save the file with commas."
     raise UserError(
-        f"{place}: no known format, the row has {has}. Needed: instruction and output (input may be absent), or "
-        "prompt and response, or question and answer, or messages; name other columns with "
-        f"columns: {{instruction: your_column, output: your_other_column}}.{hint}"
+        f"{place}: no known format, the row has {', '.join(map(repr, value)) or 'no fields'}. Needed: instruction and "
+        "output (input may be absent), or prompt and response, or question and answer, or messages; name other "
+        f"columns with columns: {{instruction: your_column, output: your_other_column}}.{hint}"
     )
 
 

@@ -2,10 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import train_sft
 from small_world import ROOT
 from transformers import TrainingArguments
 
+import train_sft
 from heed import config
 from heed.config import EvalConfig, SftConfig
 from heed.errors import UserError
@@ -159,11 +159,19 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
 
 def test_the_textbook_config_is_the_textbook() -> None:
     line = config.parse_command_line(["--config", "configs/gpt2_medium.yaml"], flags=())
-    sft, keys, everything = train_sft.read_config(line)
+    sft, _, everything = train_sft.read_config(line)
     values = {name: setting.value for name, setting in everything.items()}
     assert (sft.loss_on, sft.dropout, sft.max_length) == ("all", 0.0, 1024)
-    expected = {"learning_rate": 5e-5, "weight_decay": 0.1, "num_train_epochs": 2.0, "seed": 123, "eval_steps": 5.0}
-    expected |= {"per_device_train_batch_size": 8, "dataloader_drop_last": True, "optim": "adamw_torch_fused"}
+    expected = {
+        "learning_rate": 5e-5,
+        "weight_decay": 0.1,
+        "num_train_epochs": 2.0,
+        "seed": 123,
+        "eval_steps": 5.0,
+        "per_device_train_batch_size": 8,
+        "dataloader_drop_last": True,
+        "optim": "adamw_torch_fused",
+    }
     assert {name: values[name] for name in expected} == expected
 
 

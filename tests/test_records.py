@@ -58,6 +58,16 @@ def test_columns_map_our_names_to_theirs() -> None:
     assert (rows.records[0].instruction, rows.records[0].output) == ("Add 1 and 2.", "3")
 
 
+def test_a_mapping_of_an_unknown_field_is_refused() -> None:
+    with pytest.raises(UserError, match="columns: 'instr' is not a field Heed knows; map instruction, output, input"):
+        check(GOOD, instr="task")
+
+
+def test_the_format_is_that_of_the_first_row_that_shows_one() -> None:
+    rows = check({"instruction": "Add."}, GOOD, on_bad_row="drop")
+    assert (rows.row_format, rows.rejected[0].row_id) == ("alpaca", 0)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

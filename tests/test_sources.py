@@ -136,7 +136,7 @@ def test_broken_lines_can_be_dropped_and_are_kept_with_their_reason(tmp_path: Pa
 def test_a_line_far_down_is_counted_from_the_top(tmp_path: Path) -> None:
     good = '{"prompt": "a", "response": "' + "b" * 60 + '"}\n'
     path = write(tmp_path / "rows.jsonl", good * 25_000 + '{"prompt": "a"}\n')  # over two blocks of a megabyte
-    with pytest.raises(UserError, match="rows.jsonl:25001: field 'response': missing"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:25001: field 'response': missing"):
         read_path(path)
 
 
@@ -158,7 +158,7 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
 
 
 def test_nothing_of_that_name_says_what_would_be_understood() -> None:
-    with pytest.raises(UserError, match="'rows.jsn' is not a file, a folder, a URL, or a Hub id"):
+    with pytest.raises(UserError, match=r"'rows\.jsn' is not a file, a folder, a URL, or a Hub id"):
         read(Source(data="rows.jsn"))
 
 

@@ -1,0 +1,61 @@
+import pytest
+import torch
+from small_world import MODELS
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heed.errors import UserError
+from heed.generation import cut_at_stop, generate, generate_batch, plan_batches
+from heed.prompts import load_prompt
+
+LENGTHS = [3, 17, 40, 9, 5, 28, 11, 60, 4, 2]
+
+
+def prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(1, 2000, (length,), generator=generator).tolist() for length in LENGTHS]
+
+
+def likely_stop(model: PreTrainedModel) -> int:
+    """An id that some, but not all answers reach, so that rows of one batch end at different places."""
+    answers = [
+        generate_batch(model, [ids], pad_token_id=0, stop_token_ids=[0], max_new_tokens=12)[0] for ids in prompts()
+    ]
+    reached = {token: sum(token in answer for answer in answers) for answer in answers for token in answer}
+    return max(reached, key=lambda token: (reached[token] < len(answers), reached[token]))
+
+
+def test_a_batch_answers_as_one_by_one(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    model.eval()
+    with torch.no_grad():  # random weights repeat one token; larger ones make answers differ
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    prompt, stops = load_prompt("question", tokenizer), [0, likely_stop(model)]
+    answers = {}
+    for size in (1, 4, 10):
+        responses = generate(model, prompt, prompts(), stop_token_ids=stops, batch_size=size, max_new_tokens=12)
+        answers[size] = [
+            (each.text, each.finish_reason, each.response_tokens, each.prompt_tokens) for each in responses
+        ]
+    assert answers[1] == answers[4] == answers[10]
+    assert [each[3] for each in answers[1]] == LENGTHS
+    assert {each[1] for each in answers[1]} == {"stop", "length"}
+
+
+def test_a_row_at_the_end_of_the_context_is_answered_up_to_there(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = MODELS["gpt2"]().eval()  # 256 positions
+    prompt = load_prompt("question", tokenizer)
+    ids = [[5] * 250, [5] * 10]
+    long, short = generate(model, prompt, ids, stop_token_ids=[0], batch_size=2, max_new_tokens=20)
+    assert (long.response_tokens, long.finish_reason) == (6, "length")
+    assert short.response_tokens == 20
+    with pytest.raises(UserError, match="a prompt of 256 tokens leaves no room in the model's 256 positions"):
+        generate(model, prompt, [[5] * 256], stop_token_ids=[0], batch_size=2, max_new_tokens=20)
+
+
+def test_batches_hold_like_lengths_and_long_prompts_go_alone() -> None:
+    assert list(plan_batches([30, 10, 20, 99, 15], 2, roomy=50)) == [[1, 4], [2, 0], [3]]
+
+
+def test_an_answer_ends_with_its_first_stop_id() -> None:
+    assert cut_at_stop([5, 6, 9, 9, 9], [0, 9]) == [5, 6, 9]
+    assert cut_at_stop([5, 6], [0, 9]) == [5, 6]

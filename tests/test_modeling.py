@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+import torch
+from small_world import MODELS, gpt2, save_model
+from transformers import PreTrainedModel
+
+from heed import modeling
+from heed.batches import PaddingCollator
+from heed.errors import UserError
+
+ADAPTER = modeling.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
+EXAMPLES = [{"prompt_ids": [1, 2], "response_ids": [3, 4, 0]}, {"prompt_ids": [5], "response_ids": [6, 0]}]
+BATCH = PaddingCollator(pad_token_id=0, loss_on="response")(EXAMPLES)
+
+
+def test_lora_sits_on_every_projection_of_a_block(model: PreTrainedModel) -> None:
+    adapted = modeling.add_adapter(model, ADAPTER)
+    found = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in adapted.named_parameters() if "lora_A" in name}
+    expected = {
+        "gpt2": {"c_attn", "c_proj", "c_fc"},
+        "gpt_neox": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
+    }
+    assert found == expected[model.config.model_type]
+    assert all("lora_" in name for name, parameter in adapted.named_parameters() if parameter.requires_grad)
+
+
+def test_a_fresh_adapter_changes_nothing_and_a_saved_one_loads_to_the_same_logits(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", gpt2())
+    adapted = modeling.add_adapter(modeling.load_model(str(base)), ADAPTER)
+    assert modeling.max_logit_difference(adapted, gpt2(), BATCH) == 0.0
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    reloaded = modeling.load_finished(str(tmp_path / "adapter"))
+    assert modeling.max_logit_difference(adapted, reloaded, BATCH) == 0.0
+    assert modeling.max_logit_difference(adapted, gpt2(), BATCH) > 0.01
+
+
+def test_wrong_adapter_targets_name_the_right_layers() -> None:
+    adapter = modeling.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj"])
+    with pytest.raises(UserError, match="no layer 'q_proj'; it has c_attn, c_fc, c_proj"):
+        modeling.add_adapter(gpt2(), adapter)
+
+
+def test_weights_are_loaded_as_float32_whatever_they_are_stored_as(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "half", gpt2().half())
+    assert modeling.load_model(str(folder)).dtype == torch.float32
+    assert modeling.load_model(str(folder), dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "pickled", gpt2())
+    (folder / "model.safetensors").unlink()
+    torch.save(gpt2().state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="could not be loaded"):
+        modeling.load_model(str(folder))
+
+
+def test_a_missing_model_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Give a folder with config.json, .* or a Hub id such as"):
+        modeling.load_model(str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match=r"the tokenizer .* could not be loaded"):
+        modeling.load_tokenizer(str(tmp_path))
+
+
+def test_one_dropout_sets_them_all(tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path / "gpt2", gpt2(resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1)))
+    config = modeling.load_model(folder, dropout=0.3).config
+    assert (config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) == (0.3, 0.3, 0.3)
+    assert modeling.load_model(folder).config.attn_pdrop == 0.1
+    neox = str(save_model(tmp_path / "neox", MODELS["gpt_neox"]()))
+    config = modeling.load_model(neox, dropout=0.2).config
+    assert (config.attention_dropout, config.hidden_dropout) == (0.2, 0.2)
+
+
+def test_the_context_length_is_known(model: PreTrainedModel) -> None:
+    assert modeling.context_length(model) == 256
+
+
+def test_parameters_are_counted() -> None:
+    total, trained = modeling.parameter_counts(modeling.add_adapter(gpt2(), ADAPTER))
+    # c_attn 32x96, c_proj 32x32 and 128x32, c_fc 32x128: rank 4 adds 4 * (inputs + outputs) for each of 2 layers
+    assert trained == 2 * 4 * ((32 + 96) + (32 + 32) + (128 + 32) + (32 + 128))
+    assert total > trained
