@@ -9,6 +9,7 @@
 Writes responses.json, a list of {instruction, input, output, model_response, ...}, and scores.json.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -257,4 +258,6 @@ def files_text(folder: Path, names: Sequence[str], run: Path | None) -> str:
 
 
 if __name__ == "__main__":
+    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

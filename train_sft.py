@@ -334,4 +334,6 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+LossOn = Literal["response", "all"]
 IGNORE = -100  # torch's cross_entropy passes over targets with this value
 
 
@@ -19,7 +20,7 @@ class PaddingCollator:
     """
 
     pad_token_id: int
-    loss_on: Literal["all", "response"]
+    loss_on: LossOn
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Returns input_ids, attention_mask and labels, each int64 of shape (examples, longest example)."""

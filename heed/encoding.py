@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,22 @@ import datasets
 from datasets import Dataset
 
 from heed import __version__
+from heed.batches import LossOn
 from heed.errors import UserError
 from heed.prompts import Outcome, Prompt, fit
 from heed.records import Message, Record
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
 PLACES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What, beside rows and prompt, decides which ids a model is given."""
+
+    max_length: int
+    on_long_row: OnLongRow
+    loss_on: LossOn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +40,15 @@ class EncodedSplit:
     cache_key: str
 
 
-def encode_split(records: Sequence[Record], prompt: Prompt, *, max_length: int, on_long_row: OnLongRow) -> EncodedSplit:
+def encode_split(records: Sequence[Record], prompt: Prompt, policy: Policy) -> EncodedSplit:
     """Tokenize a split with one `datasets.map`, cached by the content of everything the ids depend on.
 
-    A conversation with several assistant turns gives an example for each: what comes before a turn is its prompt.
-    Raises UserError when rows are longer than `max_length` and the policy is "error".
+    A conversation with several assistant turns gives an example for each, since what comes before a turn is its
+    prompt. Under `loss_on="all"` the last turn's example alone teaches the whole conversation, each token once.
+    Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
-    key = cache_key(records, prompt, max_length=max_length, on_long_row=on_long_row)
+    key = cache_key(records, prompt, policy)
+    places = {record.row_id: record.place for record in records}
     conversations = Dataset.from_dict(
         {
             "row_id": [record.row_id for record in records],
@@ -48,12 +60,14 @@ def encode_split(records: Sequence[Record], prompt: Prompt, *, max_length: int, 
         examples: list[dict[str, Any]] = []
         for row_id, text in zip(rows["row_id"], rows["messages"], strict=True):
             messages: list[Message] = json.loads(text)
-            for turn, message in enumerate(messages):
-                if message["role"] == "assistant":
-                    encoded, outcome = fit(
-                        prompt.encode(messages[: turn + 1]), max_length=max_length, on_long_row=on_long_row
-                    )
-                    examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict())
+            turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+            for turn in turns if policy.loss_on == "response" else turns[-1:]:
+                try:
+                    whole = prompt.encode(messages[: turn + 1])
+                except UserError as error:  # a template may be right for most rows and wrong for one
+                    raise UserError(f"{places[row_id]}: {error}") from error
+                encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
+                examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict())
         return {name: [example[name] for example in examples] for name in COLUMNS}
 
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "heed"
@@ -69,8 +83,9 @@ def encode_split(records: Sequence[Record], prompt: Prompt, *, max_length: int, 
     )
     outcomes: list[Outcome] = list(encoded["outcome"])
     too_long = [index for index, outcome in enumerate(outcomes) if outcome == "too_long"]
-    if too_long and on_long_row == "error":
-        raise UserError(long_rows_message([encoded[index]["row_id"] for index in too_long], records, max_length))
+    if too_long and policy.on_long_row == "error":
+        long = [places[encoded[index]["row_id"]] for index in too_long]
+        raise UserError(long_rows_message(long, len(records), policy.max_length))
     if too_long:
         encoded = encoded.select([index for index, outcome in enumerate(outcomes) if outcome != "too_long"])
     return EncodedSplit(dataset=encoded.remove_columns("outcome"), counts=count(encoded, outcomes), cache_key=key)
@@ -104,25 +119,23 @@ def count(encoded: Dataset, outcomes: Sequence[Outcome]) -> dict[str, int]:
     }
 
 
-def long_rows_message(row_ids: Sequence[int], records: Sequence[Record], max_length: int) -> str:
-    places = {record.row_id: record.place for record in records}
-    shown = ", ".join(places[row_id] for row_id in row_ids[:PLACES_SHOWN])
+def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
+    more = " ..." if len(places) > PLACES_SHOWN else ""
     return (
-        f"{len(row_ids)} of {len(records)} rows are longer than max_length {max_length} tokens: {shown}"
-        f"{' ...' if len(row_ids) > PLACES_SHOWN else ''}. Raise max_length, or say what to do with them: "
+        f"{len(places)} of {rows} rows are longer than max_length {max_length} tokens: "
+        f"{', '.join(places[:PLACES_SHOWN])}{more}. Raise max_length, or say what to do with them: "
         "on_long_row: drop | cut_prompt | cut_response"
     )
 
 
-def cache_key(records: Sequence[Record], prompt: Prompt, *, max_length: int, on_long_row: OnLongRow) -> str:
+def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
     """SHA-256 over rows, template, tokenizer, policy and code version: any change tokenizes anew."""
     digest = hashlib.sha256()
     tokenizer = prompt.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    policy = json.dumps([__version__, max_length, on_long_row])
-    for part in (prompt.template, vocabulary, special_tokens, policy):
+    for part in (__version__, prompt.template, vocabulary, special_tokens, json.dumps(asdict(policy))):
         digest.update(hashlib.sha256(part.encode()).digest())
     for record in records:
         digest.update(f"{record.row_id}:{record.content_hash}\n".encode())

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 from heed import modeling, run_folder
 from heed.batches import PaddingCollator
 from heed.config import SftConfig
-from heed.encoding import EncodedSplit, encode_split
+from heed.encoding import EncodedSplit, Policy, encode_split
 from heed.errors import UserError
 from heed.preview import preview_rows
 from heed.prompts import Prompt, load_prompt
@@ -138,13 +138,14 @@ def encode(
     max_length = sft.max_length or positions
     if max_length > positions:
         raise UserError(f"max_length: {max_length}, but the model has {positions} positions")
+    policy = Policy(max_length=max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
         if not splits[name]:
             continue
         with args.main_process_first(desc="tokenizing"):
-            encoded[name] = encode_split(splits[name], prompt, max_length=max_length, on_long_row=sft.on_long_row)
+            encoded[name] = encode_split(splits[name], prompt, policy)
         counts = encoded[name].counts
         learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)
         say(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -6,17 +7,18 @@ import pytest
 from small_world import records
 from transformers import PreTrainedTokenizerBase
 
-from heed.encoding import cache_key, encode_split
+from heed.encoding import Policy, cache_key, encode_split
 from heed.errors import UserError
 from heed.prompts import load_prompt
 from heed.records import RawRow, check_rows
 
+POLICY = Policy(max_length=256, on_long_row="error", loss_on="response")
 ROWS = records(("Name a color.", "Blue."), ("Add 1 and 2.", "The sum of 1 and 2 is 3."))
 
 
 def test_a_split_becomes_ids_that_decode_to_the_rendering(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt = load_prompt("question", tokenizer)
-    encoded = encode_split(ROWS, prompt, max_length=256, on_long_row="error")
+    encoded = encode_split(ROWS, prompt, POLICY)
     assert encoded.dataset["row_id"][:] == [0, 1]
     assert tokenizer.decode(encoded.dataset[1]["prompt_ids"]) == "Add 1 and 2."
     assert tokenizer.decode(encoded.dataset[1]["response_ids"]) == "The sum of 1 and 2 is 3.<|endoftext|>"
@@ -28,7 +30,7 @@ def test_every_assistant_turn_becomes_an_example_of_its_own(tokenizer: PreTraine
     turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
     row = {"messages": [{"role": role, "content": content} for role, content in turns]}
     talk = check_rows([RawRow(place="x", value=row)], source="x", columns={}, on_bad_row="stop").records
-    encoded = encode_split(talk, load_prompt("chatml", tokenizer), max_length=256, on_long_row="error")
+    encoded = encode_split(talk, load_prompt("chatml", tokenizer), POLICY)
     assert encoded.counts["rows"] == 1
     assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 1), (0, 3)]
     assert [tokenizer.decode(example["response_ids"]) for example in encoded.dataset] == [
@@ -41,15 +43,24 @@ def test_every_assistant_turn_becomes_an_example_of_its_own(tokenizer: PreTraine
     )
 
 
+def test_a_conversation_learned_as_a_whole_is_one_example(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    talk = check_rows([RawRow(place="x", value=row)], source="x", columns={}, on_bad_row="stop").records
+    prompt = load_prompt("chatml", tokenizer)
+    encoded = encode_split(talk, prompt, replace(POLICY, loss_on="all"))
+    assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 3)]
+
+
 def test_long_rows_are_an_error_with_their_places_or_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt = load_prompt("question", tokenizer)
     long = records(("Name a color.", "Blue."), ("Say much.", "word " * 100))
     with pytest.raises(UserError, match=r"1 of 2 rows are longer than max_length 20 tokens: rows.json:2.") as error:
-        encode_split(long, prompt, max_length=20, on_long_row="error")
+        encode_split(long, prompt, replace(POLICY, max_length=20))
     assert "on_long_row: drop | cut_prompt | cut_response" in str(error.value)
-    dropped = encode_split(long, prompt, max_length=20, on_long_row="drop")
+    dropped = encode_split(long, prompt, replace(POLICY, max_length=20, on_long_row="drop"))
     assert (dropped.dataset["row_id"][:], dropped.counts["too_long"]) == ([0], 1)
-    cut = encode_split(long, prompt, max_length=20, on_long_row="cut_response")
+    cut = encode_split(long, prompt, replace(POLICY, max_length=20, on_long_row="cut_response"))
     assert (cut.counts["whole"], cut.counts["cut_response"]) == (1, 1)
     assert len(cut.dataset[1]["prompt_ids"]) + len(cut.dataset[1]["response_ids"]) == 20
     assert 0 not in cut.dataset[1]["response_ids"]
@@ -60,11 +71,11 @@ def test_the_second_start_reads_the_ids_from_the_cache(
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     prompt = load_prompt("alpaca", tokenizer)
-    first = encode_split(ROWS, prompt, max_length=256, on_long_row="error")
+    first = encode_split(ROWS, prompt, POLICY)
     [file] = (tmp_path / "heed").glob("*.arrow")
     assert file.stem == first.cache_key
     written = file.stat().st_mtime_ns
-    second = encode_split(ROWS, prompt, max_length=256, on_long_row="error")
+    second = encode_split(ROWS, prompt, POLICY)
     assert second.dataset[:] == first.dataset[:]
     assert file.stat().st_mtime_ns == written
 
@@ -72,14 +83,23 @@ def test_the_second_start_reads_the_ids_from_the_cache(
 def test_whatever_changes_the_ids_changes_the_cache_key(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt = load_prompt("alpaca", tokenizer)
     keys = [
-        cache_key(ROWS, prompt, max_length=256, on_long_row="error"),
-        cache_key(ROWS, prompt, max_length=255, on_long_row="error"),
-        cache_key(ROWS, prompt, max_length=256, on_long_row="drop"),
-        cache_key(ROWS[:1], prompt, max_length=256, on_long_row="error"),
-        cache_key(ROWS[::-1], prompt, max_length=256, on_long_row="error"),
-        cache_key(records(("Name a color.", "Red.")), prompt, max_length=256, on_long_row="error"),
-        cache_key(ROWS, load_prompt("alpaca_short", tokenizer), max_length=256, on_long_row="error"),
+        cache_key(ROWS, prompt, POLICY),
+        cache_key(ROWS, prompt, replace(POLICY, max_length=255)),
+        cache_key(ROWS, prompt, replace(POLICY, on_long_row="drop")),
+        cache_key(ROWS, prompt, replace(POLICY, loss_on="all")),
+        cache_key(ROWS[:1], prompt, POLICY),
+        cache_key(ROWS[::-1], prompt, POLICY),
+        cache_key(records(("Name a color.", "Red.")), prompt, POLICY),
+        cache_key(ROWS, load_prompt("alpaca_short", tokenizer), POLICY),
     ]
     tokenizer.add_tokens(["Blue"])
-    keys.append(cache_key(ROWS, load_prompt("alpaca", tokenizer), max_length=256, on_long_row="error"))
+    keys.append(cache_key(ROWS, load_prompt("alpaca", tokenizer), POLICY))
     assert len(set(keys)) == len(keys), json.dumps(keys, indent=1)
+
+
+def test_a_row_that_breaks_a_law_is_named(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    template = tmp_path / "bare.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    spaced = records(("Name a color.", "Blue."), ("And now? ", "Red."))
+    with pytest.raises(UserError, match=r"^rows.json:2: prompt .* ends in a space \('And now\? '\)"):
+        encode_split(spaced, load_prompt(str(template), tokenizer), POLICY)

@@ -85,3 +85,31 @@ def test_parameters_are_counted() -> None:
     # c_attn 32x96, c_proj 32x32 and 128x32, c_fc 32x128: rank 4 adds 4 * (inputs + outputs) for each of 2 layers
     assert trained == 2 * 4 * ((32 + 96) + (32 + 32) + (128 + 32) + (32 + 128))
     assert total > trained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Path, name: str) -> None:
+    """Really quantized, on the CPU. bitsandbytes must not repack the weights at the first evaluation."""
+    pytest.importorskip("bitsandbytes", reason="make setup-qlora")
+    sizes = {"gpt2": {"n_embd": 64}, "gpt_neox": {"hidden_size": 64, "intermediate_size": 128}}  # blocks of 64
+    base = save_model(tmp_path / "base", MODELS[name](**sizes[name]))
+    model = modeling.add_adapter(modeling.load_model(str(base), load_in_4bit=True), ADAPTER)
+    assert any("Linear4bit" in type(module).__name__ for module in model.modules())
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(5):
+        model.eval()
+        with torch.no_grad():
+            model(**BATCH)
+        model.train()
+        loss = model(**BATCH).loss
+        loss.backward()
+        assert all(each.grad is not None for each in model.parameters() if each.requires_grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    model.save_pretrained(tmp_path / "adapter")
+    reloaded = modeling.load_finished(str(tmp_path / "adapter"), load_in_4bit=True)
+    assert modeling.max_logit_difference(model, reloaded, BATCH) < 1e-5

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ from datasets import Dataset
 from small_world import MODELS, ROOT, tiny_tokenizer
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
-from heed.batches import IGNORE, PaddingCollator
-from heed.encoding import encode_split
+from heed.batches import IGNORE, LossOn, PaddingCollator
+from heed.encoding import Policy, encode_split
 from heed.prompts import load_prompt
 from heed.records import RawRow, check_rows
 from heed.trainer import HeedTrainer, token_nll
@@ -28,13 +28,13 @@ def examples(count: int) -> Dataset:
         value["output"] += " Yes." * (number % 7 * 3)
     rows = [RawRow(place=str(number), value=value) for number, value in enumerate(values)]
     records = check_rows(rows, source="test", columns={}, on_bad_row="stop").records
-    return encode_split(records, prompt, max_length=256, on_long_row="error").dataset
+    return encode_split(records, prompt, Policy(max_length=256, on_long_row="error", loss_on="response")).dataset
 
 
 class Recorder(PaddingCollator):
     """A collator that remembers what it handed out, so that another loop can be given the very same batches."""
 
-    def __init__(self, loss_on: Literal["all", "response"]) -> None:
+    def __init__(self, loss_on: LossOn) -> None:
         super().__init__(pad_token_id=0, loss_on=loss_on)
         self.__dict__["batches"] = []
 
@@ -104,9 +104,7 @@ def textbook_loop(model: PreTrainedModel, batches: Sequence[Mapping[str, torch.T
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("loss_on", ["all", "response"])
-def test_thirty_steps_agree_with_a_textbook_loop(
-    tmp_path: Path, name: str, loss_on: Literal["all", "response"]
-) -> None:
+def test_thirty_steps_agree_with_a_textbook_loop(tmp_path: Path, name: str, loss_on: LossOn) -> None:
     collator = Recorder(loss_on)
     ours = losses(train(tmp_path, MODELS[name](), examples(64), collator))
     theirs = textbook_loop(MODELS[name](), collator.__dict__["batches"][:STEPS])
