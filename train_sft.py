@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> None:
     say: Say = print if args.process_index == 0 else silent
     folder = Path(str(args.output_dir))
     resume = args.resume_from_checkpoint is not None
-    run_folder.check_folder(folder, overwrite=sft.overwrite_output_dir, resume=resume)
+    overwrite = sft.overwrite_output_dir
+    if not command_line.dry_run:
+        run_folder.check_folder(folder, overwrite=overwrite, resume=resume)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision(sft, args)}")
 
     from heed.plan import make_plan
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
 
     with args.main_process_first(desc="output_dir"):
         if args.process_index == 0:
-            run_folder.open_folder(folder, overwrite=sft.overwrite_output_dir, resume=resume)
+            run_folder.open_folder(folder, overwrite=overwrite, resume=resume)
     with recorded(folder, writes=args.process_index == 0) as record:
         record |= begin(plan, settings, folder)
         trainer = train(plan, callbacks, say)
@@ -114,6 +116,10 @@ def training_arguments(training: Settings) -> "TrainingArguments":
     args.load_best_model_at_end = args.eval_strategy != "no" and args.save_strategy != "no"
     if args.process_index > 0:
         set_verbosity_error()
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint is not None and not (Path(checkpoint) / "trainer_state.json").is_file():
+        raise UserError(f"resume_from_checkpoint: {checkpoint} is not a checkpoint folder (runs/NAME/checkpoint-N)")
+    args.eval_on_start = args.eval_on_start and checkpoint is None  # the checkpoint was scored when it was written
     if args.n_gpu > 1:
         raise UserError(
             f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
@@ -186,8 +192,9 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
         run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
         run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
-        for rejected in rows.rejected:
-            run_folder.append_line(folder / run_folder.REJECTED_FILE, dataclasses.asdict(rejected))
+        if rows.rejected:
+            rejected = [dataclasses.asdict(each) for each in rows.rejected]
+            run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
     parameters, trained_parameters = parameter_counts(plan.model)
     return {
         "model": plan.sft.model_name_or_path,
@@ -202,7 +209,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rejected": len(rows.rejected),
             "ignored_fields": rows.ignored_fields,
             "rows_sha256": rows.sha256,
-            "files_sha256": plan.reading.files,
+            "files": plan.reading.files,
         },
         "splits": {name: len(records) for name, records in plan.splits.items()},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
@@ -284,7 +291,8 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     from heed.report import plot_losses
 
     contract = plan.prompt.contract()
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     stops = contract.stop_token_ids
     model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
     model.generation_config.pad_token_id = contract.eos_token_id

@@ -22,6 +22,12 @@ class MetricsFile(TrainerCallback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            run_folder.rewind_lines(self.path, state.global_step)
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -129,6 +135,12 @@ class SampleAnswer(TrainerCallback):
 
     def __init__(self, record: Record, answer: Callable[[Any], str], path: Path) -> None:
         self.record, self.answer, self.path = record, answer, path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            run_folder.rewind_lines(self.path, state.global_step)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,19 @@ def append_line(path: Path, value: Any) -> None:
         file.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    lines = [json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def rewind_lines(path: Path, step: int) -> None:
+    """Take away what an interrupted run wrote after the step that it is resumed from."""
+    if path.is_file():
+        write_lines(path, [line for line in read_lines(path) if line["step"] <= step])
 
 
 def now() -> str:

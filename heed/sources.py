@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The checked rows and what they were read from: file name -> SHA-256 of its bytes."""
+    """The checked rows and what they were read from: file name -> SHA-256 of its bytes, or the Hub's fingerprint."""
 
     rows: Rows
     files: dict[str, str]

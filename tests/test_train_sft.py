@@ -120,6 +120,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--report_to", "trackio"], "report_to: trackio is not installed"),
         (["--eval_strategy", "no", "--early_stopping_patience", "2"], "early_stopping_patience is set, but nothing"),
         (["--optim", "adamw_tork"], "did you mean adamw_torch"),
+        (["--resume_from_checkpoint", "true"], "resume_from_checkpoint: true is not a checkpoint folder"),
         (["--save_total_limit", "two"], "'two' is not a whole number or null"),
     ],
 )
@@ -191,14 +192,24 @@ def test_a_lora_run_saves_an_adapter_that_loads_again(config_file: Path) -> None
     assert record["reload_max_logit_difference"] == 0.0
 
 
+def test_a_run_in_bf16_is_saved_in_float32_and_loads_to_the_same_logits(config_file: Path) -> None:
+    assert run(config_file, "--bf16", "--max_steps", "2") == 0
+    folder = config_file.parent / "run"
+    assert json.loads((folder / "run.json").read_text())["reload_max_logit_difference"] == 0.0
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float32
+
+
 def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_weights(config_file: Path) -> None:
     folder = config_file.parent / "run"
     assert run(config_file) == 0
+    logged = (folder / "metrics.jsonl").read_text().splitlines()
     whole = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
     assert run(config_file, "--resume_from_checkpoint", str(folder / "checkpoint-8")) == 0
     again = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
     for number, state in whole["state"].items():
         assert torch.equal(state["exp_avg"], again["state"][number]["exp_avg"])
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in logged]  # what came after the checkpoint stands there once
 
 
 def test_tensorboard_gets_the_losses(config_file: Path) -> None:
