@@ -1,13 +1,18 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from small_world import MODELS, gpt2, save_model
+from loopback_hub import environment, serve
+from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel
 
 from heed import modeling
 from heed.batches import PaddingCollator
 from heed.errors import UserError
+from heed.prompts import load_prompt
 
 ADAPTER = modeling.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
 EXAMPLES = [{"prompt_ids": [1, 2], "response_ids": [3, 4, 0]}, {"prompt_ids": [5], "response_ids": [6, 0]}]
@@ -113,3 +118,43 @@ def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Pa
     model.save_pretrained(tmp_path / "adapter")
     reloaded = modeling.load_finished(str(tmp_path / "adapter"), load_in_4bit=True)
     assert modeling.max_logit_difference(model, reloaded, BATCH) < 1e-5
+
+
+LOAD_FROM_HUB = """
+import json, sys
+from heed import modeling
+from heed.errors import UserError
+from heed.prompts import load_prompt
+from heed.prompts import fetch_contract, prompt_from_contract
+tokenizer = modeling.load_tokenizer("us/tuned")
+contract = fetch_contract("us/tuned")
+prompt = prompt_from_contract(contract, tokenizer)
+adapter = modeling.load_finished("us/adapter")
+try:
+    modeling.load_model("us/nothing")
+except UserError as error:
+    missing = str(error)
+print(json.dumps({
+    "prompt": prompt.name, "none": fetch_contract("us/base") is None, "adapter": type(adapter).__name__,
+    "tuned": type(modeling.load_finished("us/tuned")).__name__, "missing": missing,
+}))
+"""
+
+
+def test_models_adapters_and_contracts_are_found_by_hub_id(tmp_path: Path) -> None:
+    """The real clients against a Hub on this machine."""
+    models = tmp_path / "hub" / "models" / "us"
+    save_model(models / "base", gpt2())
+    load_prompt("question", tiny_tokenizer()).contract().save(save_model(models / "tuned", gpt2()))
+    adapted = modeling.add_adapter(modeling.load_model(str(models / "base")), ADAPTER)
+    adapted.peft_config["default"].base_model_name_or_path = "us/base"
+    adapted.save_pretrained(models / "adapter")
+    with serve(tmp_path / "hub") as endpoint:
+        variables = environment(endpoint, tmp_path / "home") | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", LOAD_FROM_HUB]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["prompt"], found["none"]) == ("question", True)
+    assert (found["tuned"], found["adapter"]) == ("GPT2LMHeadModel", "PeftModelForCausalLM")
+    assert "the model 'us/nothing' could not be loaded" in found["missing"]
