@@ -57,5 +57,5 @@ test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take min
 tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources in tiny/
 	$(PY) -m tiny.build
 
-clean:  ## remove the runs and the virtual environment
-	rm -rf runs .venv
+clean:  ## remove the virtual environment and caches; runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -67,8 +67,8 @@ class SftConfig(ReadRecorder):
     data_config: str | None = key(None, help="named configuration of a Hub data set")
     data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
     columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")
-    split: Literal["position", "hash", "source"] = key(
-        "position", help="how rows are parted: by position, by content hash, or as the source names them"
+    split: Literal["position", "hash", "source"] | None = key(
+        None, help="part rows by position, content hash, or as the source says; null: source if it names splits"
     )
     split_shares: list[float] = key(
         [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when="split: position or hash"

@@ -89,7 +89,10 @@ def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
         say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
     if rows.ignored_fields:
         say(f"          columns not used: {', '.join(rows.ignored_fields)}")
-    how = "source" if isinstance(sft.data, dict) else sft.split
+    named = {record.source_split for record in rows.records} - {None}
+    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
+    if isinstance(sft.data, dict) and how != "source":
+        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
     splits = split_records(
         rows.records,
         how=how,

@@ -12,14 +12,14 @@ GREEN, DIM, PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
 def preview(tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], labels: Sequence[int], *, color: bool) -> str:
-    """One row as its tokens, those that are learned in green, or in [brackets] where there is no color."""
+    """One row as its tokens: learned ones in green, or in [brackets] where there is no color; others end in a bar."""
     shown = []
     for token_id, label in zip(input_ids, labels, strict=True):
         text = str(tokenizer.decode([token_id])).replace("\n", "\\n")
         if color:
-            shown.append(f"{GREEN if label != IGNORE else DIM}{text}{PLAIN}")
+            shown.append(f"{GREEN if label != IGNORE else DIM}{text}{PLAIN}{DIM}|{PLAIN}")
         else:
-            shown.append(f"[{text}]" if label != IGNORE else text)
+            shown.append(f"[{text}]" if label != IGNORE else f"{text}|")
     return "".join(shown)
 
 
@@ -35,7 +35,7 @@ def preview_rows(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Mapping[
             f"row {example['row_id']}: {len(input_ids)} tokens, {learned} learned\n"
             + preview(tokenizer, input_ids, labels, color=color)
         )
-    legend = f"{GREEN}learned{PLAIN}, {DIM}only read{PLAIN}" if color else "[learned], only read"
+    legend = f"{GREEN}learned{PLAIN}, {DIM}only read{PLAIN}" if color else "[learned], only read|"
     return f"what is learned, token by token: {legend}\n\n" + "\n\n".join(texts)
 
 

@@ -263,17 +263,16 @@ def read_json(path: Path, name: str) -> Iterator[RawRow]:
     start = len(text) - len(text.lstrip())
     if not text.startswith("[", start):
         refuse_json(text, start, name)
-    position, line_number, counted = start + 1, 1, 0
-    first = True
+    position, line_number, counted, row = start + 1, 1, 0, 0
     while True:
         position = skip_space(text, position)
         if text.startswith("]", position):
             break
-        if not first:
+        if row:
             if not text.startswith(",", position):
                 raise json_error(text, position, name, "expected ',' or ']' after a row")
             position = skip_space(text, position + 1)
-        first = False
+        row += 1
         line_number += text.count("\n", counted, position)
         counted = position
         try:
@@ -282,7 +281,7 @@ def read_json(path: Path, name: str) -> Iterator[RawRow]:
             raise json_error(text, error.pos, name, error.msg) from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{name}:{line_number}: not JSON: {error}") from error
-        yield RawRow(place=f"{name}:{line_number}", value=value)
+        yield RawRow(place=f"{name}:{line_number} (row {row})", value=value)
     end = skip_space(text, position + 1)
     if end != len(text):
         raise json_error(text, end, name, "text after the closing ']'")

@@ -78,7 +78,7 @@ def test_parquet_gives_the_same_rows_plain_and_compressed(tmp_path: Path) -> Non
 
 def test_rows_know_the_line_they_start_on(tmp_path: Path) -> None:
     indented = read_path(write(tmp_path / "rows.json", json.dumps(ROWS, indent=2)))
-    assert [row.place.rsplit(":", 1)[1] for row in indented.rows.records] == ["2", "7"]
+    assert [row.place.rsplit(":", 1)[1] for row in indented.rows.records] == ["2 (row 1)", "7 (row 2)"]
     csv = read_path(write(tmp_path / "rows.csv", CSV + "Third,,row\n"))
     assert [row.place.rsplit(":", 1)[1] for row in csv.rows.records] == ["2", "3", "5"]
 

@@ -103,7 +103,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
     out = capsys.readouterr().out
     assert not (config_file.parent / "run").exists()
     assert "row 0: " in out and "row 2: " in out and "row 3: " not in out
-    assert "### Response:\\n[a][!][<|endoftext|>]" in out
+    assert ":|\\n|[a][!][<|endoftext|>]" in out
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,27 @@ def test_dropped_rows_are_listed(config_file: Path) -> None:
     [line] = (config_file.parent / "run" / "rejected.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "row_id": 0,
-        "place": f"{data}:1",
+        "place": f"{data}:1 (row 1)",
         "reasons": ["field 'output': missing (the row has 'instruction')"],
         "value": {"instruction": "Nothing."},
     }
+
+
+@pytest.mark.parametrize("kind", ["mapping", "folder"])
+def test_a_source_that_names_its_splits_is_split_that_way(
+    config_file: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = config_file.parent / "split"
+    folder.mkdir()
+    for name, rows in (("train", ROWS[:8]), ("validation", ROWS[8:11])):
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    mapping = {name: str(folder / f"{name}.json") for name in ("train", "validation")}
+    data = json.dumps(mapping) if kind == "mapping" else str(folder)
+    assert run(config_file, "--data", data, "--max_steps", "1") == 0
+    assert "train 8, test 0, validation 3 (by source)" in capsys.readouterr().out
+    if kind == "mapping":
+        assert run(config_file, "--data", data, "--split", "hash", "--overwrite_output_dir") == 2
+        assert "split: hash, but data names a file for each split" in capsys.readouterr().err
 
 
 def test_early_stopping_ends_the_run_and_keeps_the_best_model(
