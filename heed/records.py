@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NotRequired, TypedDict
 
 from heed.errors import UserError
@@ -47,7 +48,7 @@ class Record:
     def output(self) -> str:
         return self.messages[-1]["content"]
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they stand."""
         return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
@@ -82,7 +83,7 @@ class Rows:
     row_format: str
     ignored_fields: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """One hash over all conversations in order: changes when any row that is used changes."""
         digest = hashlib.sha256()
