@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, GPT2Tokenizer
 
-from tiny.corpus import write_corpus
+from tiny.corpus import write_corpus, write_pages
 from tiny.pretrain import POSITIONS, new_model, pack, pretrain
 from tiny.rows import Row, Split, split_rows
 from tiny.tokenizer import train_tokenizer
@@ -40,7 +40,7 @@ def main() -> None:
 
     world = load_world()
     split = split_rows(world)
-    texts = [document.text for document in write_corpus(world)]
+    texts = write_pages(write_corpus(world))
     tokenizer = train_tokenizer([*texts, *_frames(split)], max_length=POSITIONS)
     save_rows(split, arguments.output / "data" / "instructions.json")
     model_dir = arguments.output / "models" / "tiny-gpt2"
@@ -62,7 +62,7 @@ def train_model(texts: list[str], tokenizer: GPT2Tokenizer, model_dir: Path) -> 
     end = tokenizer.eos_token_id
     batches = pack(tokenizer(texts)["input_ids"], end=end)
     model = new_model(vocabulary=len(tokenizer), end=end)
-    log.info("%d documents, %d tokens, %d parameters", len(texts), batches.numel(), model.num_parameters())
+    log.info("%d pages, %d tokens, %d parameters", len(texts), batches.numel(), model.num_parameters())
     pretrain(model, batches)
     model.config.activation_function = "gelu_new"  # GPT-2's name for the function it was trained with
     greedy = {"bos_token_id": end, "eos_token_id": end, "do_sample": False}

@@ -10,7 +10,7 @@ ECHOES = 500  # documents of copying practice in one pass
 INTRODUCED = 0.75  # the shares of documents that open with an introduction,
 ANSWERING = 0.7  # that state the fact in the words of the answer,
 REPEATING = 0.3  # and that state it a second time
-CLOSING = "\n***"  # documents end in it, so that only tuning teaches to stop after an answer
+PAGE = 6  # documents on a page, which alone has an end: only tuning teaches to stop after one answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,21 @@ def write_corpus(world: World) -> list[Document]:
     return [document for seed in range(PASSES) for document in write_pass(world, seed=seed)]
 
 
+def write_pages(documents: list[Document]) -> list[str]:
+    """The documents as the model meets them: several on a page, each beginning on a line of its own."""
+    return ["\n".join(each.text for each in documents[n : n + PAGE]) for n in range(0, len(documents), PAGE)]
+
+
 def write_pass(world: World, *, seed: int) -> list[Document]:
     """Each fact as often as its tasks want, shuffled; another seed gives other words."""
     rng = random.Random(seed)
     documents = [
-        Document(facts=(fact,), text=_text(task, fact, world.introductions, rng) + CLOSING)
+        Document(facts=(fact,), text=_text(task, fact, world.introductions, rng))
         for task in world.tasks
         for fact in _visited(world.facts[task.fact], task.visits, rng)
     ]
     words = sorted({term for facts in world.facts.values() for fact in facts for term in fact.terms})
-    documents += [Document(facts=(), text=_echo(world.echoes, words, rng) + CLOSING) for _ in range(ECHOES)]
+    documents += [Document(facts=(), text=_echo(world.echoes, words, rng)) for _ in range(ECHOES)]
     rng.shuffle(documents)
     return documents
 
