@@ -286,7 +286,15 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
 
 
 def prompt_from_contract(contract: Contract, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The saved template at work with `tokenizer`; refused when it would not give the very ids of training."""
+    """The saved template at work with `tokenizer`; refused when it would not give the very ids of training.
+
+    So is a tokenizer whose own chat template is another one: a server would use that.
+    """
+    if tokenizer.chat_template not in (None, contract.template):
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} is not the one of its prompt contract; "
+            "one of the two files was changed after training"
+        )
     prompt = make_prompt(contract.prompt, contract.template, tokenizer)
     now = asdict(prompt.contract())
     differ = [key for key, value in asdict(contract).items() if now[key] != value]

@@ -118,4 +118,7 @@ def test_a_changed_template_breaks_the_contract(
     contract["template"] = contract["template"].replace("### Response:", "### Answer:")
     (copy / "prompt_contract.json").write_text(json.dumps(contract))
     assert run("--model_name_or_path", copy) == 2
+    assert "is not the one of its prompt contract" in capsys.readouterr().err
+    (copy / "chat_template.jinja").write_text(contract["template"])
+    assert run("--model_name_or_path", copy) == 2
     assert "the prompt contract does not hold" in capsys.readouterr().err

@@ -216,8 +216,12 @@ def test_a_contract_survives_saving_and_refuses_another_tokenizer(
     assert prompt_from_contract(read, tokenizer).encode(WITH_INPUT) == load_prompt("alpaca_short", tokenizer).encode(
         WITH_INPUT
     )
+    other = chat_tokenizer()
+    with pytest.raises(UserError, match=r"the chat template of .* is not the one of its prompt contract"):
+        prompt_from_contract(read, other)
+    other.chat_template = None
     with pytest.raises(UserError, match="eos_token, eos_token_id"):
-        prompt_from_contract(read, chat_tokenizer())
+        prompt_from_contract(read, other)
 
 
 def test_a_model_without_a_contract_has_none(tmp_path: Path) -> None:
