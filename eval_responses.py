@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.records import Record
 
 EXAMPLES_SHOWN = 3
-ANSWER_SHOWN = 160  # characters
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -246,13 +245,8 @@ def examples_text(records: "Sequence[Record]", responses: "dict[str, list[Respon
         if record.input:
             lines.append(f"  input    {one_line(record.input)}")
         lines.append(f"  expected {one_line(record.output)}")
-        lines += [f"  {name:<8} {shortened(one_line(given[index].text))}" for name, given in responses.items()]
+        lines += [f"  {name:<8} {one_line(given[index].text)}" for name, given in responses.items()]
     return "\n".join(lines)
-
-
-def shortened(text: str) -> str:
-    """The whole answer stands in responses.json."""
-    return text if len(text) <= ANSWER_SHOWN else text[:ANSWER_SHOWN] + " ..."
 
 
 def files_text(folder: Path, names: Sequence[str], run: Path | None) -> str:

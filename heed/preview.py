@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.batches import IGNORE
 
+LINE = 160  # characters
 GREEN, DIM, PLAIN = "\033[32m", "\033[2m", "\033[0m"
 
 
@@ -40,5 +41,9 @@ def preview_rows(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Mapping[
 
 
 def one_line(text: str) -> str:
-    """Text fit for one line of a terminal: newlines and control characters are shown, not obeyed."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """Text fit for one line of a terminal: control characters are shown, not obeyed, and a long text is cut.
+
+    The whole text stands in the files of the run.
+    """
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= LINE else shown[:LINE] + " ..."
