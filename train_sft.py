@@ -107,13 +107,15 @@ def training_arguments(training: Settings) -> "TrainingArguments":
     from transformers import TrainingArguments
     from transformers.utils.logging import set_verbosity_error
 
+    values = {name: setting.value for name, setting in training.items()}
+    keep_best = values.pop("load_best_model_at_end")
     try:
-        args = TrainingArguments(**{name: setting.value for name, setting in training.items()})
+        args = TrainingArguments(**values)
     except (ValueError, ImportError) as error:
         raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
     # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
-    args.load_best_model_at_end = args.eval_strategy != "no" and args.save_strategy != "no"
+    args.load_best_model_at_end = keep_best
     if args.process_index > 0:
         set_verbosity_error()
     checkpoint = args.resume_from_checkpoint

@@ -165,6 +165,13 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "it changes the recipe behind your back; set per_device_train_batch_size",
     "local_rank": "the launcher sets it",
 }
+# key -> the key that must not be "no", or it would do nothing
+IDLE_WITHOUT: Mapping[str, str] = {
+    "eval_on_start": "eval_strategy",
+    "eval_delay": "eval_strategy",
+    "save_total_limit": "save_strategy",
+    "save_only_model": "save_strategy",
+}
 # key -> (the key it depends on, the value that one must have)
 DEPENDS: Mapping[str, tuple[str, str]] = {
     "eval_steps": ("eval_strategy", "steps"),
@@ -420,6 +427,9 @@ def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
         source = "follows eval_strategy: the best checkpoint is the one with the lowest eval_loss"
         resolved["metric_for_best_model"] = Setting(value="eval_loss", source=source)
         resolved["greater_is_better"] = Setting(value=False, source=source)
+    keep_best = "no" not in (str(resolved["eval_strategy"].value), str(resolved["save_strategy"].value))
+    source = "follows eval_strategy and save_strategy"
+    resolved["load_best_model_at_end"] = Setting(value=keep_best, source=source)
     return resolved
 
 
@@ -430,6 +440,10 @@ def refuse_contradictions(settings: Settings) -> None:
         value = str(on.value) if on else needed
         if setting.set_by_user and value != needed and (on is None or setting.rank >= on.rank):
             raise UserError(f"{setting.source}: {name} has no effect with {other}: {value}; it needs {other}: {needed}")
+    for name, other in IDLE_WITHOUT.items():
+        idle, strategy = settings.get(name), settings[other]
+        if idle and idle.set_by_user and idle.value and strategy.value == "no" and idle.rank >= strategy.rank:
+            raise UserError(f"{idle.source}: {name} has no effect with {other}: no")
     steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
     if steps and epochs and steps.value > 0 and steps.rank == epochs.rank:
         raise UserError(f"{steps.source}: max_steps and num_train_epochs contradict each other; keep one of them")

@@ -95,6 +95,8 @@ def test_a_missing_key_says_what_it_is_for() -> None:
         ("max_steps: 5\nnum_train_epochs: 1", "max_steps and num_train_epochs contradict each other"),
         ("eval_strategy: epoch\neval_steps: 5", "eval_steps has no effect with eval_strategy: epoch"),
         ("save_strategy: no\nsave_steps: 5", "save_steps has no effect with save_strategy: no"),
+        ("eval_strategy: no\neval_on_start: true", "eval_on_start has no effect with eval_strategy: no"),
+        ("save_strategy: no\nsave_total_limit: 1", "save_total_limit has no effect with save_strategy: no"),
         ("push_to_hub: true", "push_to_hub has no place here: it would upload everything"),
         ("label_smoothing_factor: 0.1", "the loss is the plain mean over supervised tokens"),
         ("load_best_model_at_end: true", "the best checkpoint is kept whenever"),
@@ -113,7 +115,8 @@ def test_the_command_line_may_replace_what_would_contradict_the_file(tmp_path: P
 
 def test_every_refused_key_and_default_is_a_training_argument() -> None:
     known = config.field_types(TrainingArguments)
-    assert set(config.REFUSED) | set(config.TRAINING_DEFAULTS) | set(config.DEPENDS) <= set(known)
+    named = [config.REFUSED, config.TRAINING_DEFAULTS, config.DEPENDS, config.IDLE_WITHOUT]
+    assert {name for names in named for name in names} <= set(known)
 
 
 def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
@@ -140,6 +143,7 @@ def test_explain_tells_each_value_and_its_source(tmp_path: Path) -> None:
     assert rows["learning_rate"] == ["2e-05", f"{tmp_path}/run.yaml:4"]
     assert rows["seed"] == ["7", "command line"]
     assert rows["eval_on_start"] == ["true", "Heed's default"]
+    assert rows["load_best_model_at_end"] == ["true", "follows eval_strategy and save_strategy"]
     assert rows["adam_beta1"] == ["0.9", "default"]
     assert set(config.field_types(SftConfig)) <= set(rows)
 
