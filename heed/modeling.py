@@ -189,18 +189,21 @@ def load_finished(
 
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     try:
-        adapter = cached_file(
-            name, "adapter_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        config_file, weights_file = (
+            cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+            for file in ("adapter_config.json", "adapter_model.safetensors")
         )
     except OSError as error:
         raise UserError(load_message("model", name, error)) from error
-    if adapter is None:
+    if config_file is None:
         return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
+    if weights_file is None:  # peft would go on to a pickle
+        raise UserError(f"the adapter {name!r} has no adapter_model.safetensors; Heed loads no pickles")
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(name, revision=revision)
     base = load_model(config.base_model_name_or_path, revision=config.revision, load_in_4bit=load_in_4bit, **options)
-    return PeftModel.from_pretrained(base, name, revision=revision, use_safetensors=True)
+    return PeftModel.from_pretrained(base, name, revision=revision)
 
 
 def context_length(model: PreTrainedModel) -> int:

@@ -64,6 +64,16 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
         modeling.load_model(str(folder))
 
 
+def test_a_pickled_adapter_is_not_loaded(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", gpt2())
+    adapted = modeling.add_adapter(modeling.load_model(str(base)), ADAPTER)
+    adapted.save_pretrained(tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    torch.save({}, tmp_path / "adapter" / "adapter_model.bin")
+    with pytest.raises(UserError, match="Heed loads no pickles"):
+        modeling.load_finished(str(tmp_path / "adapter"))
+
+
 def test_a_missing_model_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Give a folder with config.json, .* or a Hub id such as"):
         modeling.load_model(str(tmp_path / "nothing"))
