@@ -68,9 +68,16 @@ def responses_file(name: str) -> str:
 
 
 def find_run(model: str) -> Path | None:
-    """The run folder a model lies in: the folder itself, or the one around a checkpoint."""
+    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
+
+    Raises UserError for a run that was stopped before it saved its model.
+    """
     folder = Path(model)
-    return next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
+        checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
+        raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
+    return run
 
 
 def find_prompt(ours: EvalConfig) -> "tuple[Prompt, Contract]":

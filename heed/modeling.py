@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,8 +87,9 @@ def load_model(
 
 def load_message(what: str, name: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    here = "" if Path(name).exists() else " (there is no folder of that name here)"
     return (
-        f"the {what} {name!r} could not be loaded: {reason}\n"
+        f"the {what} {name!r} could not be loaded{here}: {reason}\n"
         "Give a folder with config.json, tokenizer files and model.safetensors, or a Hub id such as "
         "openai-community/gpt2 (private ones need `hf auth login`)."
     )

@@ -94,7 +94,16 @@ def test_bad_input_ends_with_code_2(
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_name_or_path", tmp_path / "none") == 2
-    assert "could not be loaded" in capsys.readouterr().err
+    assert "could not be loaded (there is no folder of that name here)" in capsys.readouterr().err
+
+
+def test_a_run_that_did_not_finish_points_to_its_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text('{"status": "stopped"}')
+    (tmp_path / "checkpoint-4").mkdir()
+    assert run("--model_name_or_path", tmp_path) == 2
+    assert f"status: stopped); give one of its checkpoints ({tmp_path}/checkpoint-4)" in capsys.readouterr().err
 
 
 def test_changed_data_are_refused_as_held_out_rows(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
