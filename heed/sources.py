@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 from heed.errors import UserError
 from heed.records import RawRow, Rows, check_rows
@@ -225,7 +225,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -299,7 +299,7 @@ def json_error(text: str, position: int, name: str, message: str) -> UserError:
     return UserError(f"{name}:{line}: not JSON: {message} (column {column})")
 
 
-def refuse_json(text: str, start: int, name: str) -> None:
+def refuse_json(text: str, start: int, name: str) -> NoReturn:
     """Say what a .json file is, when it is not an array of rows."""
     if start == len(text):
         raise UserError(f"{name}: the file holds no row")
