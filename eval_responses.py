@@ -164,11 +164,8 @@ def load_model(path: str, revision: str | None, *, dtype: str, load_in_4bit: boo
 
     from heed import modeling
 
-    model = modeling.load_finished(path, revision=revision, dtype=dtype, load_in_4bit=load_in_4bit)
-    if load_in_4bit:  # quantized layers are put on their device while loading
-        return model.eval()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return model.to(device).eval()
+    return modeling.load_finished(path, revision=revision, dtype=dtype, load_in_4bit=load_in_4bit, device=device).eval()
 
 
 def answer(

@@ -146,12 +146,22 @@ def precision(sft: SftConfig, args: "TrainingArguments") -> str:
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
     """What watches this run, beside what needs the trainer itself (see `train`)."""
-    from heed.callbacks import CompleteCheckpoint, EarlyStopping, LogLines, MetricsFile, SampleAnswer, ScoreCheckpoints
+    from heed.callbacks import (
+        CompleteCheckpoint,
+        EarlyStopping,
+        LogLines,
+        MetricsFile,
+        RewindFiles,
+        SampleAnswer,
+        ScoreCheckpoints,
+    )
 
+    samples = folder / run_folder.SAMPLES_FILE
     callbacks: list[TrainerCallback] = [
         LogLines(),
         MetricsFile(folder / run_folder.METRICS_FILE),
-        CompleteCheckpoint(plan.prompt.contract()),
+        RewindFiles(folder / run_folder.METRICS_FILE, samples),
+        CompleteCheckpoint(plan.contract),
     ]
     if plan.args.eval_strategy != "no":
         callbacks.append(ScoreCheckpoints())
@@ -159,7 +169,6 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
             callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
     if plan.splits["validation"] and plan.sft.sample_max_new_tokens:
         record = plan.splits["validation"][0]
-        samples = folder / run_folder.SAMPLES_FILE
         callbacks.append(SampleAnswer(record, lambda model: answer(model, plan, record), samples))
     return callbacks
 
@@ -279,7 +288,7 @@ def answer(model: Any, plan: "Plan", record: "Record") -> str:
         model,
         plan.prompt,
         [plan.prompt.encode_prompt(record.messages[:-1])],
-        stop_token_ids=plan.prompt.contract().stop_token_ids,
+        stop_token_ids=plan.contract.stop_token_ids,
         batch_size=1,
         max_new_tokens=plan.sft.sample_max_new_tokens,
     )
@@ -289,10 +298,10 @@ def answer(model: Any, plan: "Plan", record: "Record") -> str:
 
 def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
     """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
-    from heed.callbacks import CompleteCheckpoint
+    from heed.callbacks import complete_checkpoint
     from heed.report import plot_losses
 
-    contract = plan.prompt.contract()
+    contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     stops = contract.stop_token_ids
@@ -302,7 +311,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     state = trainer.state
     if not state.is_world_process_zero:
         return {}
-    CompleteCheckpoint(contract).complete(folder)
+    complete_checkpoint(folder, contract)
     difference = reload_difference(model, plan, folder)
     plot = plot_losses(folder)
     kept = f"step {state.best_global_step}" if trainer.args.load_best_model_at_end else f"step {state.global_step}"
@@ -332,11 +341,10 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
     reloaded = load_finished(
         str(folder),
         dtype=plan.sft.dtype,
-        load_in_4bit=plan.sft.use_peft and plan.sft.load_in_4bit,
+        load_in_4bit=plan.sft.load_in_4bit,
         attn_implementation=plan.sft.attn_implementation,
+        device=plan.args.device,
     )
-    if not plan.sft.load_in_4bit:  # quantized layers are put on their device while loading
-        reloaded.to(plan.args.device)
     difference = max_logit_difference(model, reloaded, batch)
     if not difference <= RELOAD_TOLERANCE:
         raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")

@@ -22,12 +22,6 @@ class MetricsFile(TrainerCallback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            run_folder.rewind_lines(self.path, state.global_step)
-
     def on_log(
         self,
         args: TrainingArguments,
@@ -38,6 +32,20 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             run_folder.append_line(self.path, {"step": state.global_step} | (logs or {}))
+
+
+class RewindFiles(TrainerCallback):
+    """Lets a resumed run go on writing where its checkpoint was made, not behind what came after it."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            for path in self.paths:
+                run_folder.rewind_lines(path, state.global_step)
 
 
 class LogLines(TrainerCallback):
@@ -136,12 +144,6 @@ class SampleAnswer(TrainerCallback):
     def __init__(self, record: Record, answer: Callable[[Any], str], path: Path) -> None:
         self.record, self.answer, self.path = record, answer, path
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            run_folder.rewind_lines(self.path, state.global_step)
-
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
@@ -163,19 +165,21 @@ class SampleAnswer(TrainerCallback):
         tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")
 
 
-class CompleteCheckpoint(TrainerCallback):
-    """Puts the prompt contract beside every checkpoint and takes the pickle of the arguments away.
+def complete_checkpoint(folder: Path, contract: Contract) -> None:
+    """Put the prompt contract beside saved weights, and take the pickle of the arguments away.
 
     The arguments stand in resolved_config.json; a pickle runs code when it is loaded.
     """
+    contract.save(folder)
+    (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+
+
+class CompleteCheckpoint(TrainerCallback):
+    """Completes every checkpoint as it is written."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self.complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
-
-    def complete(self, folder: Path) -> None:
-        self.contract.save(folder)
-        (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+            complete_checkpoint(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.contract)

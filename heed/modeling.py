@@ -130,7 +130,7 @@ def keep_differentiable(model: torch.nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
-def add_adapter(model: PreTrainedModel, adapter: Adapter, *, activation_checkpointing: bool = False) -> Any:
+def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
     """Wrap `model` in a trainable LoRA adapter; the model's own weights are frozen.
 
     Raises UserError for an architecture without known targets when none are given.
@@ -149,7 +149,7 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter, *, activation_checkpoi
     if missing:
         raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
     if getattr(model, "is_loaded_in_4bit", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=activation_checkpointing)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(
         model,
         LoraConfig(
@@ -185,11 +185,20 @@ def load_finished(
     dtype: str = "float32",
     load_in_4bit: bool = False,
     attn_implementation: str | None = None,
+    device: torch.device | None = None,
 ) -> Any:
-    """A model as training leaves it: a whole one, or an adapter together with the base model it names."""
+    """A model as training leaves it: a whole one, or an adapter together with the base model it names.
+
+    It is moved to `device`, unless it is quantized: those layers were put on theirs while loading.
+    """
+    model = load_either(name, revision, dtype=dtype, load_in_4bit=load_in_4bit, attn_implementation=attn_implementation)
+    return model if device is None or load_in_4bit else model.to(device)
+
+
+def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **options: Any) -> Any:
+    """A whole model, or an adapter with its base. Raises UserError for an adapter that is a pickle."""
     from transformers.utils.hub import cached_file
 
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     try:
         config_file, weights_file = (
             cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)

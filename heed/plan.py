@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
@@ -12,7 +13,7 @@ from heed.config import SftConfig
 from heed.encoding import EncodedSplit, Policy, encode_split
 from heed.errors import UserError
 from heed.preview import preview_rows
-from heed.prompts import Prompt, load_prompt
+from heed.prompts import Contract, Prompt, load_prompt
 from heed.sources import Reading, Source, read
 from heed.splits import SPLITS, SplitName, Splits, split_records
 
@@ -35,6 +36,11 @@ class Plan:
     encoded: dict[SplitName, EncodedSplit]
     """train, and validation when there is one."""
     collator: PaddingCollator
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What is saved with every checkpoint."""
+        return self.prompt.contract()
 
     @property
     def preview(self) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, cast
 
@@ -56,11 +56,7 @@ def read(source: Source) -> Reading:
         for split, location in parts.items():
             for row in read_location(location, source, files):
                 # A split named in our config wins over the one the source puts the row in.
-                yield (
-                    row
-                    if split is None
-                    else RawRow(place=row.place, value=row.value, source_split=split, problem=row.problem)
-                )
+                yield row if split is None else replace(row, source_split=split)
 
     name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
     rows = check_rows(raw_rows(), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
@@ -99,8 +95,7 @@ def read_folder(folder: Path, files: dict[str, str]) -> Iterator[RawRow]:
     for path in paths:
         stem = path.name.split(".", 1)[0]
         for row in read_file(path, name=str(path), files=files):
-            split = stem if stem in SPLITS else None
-            yield RawRow(place=row.place, value=row.value, source_split=split, problem=row.problem)
+            yield replace(row, source_split=stem) if stem in SPLITS else row
 
 
 def read_hub(repo_id: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:

@@ -14,6 +14,13 @@ from heed.records import RawRow, check_rows
 
 POLICY = Policy(max_length=256, on_long_row="error", loss_on="response")
 ROWS = records(("Name a color.", "Blue."), ("Add 1 and 2.", "The sum of 1 and 2 is 3."))
+TURNS = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
+TALK = check_rows(
+    [RawRow(place="x", value={"messages": [{"role": role, "content": content} for role, content in TURNS]})],
+    source="x",
+    columns={},
+    on_bad_row="stop",
+).records
 
 
 def test_a_split_becomes_ids_that_decode_to_the_rendering(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -27,10 +34,7 @@ def test_a_split_becomes_ids_that_decode_to_the_rendering(tokenizer: PreTrainedT
 
 
 def test_every_assistant_turn_becomes_an_example_of_its_own(tokenizer: PreTrainedTokenizerBase) -> None:
-    turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
-    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    talk = check_rows([RawRow(place="x", value=row)], source="x", columns={}, on_bad_row="stop").records
-    encoded = encode_split(talk, load_prompt("chatml", tokenizer), POLICY)
+    encoded = encode_split(TALK, load_prompt("chatml", tokenizer), POLICY)
     assert encoded.counts["rows"] == 1
     assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 1), (0, 3)]
     assert [tokenizer.decode(example["response_ids"]) for example in encoded.dataset] == [
@@ -44,11 +48,8 @@ def test_every_assistant_turn_becomes_an_example_of_its_own(tokenizer: PreTraine
 
 
 def test_a_conversation_learned_as_a_whole_is_one_example(tokenizer: PreTrainedTokenizerBase) -> None:
-    turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
-    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
-    talk = check_rows([RawRow(place="x", value=row)], source="x", columns={}, on_bad_row="stop").records
     prompt = load_prompt("chatml", tokenizer)
-    encoded = encode_split(talk, prompt, replace(POLICY, loss_on="all"))
+    encoded = encode_split(TALK, prompt, replace(POLICY, loss_on="all"))
     assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 3)]
 
 

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from small_world import ROOT, TINY
+from small_world import ROOT, TINY, tiny_tokenizer
 
 import eval_responses
 import train_sft
 from heed.errors import exit_code
-from tiny.build import save_rows
+from heed.prompts import load_prompt
+from tiny.build import FRAME, save_rows
 from tiny.corpus import write_corpus
 from tiny.rows import split_rows
 from tiny.world import load_world
@@ -49,6 +50,13 @@ def test_held_out_facts_are_pretrained_and_never_in_a_training_row() -> None:
         assert example.fact not in trained
     answers = {example.row["output"] for example in SPLIT.train}
     assert not answers & {example.row["output"] for example in HELD_OUT}
+
+
+def test_the_vocabulary_was_made_for_the_prompt_that_the_demo_uses() -> None:
+    """The frame is written a second time in tiny/build.py; a prompt that drifts away from it would cost tokens."""
+    prompt = load_prompt("alpaca_short", tiny_tokenizer())
+    rendered = prompt.render([{"role": "user", "content": "Add.", "input": "1 and 2"}], generation_prompt=True)
+    assert rendered == FRAME.format(instruction="Add.", input="1 and 2")
 
 
 def test_the_base_model_is_small_and_carries_no_pickle() -> None:
