@@ -1,0 +1,208 @@
+"""Which rows make which micro-batch: a function of (seed, epoch) alone, so that resuming changes nothing."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Literal
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from heed.errors import UserError
+
+Strategy = Literal["random", "group_by_length", "sequential"]
+BLOCK = 50  # global batches whose rows are sorted together under group_by_length, as transformers does
+
+
+class RowBatches(Sampler[list[int]]):
+    """One process's micro-batches, for DataLoader(batch_sampler=...): the same number in every epoch and process.
+
+    Every row is in one micro-batch of an epoch, over all processes together (under `drop_last` the last rows are in
+    none). Trainer counts the micro-batches once, so an epoch with more or fewer would lose rows or starve a process.
+    Hand it to accelerate as it is, with num_processes=1: it has shared the rows out already.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        *,
+        rows_per_batch: int | None,
+        tokens_per_batch: int | None,
+        strategy: Strategy,
+        seed: int,
+        epochs: int,
+        processes: int = 1,
+        process_index: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        """`lengths` are tokens a row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
+
+        `epochs` are as many as may run: with `tokens_per_batch` the fullest of them sets the number of micro-batches.
+        """
+        assert (rows_per_batch is None) != (tokens_per_batch is None)
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.rows_per_batch, self.tokens_per_batch = rows_per_batch, tokens_per_batch
+        self.strategy, self.seed, self.drop_last = strategy, seed, drop_last
+        self.processes, self.process_index = processes, process_index
+        self.epoch = 0
+        self._check()
+        self.count = self._count(epochs)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count // self.processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.plan(self.epoch)[self.process_index :: self.processes])
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """All micro-batches of an epoch; the i-th belongs to process i % processes."""
+        generator = self._generator(epoch)
+        rows = self._rows(generator)
+        if self.tokens_per_batch is not None:
+            batches = np.split(rows, cuts_by_tokens(self.lengths[rows], self.tokens_per_batch, self.count))
+        else:
+            batches = self._cut_by_rows(rows)
+        assert len(batches) == self.count, f"epoch {epoch} was not planned for"
+        if self.strategy == "group_by_length":
+            # Whole groups of neighbours, one batch a process, so that no process waits for a longer one.
+            groups = generator.permutation(self.count // self.processes).tolist()
+            if epoch == 0:  # running out of memory shows at the first step
+                heaviest = int(np.argmax([self._tokens(batch) for batch in batches])) // self.processes
+                groups.remove(heaviest)
+                groups.insert(0, heaviest)
+            batches = [batches[group * self.processes + index] for group in groups for index in range(self.processes)]
+        return [batch.tolist() for batch in batches]
+
+    def _generator(self, epoch: int) -> np.random.RandomState:
+        """SeedSequence hashes the pair, so that seed + 1 is not the same run one epoch later, as it is with a sum.
+
+        RandomState, because numpy keeps what it draws the same in all versions (NEP 19); Generator may change.
+        """
+        return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([self.seed, epoch])))
+
+    def _rows(self, generator: np.random.RandomState) -> np.ndarray:
+        """The rows of an epoch in the order in which they are cut into batches."""
+        count = len(self.lengths)
+        rows = np.arange(count) if self.strategy == "sequential" else generator.permutation(count)
+        if self.drop_last and self.rows_per_batch is not None:  # before sorting: dropping must not prefer a length
+            rows = rows[: count - count % (self.rows_per_batch * self.processes)]
+        if self.strategy != "group_by_length":
+            return rows
+        per_batch = self.rows_per_batch or max(1, int((self.tokens_per_batch or 0) // self.lengths.mean()))
+        per_group = per_batch * self.processes
+        # At least four blocks, as transformers does, or a small set would have the same batches in every epoch.
+        return sorted_in_blocks(rows, self.lengths, per_group * max(1, min(BLOCK, len(rows) // (4 * per_group))))
+
+    def _cut_by_rows(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Full batches; what is left for the last group of processes is spread evenly over it.
+
+        Where fewer rows are left than processes, the group before shares them. With one row a batch there is nothing
+        to share, so the shortest rows of the last group go by two.
+        """
+        size, processes = self.rows_per_batch or 1, self.processes
+        groups, left = divmod(len(rows), size * processes)
+        if 0 < left < processes:
+            groups -= 1
+        full, last = np.split(rows, [groups * size * processes])
+        batches = list(full.reshape(-1, size))
+        if len(last):
+            if size == 1:  # the first parts of a split are the larger ones
+                last = last[np.argsort(self.lengths[last], kind="stable")]
+            last_groups = min(-(-len(last) // (size * processes)), len(last) // processes)
+            batches += np.array_split(last, last_groups * processes)
+        return batches
+
+    def _count(self, epochs: int) -> int:
+        """The number of micro-batches of any epoch, over all processes."""
+        if self.tokens_per_batch is None:
+            return len(self._cut_by_rows(self._rows(self._generator(0))))
+        most = 0
+        for epoch in range(1 if self.strategy == "sequential" else epochs):
+            lengths = self.lengths[self._rows(self._generator(epoch))]
+            most = max(most, len(next_fit(cumulated(lengths), self.tokens_per_batch)))
+        count = -(-most // self.processes) * self.processes
+        if count > len(self.lengths):
+            raise UserError(
+                f"{len(self.lengths)} training rows cannot be shared evenly by {self.processes} processes with "
+                f"tokens_per_batch: {self.tokens_per_batch}; they would need {count} rows; "
+                "raise tokens_per_batch or take fewer processes"
+            )
+        return count
+
+    def _check(self) -> None:
+        rows = len(self.lengths)
+        if rows < self.processes:
+            raise UserError(
+                f"{rows} training rows cannot be shared by {self.processes} processes; take fewer processes"
+            )
+        if self.rows_per_batch is not None:
+            if self.drop_last and rows < self.rows_per_batch * self.processes:
+                raise UserError(
+                    f"dataloader_drop_last: true would drop all {rows} training rows, which do not fill one batch of "
+                    f"{self.rows_per_batch} rows on {self.processes} processes; set it to false or take smaller batches"
+                )
+            return
+        if self.drop_last:
+            raise UserError(
+                "dataloader_drop_last: true has no place with tokens_per_batch, where no batch is incomplete; "
+                "leave it out"
+            )
+        longest = int(self.lengths.max())
+        if longest > (self.tokens_per_batch or 0):
+            raise UserError(
+                f"tokens_per_batch: {self.tokens_per_batch} is too small for the longest training row; raise it to "
+                f"{longest} at least, or lower max_length and say with on_long_row what happens to longer rows"
+            )
+
+    def _tokens(self, batch: np.ndarray) -> int:
+        """What a batch weighs: its tokens, or with `rows_per_batch` those after padding to the longest row."""
+        lengths = self.lengths[batch]
+        return int(lengths.sum() if self.rows_per_batch is None else len(batch) * lengths.max())
+
+
+def sorted_in_blocks(rows: np.ndarray, lengths: np.ndarray, block: int) -> np.ndarray:
+    """`rows` with neighbours of like length: each block sorted, every other one upwards, so that borders fit too."""
+    blocks = np.arange(len(rows)) // block
+    keys = np.where(blocks % 2 == 1, lengths[rows], -lengths[rows])
+    return rows[np.lexsort((keys, blocks))]
+
+
+def cuts_by_tokens(lengths: np.ndarray, budget: int, count: int) -> list[int]:
+    """Where to cut rows of `lengths` into `count` batches of at most `budget` tokens.
+
+    Next-fit makes fewer batches or as many; the largest ones are then halved until there are `count`.
+    """
+    sums = cumulated(lengths)
+    ends = next_fit(sums, budget)
+    starts = [0, *ends[:-1]]
+    largest = [
+        (sums[start] - sums[end], start, end) for start, end in zip(starts, ends, strict=True) if end > start + 1
+    ]
+    heapify(largest)
+    while len(ends) < count:
+        _, start, end = heappop(largest)
+        half = (sums[start] + sums[end]) / 2
+        middle = min(range(start + 1, end), key=lambda cut: abs(sums[cut] - half))
+        ends.append(middle)
+        for part in ((start, middle), (middle, end)):
+            if part[1] > part[0] + 1:
+                heappush(largest, (sums[part[0]] - sums[part[1]], *part))
+    return sorted(ends)[:-1]
+
+
+def cumulated(lengths: np.ndarray) -> list[int]:
+    """The tokens before each row, and those of all rows at the end."""
+    return [0, *np.cumsum(lengths).tolist()]
+
+
+def next_fit(sums: Sequence[int], budget: int) -> list[int]:
+    """Where each batch ends when a batch takes row after row as long as they fit into `budget`."""
+    ends: list[int] = []
+    start, rows = 0, len(sums) - 1
+    while start < rows:
+        start = bisect_right(sums, sums[start] + budget, start) - 1
+        ends.append(start)
+    return ends
