@@ -1,0 +1,124 @@
+"""How many rows fit into memory at once: estimated beforehand, halved where that was too many."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import torch
+
+from heed.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# torch.OutOfMemoryError is CUDA's and its kin's; these come as a plain RuntimeError.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+# Limit and use of a control group, in its two versions.
+CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+
+
+class BatchSize:
+    """How many rows go through a model at once: halved whenever memory runs out, and never raised again.
+
+    `key` is what a user sets to choose the number, `relief` what helps when not even one row fits.
+    """
+
+    def __init__(self, rows: int, *, key: str, relief: str, say: Callable[[str], object] = print) -> None:
+        self.rows, self.key, self.relief, self.say = rows, key, relief, say
+
+    def batches(
+        self, items: Sequence[Item], function: Callable[[Sequence[Item]], Result]
+    ) -> Iterator[tuple[Sequence[Item], Result]]:
+        """`items` in batches, in order, each with what `function` makes of it.
+
+        Items that memory ran out on are given to `function` again in smaller batches, so it may do nothing but return
+        its result, and wait for no other process. Raises UserError when it runs out on a single one.
+        """
+        place = 0
+        while place < len(items):
+            batch = items[place : place + self.rows]
+            made = attempt(function, batch)
+            if not made:
+                self._halve(len(batch))
+                continue
+            place += len(batch)
+            yield batch, made.pop()
+
+    def _halve(self, tried: int) -> None:
+        free_unused()
+        if tried == 1:
+            raise UserError(f"memory does not suffice for a single row; {self.relief}")
+        self.rows = tried // 2
+        self.say(
+            f"memory does not suffice for {tried} rows at once; going on with {self.rows} "
+            f"({self.key}: {self.rows} begins there)"
+        )
+
+
+def attempt(function: Callable[[Sequence[Item]], Result], batch: Sequence[Item]) -> list[Result]:
+    """The result alone in a list, or an empty list if memory ran out.
+
+    The error ends here: its traceback would keep the tensors of the failed attempt alive.
+    """
+    try:
+        return [function(batch)]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return []
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def free_unused() -> None:
+    """Give back what nobody holds any more: cycles of Python objects, then the cache of torch's allocator."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
+def rows_that_fit(free: int, bytes_per_row: int, most: int) -> int:
+    """As many rows as take half of the `free` bytes, but at least one; the other half is for what is not counted."""
+    return max(1, min(most, free // 2 // bytes_per_row))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new tensor on `device` could have, those that torch's allocator caches included."""
+    if device.type not in ("cpu", "mps"):
+        free, _ = torch.accelerator.get_memory_info(device)
+        return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+    return min([psutil.virtual_memory().available, *map(free_in_cgroup, cgroups())])
+
+
+def cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The control groups (containers, Slurm jobs) of this process that may limit its memory; none off Linux."""
+    folders: list[Path] = []
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):  # version 2, version 1
+            mount = root / controllers
+            folder = mount / path.lstrip("/")
+            # A container may see its own group as the root.
+            folders += [each for each in (folder, *folder.parents) if each.is_relative_to(mount)]
+    return [folder for folder in folders if any((folder / limit).is_file() for limit, _ in CGROUP_FILES)]
+
+
+def free_in_cgroup(folder: Path) -> int:
+    """What the limit leaves; pages of files that the kernel would drop count as free."""
+    limit_file, used_file = next(names for names in CGROUP_FILES if (folder / names[0]).is_file())
+    limit = (folder / limit_file).read_text().strip()
+    if limit == "max":
+        return psutil.virtual_memory().total
+    used = int((folder / used_file).read_text())
+    statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    droppable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+    return max(0, int(limit) - used + droppable)
