@@ -45,7 +45,9 @@ def main(arguments: Sequence[str]) -> None:
     models = {"base": base_model(ours, run)} if ours.compare_with_base else {}
     models["tuned" if run else "model"] = (ours.model_name_or_path, ours.model_revision)
     folder = output_folder(ours)
-    generating = {"batch_size": ours.batch_size, "max_new_tokens": ours.max_new_tokens}
+    batch_size, max_new_tokens = ours.batch_size, ours.max_new_tokens
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size: {batch_size} answers nothing; give 1 or more, or leave it out")
     dtype, load_in_4bit = ours.dtype, in_4bit(ours, run)
     config.refuse_unread(ours, settings)  # whatever was to be read has been read
 
@@ -53,7 +55,9 @@ def main(arguments: Sequence[str]) -> None:
     responses: dict[str, list[Response]] = {}
     for name, (path, revision) in models.items():
         model = load_model(path, revision, dtype=dtype, load_in_4bit=load_in_4bit)
-        responses[name] = answer(model, f"{name} {path}", prompt, contract, records, **generating)
+        responses[name] = answer(
+            model, f"{name} {path}", prompt, contract, records, batch_size=batch_size, max_new_tokens=max_new_tokens
+        )
         del model  # the next one may need its memory
         run_folder.write_json(folder / responses_file(name), response_rows(records, responses[name]))
     scores = score(records, responses, {name: path for name, (path, _) in models.items()})
@@ -175,7 +179,7 @@ def answer(
     contract: "Contract",
     records: "Sequence[Record]",
     *,
-    batch_size: int,
+    batch_size: int | None,
     max_new_tokens: int,
 ) -> "list[Response]":
     from tqdm.auto import tqdm
@@ -191,6 +195,7 @@ def answer(
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             on_done=bar.update,
+            say=lambda text: bar.write(f"{name}: {text}"),
         )
 
 

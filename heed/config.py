@@ -110,7 +110,9 @@ class EvalConfig(ReadRecorder):
     )
     limit: int | None = key(None, help="answer only the first rows")
     compare_with_base: bool = key(False, help="also answer with the model the run started from")
-    batch_size: int = key(16, help="prompts generated for at once")
+    batch_size: int | None = key(
+        None, help="prompts answered at once; null: as many as half of the free memory holds, 64 at most"
+    )
     max_new_tokens: int = key(256, help="length limit of an answer")
     output_dir: str | None = key(None, help="where responses.json goes; null: the model's own folder")
 

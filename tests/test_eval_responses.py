@@ -1,14 +1,19 @@
 """The evaluation script as a user runs it, on a run of the training script."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from small_world import gpt2, save_model
 
 import eval_responses
 import train_sft
+from heed import generation
 from heed.errors import exit_code
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"]
@@ -56,6 +61,41 @@ def test_the_held_out_rows_are_answered_by_base_and_tuned_model(
     assert str(finished / "loss.png") in out and str(finished / "responses.json") in out
 
 
+def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(*words: object) -> list[str]:
+        assert run("--model_name_or_path", finished, "--max_new_tokens", "5", "--output_dir", tmp_path, *words) == 0
+        return [row["model_response"] for row in json.loads((tmp_path / "responses.json").read_text())]
+
+    expected = answers("--batch_size", "1")
+    assert "rows at once" not in capsys.readouterr().out
+    assert answers() == expected
+    assert re.search(
+        rf"tuned {finished}: 4 rows at once \(one takes up to 0.\d MiB, .* are free\)", capsys.readouterr().out
+    )
+
+    most = 3
+    monkeypatch.setattr(generation, "generate_batch", short_of_memory(lambda: most))
+    assert answers() == expected
+    halved = "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)"
+    assert f"tuned {finished}: {halved}" in capsys.readouterr().out
+    most = 0
+    assert run("--model_name_or_path", finished, "--output_dir", tmp_path) == 2
+    assert "does not suffice for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
+
+
+def short_of_memory(most: Callable[[], int]) -> Callable[..., list[list[int]]]:
+    generate_batch = generation.generate_batch
+
+    def short(model: Any, prompts_ids: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
+        if len(prompts_ids) > most():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return generate_batch(model, prompts_ids, **options)
+
+    return short
+
+
 def test_a_checkpoint_and_other_rows_are_answered_too(finished: Path, tmp_path: Path) -> None:
     checkpoint = next(finished.glob("checkpoint-*"))
     rows = tmp_path / "rows.jsonl"
@@ -82,6 +122,7 @@ def test_a_model_without_a_contract_is_told_how_it_is_prompted(tmp_path: Path, m
         (["--prompt", "alpaca"], "was trained with alpaca and brings that contract; leave prompt out"),
         (["--data", "nowhere.json", "--output_dir", "x"], "'nowhere.json' is not a file"),
         (["--on_bad_row", "drop"], "on_bad_row is set, but nothing in this run reads it; it works with data"),
+        (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
         (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
     ],
 )
