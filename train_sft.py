@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         print(config.help_text(SftConfig, __doc__ or ""))
         return
     command_line = config.parse_command_line(arguments, flags=("dry_run", "explain"))
-    sft, training, settings = read_config(command_line)
+    sft, training, settings, precision = read_config(command_line)
     if command_line.explain:
         print(config.explain(settings))
         return
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     overwrite = sft.overwrite_output_dir
     if not command_line.dry_run:
         run_folder.check_folder(folder, overwrite=overwrite, resume=resume)
-    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision(sft, args)}")
+    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
 
     from heed.plan import make_plan
 
@@ -79,10 +79,13 @@ def silent(text: str) -> None:
     """What processes other than the first one say."""
 
 
-def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, Settings]:
-    """The script's keys, those of TrainingArguments, and both together with the source of each value."""
+def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, Settings, str]:
+    """The script's keys, those of TrainingArguments, both together with the source of each value, and what is
+    computed with and why."""
     import torch
     from transformers import TrainingArguments
+
+    from heed.speed import choose_precision
 
     training_types = config.field_types(TrainingArguments)
     settings = config.read_settings(command_line, config.field_types(SftConfig) | training_types)
@@ -90,16 +93,18 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
     if "output_dir" not in settings:
         raise UserError("output_dir is missing (the folder of this run); set it in --config or as --output_dir")
     training = config.training_settings(settings, training_types)
-    config.check_launcher(training)
+    config.refuse_both(settings, "tokens_per_batch", "per_device_train_batch_size")
     if not torch.accelerator.is_available():
-        unpinned = config.Setting(value=False, source="follows the device: no accelerator")
-        training.setdefault("dataloader_pin_memory", unpinned)
+        for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
+            training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
+    precision = choose_precision(training, weights=sft.dtype)
+    config.check_launcher(training)
     defaults = {
         item.name: config.Setting(value=item.default, source="default")
         for item in dataclasses.fields(TrainingArguments)
         if item.init and item.default is not dataclasses.MISSING
     }
-    return sft, training, config.resolved_values(sft, settings) | defaults | training
+    return sft, training, config.resolved_values(sft, settings) | defaults | training, precision
 
 
 def training_arguments(training: Settings) -> "TrainingArguments":
@@ -137,11 +142,6 @@ def training_arguments(training: Settings) -> "TrainingArguments":
         if name in REPORTERS and find_spec(name) is None:
             raise UserError(f"report_to: {name} is not installed; `.venv/bin/pip install {name}`")
     return args
-
-
-def precision(sft: SftConfig, args: "TrainingArguments") -> str:
-    mixed = "bf16" if args.bf16 else "fp16" if args.fp16 else ""
-    return f"weights in {sft.dtype}" + (f", computing in {mixed}" if mixed else "")
 
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
@@ -246,6 +246,9 @@ def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "Heed
         data_collator=plan.collator,
         processing_class=plan.tokenizer,
         callbacks=callbacks,
+        tokens_per_batch=plan.sft.tokens_per_batch,
+        speed=plan.speed,
+        say=say,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -266,11 +269,13 @@ def not_about_tied_weights(message: logging.LogRecord) -> bool:
 
 def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
     args = trainer.args
-    batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    parts = args.gradient_accumulation_steps * args.world_size
+    tokens = trainer.tokens_per_batch
+    batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
     micro_batches = len(trainer.get_train_dataloader())
     steps = math.ceil(micro_batches / args.gradient_accumulation_steps)
     total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
-    say(f"steps     {total} of {batch} rows, {steps} an epoch")
+    say(f"steps     {total} of {batch}, {steps} an epoch")
     if args.dataloader_drop_last:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
         say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
@@ -337,7 +342,7 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
     from heed.modeling import load_finished, max_logit_difference
 
     dataset = plan.encoded["train"].dataset
-    batch = plan.collator([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
+    batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
     reloaded = load_finished(
         str(folder),
         dtype=plan.sft.dtype,

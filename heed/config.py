@@ -83,6 +83,16 @@ class SftConfig(ReadRecorder):
     on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
         "error", help="what happens to a row over max_length"
     )
+    # how fast
+    batching: Literal["flat", "padded"] = key(
+        "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
+    )
+    tokens_per_batch: int | None = key(
+        None, help="as many rows in a micro-batch as have that many tokens, instead of per_device_train_batch_size"
+    )
+    speed: Literal["auto", "eager", "graph", "compile"] = key(
+        "auto", help="steps run eagerly, from CUDA graphs, or compiled; auto: what pays here, and says why"
+    )
     # while training
     early_stopping_patience: int | None = key(
         None,
@@ -121,7 +131,6 @@ class EvalConfig(ReadRecorder):
 TRAINING_DEFAULTS: Mapping[str, Any] = {
     "remove_unused_columns": False,  # the collator owns the columns
     "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
-    "include_num_input_tokens_seen": "non_padding",  # the loss plot counts tokens
     "restore_callback_states_from_checkpoint": True,  # a resumed run keeps its patience
     "eval_strategy": "steps",
     "eval_steps": 50,
@@ -129,6 +138,7 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
     "save_strategy": "steps",
     "save_steps": 500,
     "save_total_limit": 2,  # the best and the newest
+    "per_device_eval_batch_size": 32,  # halved when memory runs out; the loss does not depend on it
     "logging_steps": 10,
     "logging_first_step": True,
     "report_to": "none",
@@ -147,7 +157,11 @@ REFUSED: Mapping[str, str] = {
     "label_names": "labels come from the collator",
     "length_column_name": "lengths come from the rows",
     "label_smoothing_factor": "the loss is the plain mean over supervised tokens",
-    "train_sampling_strategy": "only the random order resumes exactly",
+    "include_num_input_tokens_seen": "the tokens of the rows are counted always, padding never",
+    "torch_compile": "speed: compile compiles what pays",
+    "torch_compile_mode": "speed: compile compiles what pays",
+    "torch_compile_backend": "speed: compile compiles what pays",
+    "use_liger_kernel": "it has no kernels for GPT-2 and Pythia, and the head is computed at labels only already",
     "average_tokens_across_devices": "the loss is always divided by the tokens of the global batch",
     "logging_nan_inf_filter": "a NaN must be seen",
     "prediction_loss_only": "evaluation computes the loss only",
@@ -167,6 +181,7 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "it changes the recipe behind your back; set per_device_train_batch_size",
     "local_rank": "the launcher sets it",
 }
+STRATEGIES = ("random", "group_by_length", "sequential")  # orders that are functions of seed and epoch
 # key -> the key that must not be "no", or it would do nothing
 IDLE_WITHOUT: Mapping[str, str] = {
     "eval_on_start": "eval_strategy",
@@ -423,6 +438,12 @@ def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
     for name, value in TRAINING_DEFAULTS.items():
         resolved.setdefault(name, Setting(value=value, source="Heed's default"))
     refuse_contradictions(resolved)
+    strategy = resolved.get("train_sampling_strategy")
+    if strategy and str(strategy.value) not in STRATEGIES:
+        raise UserError(
+            f"{strategy.source}: train_sampling_strategy: {strategy.value} does not resume exactly; "
+            f"choose from {', '.join(STRATEGIES)}"
+        )
     if str(resolved["eval_strategy"].value) == "no":
         resolved["eval_on_start"] = Setting(value=False, source="follows eval_strategy: no")
     else:
@@ -446,9 +467,16 @@ def refuse_contradictions(settings: Settings) -> None:
         idle, strategy = settings.get(name), settings[other]
         if idle and idle.set_by_user and idle.value and strategy.value == "no" and idle.rank >= strategy.rank:
             raise UserError(f"{idle.source}: {name} has no effect with {other}: no")
-    steps, epochs = settings.get("max_steps"), settings.get("num_train_epochs")
-    if steps and epochs and steps.value > 0 and steps.rank == epochs.rank:
-        raise UserError(f"{steps.source}: max_steps and num_train_epochs contradict each other; keep one of them")
+    steps = settings.get("max_steps")
+    if steps and steps.value > 0:
+        refuse_both(settings, "max_steps", "num_train_epochs")
+
+
+def refuse_both(settings: Settings, first: str, second: str) -> None:
+    """Two keys that say the same thing differently; the command line's word counts more than the file's."""
+    one, other = settings.get(first), settings.get(second)
+    if one and other and one.set_by_user and other.set_by_user and one.rank == other.rank:
+        raise UserError(f"{one.source}: {first} and {second} contradict each other; keep one of them")
 
 
 def check_launcher(settings: Settings) -> None:

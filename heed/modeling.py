@@ -103,6 +103,26 @@ def set_dropout(config: Any, probability: float) -> None:
         setattr(config, name, probability)
 
 
+def dropout_in_use(model: torch.nn.Module) -> str:
+    """The largest dropout that acts in training, with the name of its key; an empty text when there is none."""
+    config: Any = model.config
+    found = {name: float(getattr(config, name, None) or 0.0) for name in DROPOUTS}
+    if any(found.values()):
+        name = max(found, key=lambda each: found[each])
+        return f"dropout: {name} is {found[name]}"
+    layers = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    return f"lora_dropout is {max(layers)}" if any(layers) else ""
+
+
+def attention_dropout(model: PreTrainedModel) -> float:
+    return max(float(getattr(model.config, name, None) or 0.0) for name in ("attn_pdrop", "attention_dropout"))
+
+
+def head_size(model: PreTrainedModel) -> int:
+    config = model.config
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
 def four_bit_config() -> Any:
     """QLoRA's storage: 4-bit NormalFloat with double quantization, computing in bfloat16 (Dettmers et al. 2023)."""
     from importlib.util import find_spec
@@ -236,7 +256,7 @@ def max_logit_difference(model: torch.nn.Module, other: torch.nn.Module, inputs:
         was_training = each.training
         each.eval()
         device = next(each.parameters()).device
-        output = each(**{name: tensor.to(device) for name, tensor in inputs.items() if name != "labels"})
+        output = each(**{name: inputs[name].to(device) for name in ("input_ids", "attention_mask")})
         logits.append(output.logits.float().cpu())
         each.train(was_training)
     real = inputs["attention_mask"].bool().cpu()

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import modeling, run_folder
-from heed.batches import PaddingCollator
+from heed.attention import check_flat, varlen_refusal
+from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
 from heed.encoding import EncodedSplit, Policy, encode_split
 from heed.errors import UserError
 from heed.preview import preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
 from heed.sources import Reading, Source, read
+from heed.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 from heed.splits import SPLITS, SplitName, Splits, split_records
 
 PREVIEW_ROWS = 3
@@ -35,7 +38,9 @@ class Plan:
     """A PreTrainedModel, or a PeftModel around one."""
     encoded: dict[SplitName, EncodedSplit]
     """train, and validation when there is one."""
-    collator: PaddingCollator
+    collator: FlatCollator | PaddingCollator
+    """Makes the batches that are trained on."""
+    speed: SpeedChoice
 
     @cached_property
     def contract(self) -> Contract:
@@ -43,11 +48,16 @@ class Plan:
         return self.prompt.contract()
 
     @property
+    def padding(self) -> PaddingCollator:
+        """The same examples as any model takes them, for looking at and comparing."""
+        return PaddingCollator(pad_token_id=self.prompt.eos_token_id, loss_on=self.sft.loss_on)
+
+    @property
     def preview(self) -> str:
         """The first training rows, token by token."""
         dataset = self.encoded["train"].dataset
         examples = [dataset[number] for number in range(min(PREVIEW_ROWS, len(dataset)))]
-        return preview_rows(self.tokenizer, examples, self.collator)
+        return preview_rows(self.tokenizer, examples, self.padding)
 
 
 def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
@@ -65,6 +75,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
+    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, say)
     encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
     return Plan(
         sft=sft,
@@ -75,7 +86,8 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         prompt=prompt,
         model=model,
         encoded=encoded,
-        collator=PaddingCollator(pad_token_id=prompt.eos_token_id, loss_on=sft.loss_on),
+        collator=collator,
+        speed=speed,
     )
 
 
@@ -138,6 +150,49 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
         + (", the frozen ones in 4 bits" if load_in_4bit else "")
     )
     return model
+
+
+def hot_path(
+    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, say: Say
+) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
+    """How batches look and how steps are made, each with its reason.
+
+    Raises UserError for a model that is not known to keep the examples of a flat row apart.
+    """
+    base = model.get_base_model() if sft.use_peft else model
+    flat = sft.batching == "flat"
+    if flat and sft.attn_implementation is not None:
+        raise UserError(
+            f"attn_implementation: {sft.attn_implementation} has no say over flat rows; leave it out, or set "
+            "batching: padded"
+        )
+    dropout = modeling.dropout_in_use(model)
+    noise = args.neftune_noise_alpha is not None
+    varlen = varlen_refusal(
+        args.device, compute_dtype(sft, args), modeling.head_size(base), modeling.attention_dropout(base)
+    )
+    refusal = graph_refusal(args, flat=flat, varlen=varlen, dropout=dropout, four_bit=sft.use_peft and sft.load_in_4bit)
+    speed = choose_speed(sft.speed, graph_refusal=refusal, device=args.device)
+    if not flat:
+        say(f"speed     padded rows; {speed.mode} ({speed.reason})")
+        return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
+    check_flat(base)
+    against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
+    shared = f"no shared prefix ({against_sharing})" if against_sharing else "their common prefix once"
+    attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"
+    say(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})")
+    collator = FlatCollator(
+        pad_token_id=pad_token_id,
+        loss_on=sft.loss_on,
+        share_prefix=not against_sharing,
+        varlen=not varlen,
+        multiple=GRAPH_MULTIPLE if speed.mode == "graph" else 1,
+    )
+    return collator, speed
+
+
+def compute_dtype(sft: SftConfig, args: TrainingArguments) -> torch.dtype:
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else getattr(torch, sft.dtype)
 
 
 def encode(

@@ -1,44 +1,265 @@
-"""HeedTrainer: transformers' Trainer with a loss and an evaluation that mean the same at any batch size."""
+"""HeedTrainer: transformers' Trainer with a loss and an evaluation that mean the same at any batch size, and fast."""
 
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cached_property
+from itertools import islice
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import DistributedType, gather_object
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from heed.batches import IGNORE
+from heed.attention import flat_rows
+from heed.batches import IGNORE, LOSS_KEYS, Batch, FlatCollator, supervised_tokens
+from heed.graphs import StepGraphs
+from heed.guard import FiniteGuard
+from heed.memory import BatchSize
+from heed.order import RowBatches, Strategy
+from heed.speed import (
+    CompileWhenItPays,
+    SpeedChoice,
+    compiled_blocks,
+    fused_gelu,
+    keep_freed_memory,
+    sparse_embedding_gradient,
+)
+
+EAGER = SpeedChoice("eager", "the plain way")
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
 
 
-def token_nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of every next token, in nats: shape (rows, length - 1), 0 where nothing is supervised.
+def target_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Negative log-likelihood of every target of a batch, in nats, shape (targets,): 0 where there is none.
 
-    `logits` at a place score the token of the next place, so labels are shifted here, once. In float32 at least.
+    Logits are computed only where a target is predicted from (`logits_to_keep`), and scored in float32 at least.
     """
-    scores = logits[:, :-1].float() if logits.dtype in (torch.float16, torch.bfloat16) else logits[:, :-1]
-    return torch.nn.functional.cross_entropy(
-        scores.transpose(1, 2), labels[:, 1:], ignore_index=IGNORE, reduction="none"
-    )
+    inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
+    logits = model(**inputs, use_cache=False).logits.flatten(0, 1)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    return torch.nn.functional.cross_entropy(logits, batch["targets"], ignore_index=IGNORE, reduction="none")
 
 
-def token_mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
+def row_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """The summed negative log-likelihood of each example's targets, in nats: shape (examples,), float64 on the CPU."""
+    nll = target_nll(model, batch).cpu().double()  # not every device has float64, and thousands of rows are added up
+    return torch.stack([own.sum() for own in nll.split(list(batch["row_targets"]))])
+
+
+def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
     """The sum over supervised tokens divided by their number in the global batch (`num_items_in_batch`).
 
-    Trainer counts them over all micro-batches and processes of one optimizer step, so accumulation and world size
-    cannot change the loss. (A mean of means would: huggingface/transformers#35203.)
+    They are counted over all micro-batches and processes of one optimizer step, so accumulation and world size cannot
+    change the loss. (A mean of means would: huggingface/transformers#35203.)
     """
-    return token_nll(outputs.logits, labels).sum() / num_items_in_batch
+    return (nll * weights).sum() / num_items_in_batch
+
+
+def row_lengths(dataset: Any) -> np.ndarray:
+    """Tokens of each example."""
+    return np.array([len(example["prompt_ids"]) + len(example["response_ids"]) for example in dataset])
 
 
 class HeedTrainer(Trainer):
     """Touches documented hooks only, except where a comment says why.
 
-    The loss is given to Trainer as `compute_loss_func`, so that it counts tokens and scales for processes as usual.
+    `data_collator` decides how batches look (`batches.FlatCollator`, `batches.PaddingCollator`); with
+    `tokens_per_batch` a micro-batch is as many rows as have at most that many tokens, else
+    `per_device_train_batch_size` rows. Between log steps nothing here or in Trainer waits for the device.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(compute_loss_func=token_mean_loss, **kwargs)
+    model: Any
+    train_dataset: Any
+    eval_dataset: Any
+    data_collator: Any
+    row_batches: RowBatches
+
+    def __init__(
+        self,
+        *,
+        tokens_per_batch: int | None = None,
+        speed: SpeedChoice = EAGER,
+        say: Callable[[str], None] = print,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer that the loss is scaled already
+        self.tokens_per_batch = tokens_per_batch
+        self.speed, self.say = speed, say
+        self.eval_collator = self.data_collator.for_evaluation()
+        self.eval_rows = BatchSize(
+            self.args.eval_batch_size, key="per_device_eval_batch_size", relief="lower max_length", say=say
+        )
+        self.tokens_since_stored: torch.Tensor | int = 0
+        self.guard = FiniteGuard(self.args.device)
+        self.graphs: StepGraphs | None = None
+        self.while_training = ExitStack()
+        if speed.watch:
+            self.add_callback(CompileWhenItPays(self.compile_blocks, say))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's training, with the model made fast for as long as it lasts."""
+        with self.while_training:
+            self.while_training.enter_context(fused_gelu(self.model))
+            if self.args.device.type == "cpu":
+                keep_freed_memory()
+                if self.args.world_size == 1:
+                    self.while_training.enter_context(sparse_embedding_gradient(self.model))
+            if self.speed.mode == "compile":
+                self.compile_blocks()
+            if self.speed.mode == "graph":
+                self.graphs = StepGraphs(list(self.model.parameters()), self.forward_backward, self.say)
+            return super().train(*args, **kwargs)
+
+    def compile_blocks(self) -> None:
+        self.while_training.enter_context(compiled_blocks(self.model))
+
+    # ---- batches
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
+        args, dataset = self.args, self.train_dataset
+        self.row_batches = RowBatches(
+            row_lengths(dataset),
+            rows_per_batch=None if self.tokens_per_batch else args.train_batch_size,
+            tokens_per_batch=self.tokens_per_batch,
+            strategy=cast(Strategy, str(args.train_sampling_strategy)),
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+            epochs=self.planned_epochs(),
+            processes=args.world_size,
+            process_index=args.process_index,
+            drop_last=args.dataloader_drop_last,
+        )
+        loader = DataLoader(
+            dataset,
+            batch_sampler=self.row_batches,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        # Not accelerator.prepare: it would deal out to the processes what RowBatches has dealt out already.
+        return prepare_data_loader(
+            loader,
+            device=args.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            non_blocking=args.dataloader_pin_memory,
+        )
+
+    def planned_epochs(self) -> int:
+        """At least as many as will be begun: `max_steps` counts steps, and a step has at most so many tokens."""
+        args, tokens = self.args, self.tokens_per_batch
+        if args.max_steps <= 0 or tokens is None:
+            return math.ceil(args.num_train_epochs)
+        micro_batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
+        return math.ceil(micro_batches / math.ceil(row_lengths(self.train_dataset).sum() / tokens))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor | None]:
+        """The micro-batches of one optimizer step and the number of supervised tokens in all processes' together.
+
+        Counted on the device and left there: nothing waits.
+        """
+        batches = list(islice(epoch_iterator, num_batches))
+        if not batches:
+            return batches, None
+        counts = torch.stack(
+            [sum(batch["weights"].sum() for batch in batches).long(), sum(batch["tokens"] for batch in batches)]
+        )
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts[None]).sum(dim=0)
+        self.tokens_since_stored = self.tokens_since_stored + counts[1]
+        return batches, counts[0].clamp(min=1)
+
+    # ---- the loss
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        with self.rows_as_collated():
+            if self.graphs is not None and isinstance(num_items_in_batch, torch.Tensor):
+                model.train()
+                loss = self.graphs.run(inputs, num_items_in_batch)
+                if loss is not None:
+                    return loss
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def forward_backward(self, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        """A training step without what Trainer does around it: what a graph holds."""
+        loss: torch.Tensor = self.compute_loss(self.model_wrapped, batch, num_items_in_batch=num_items_in_batch)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def rows_as_collated(self) -> AbstractContextManager[None]:
+        """Outside of it the model is as transformers made it, so that it can generate."""
+        return flat_rows(self.model.config) if isinstance(self.data_collator, FlatCollator) else nullcontext()
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        nll = target_nll(model, inputs)
+        loss = token_mean_loss(nll, inputs["weights"], 1 if num_items_in_batch is None else num_items_in_batch)
+        loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
+        return (loss, nll) if return_outputs else loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """Not a documented hook, but the one place that has the norm of the whole gradient before it is used.
+
+        A norm that is not finite keeps this and every later update from the weights, without waiting for the device.
+        (fp16 has a guard of its own: its loss scaler skips such steps and goes on.)
+        """
+        if grad_norm is None and self.accelerator.distributed_type in PLAIN:
+            # Trainer would clip to infinity: it multiplies every gradient by one.
+            grad_norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if not self.args.fp16:
+            self.guard.watch(grad_norm, self.optimizer, self.state.global_step + 1)
+        return grad_norm
+
+    # ---- counts
+
+    @cached_property
+    def matmul_parameters(self) -> int:
+        return int(self.model.num_parameters(exclude_embeddings=True))
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Trainer's estimate, without walking through the model's parameters after every micro-batch."""
+        return 6 * inputs["input_ids"].numel() * self.matmul_parameters
+
+    def store_flos(self) -> None:
+        """Called wherever the state is about to be logged or saved; the tokens seen are brought up to date as well."""
+        self.guard.check()
+        super().store_flos()
+        self.state.num_input_tokens_seen += int(self.tokens_since_stored)
+        self.tokens_since_stored = 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self.store_flos()
+        logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
+        if start_time is not None:
+            seen = self.state.num_input_tokens_seen - self._initial_num_input_tokens_seen
+            logs["train_tokens_per_second"] = round(seen / (time.time() - start_time), 3)
+        super().log(logs, start_time)
+
+    # ---- evaluation
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Only the carrier of the dataset to `evaluation_loop`, which makes the batches itself."""
+        return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset, collate_fn=list)
 
     @torch.no_grad()
     def evaluation_loop(
@@ -52,24 +273,31 @@ class HeedTrainer(Trainer):
         """The loss per supervised token over the whole set, with the number of rows and tokens it covers.
 
         Trainer's own loop averages batch means, so its eval_loss depends on the batch size
-        (huggingface/transformers#39241). Here each row gives a sum and a count; rows that padding the last batch
-        doubles on several processes are left out by gather_for_metrics. No logits outlive their batch.
+        (huggingface/transformers#39241). Here each row gives a sum and a count, whichever process it falls to. Logits
+        are computed where there are targets, and none outlive their batch.
         """
         model = self._evaluation_model()
         model.eval()
-        totals = torch.zeros(3, dtype=torch.float64)
-        for inputs in dataloader:
-            inputs = self._prepare_inputs(inputs)
-            labels = inputs.pop("labels")
-            with self.compute_loss_context_manager():
-                logits = model(**inputs).logits
-            sums = token_nll(logits, labels).sum(dim=1)
-            supervised = (labels[:, 1:] != IGNORE).sum(dim=1).to(sums.dtype)
-            rows = torch.stack([sums, supervised, torch.ones_like(sums)], dim=1)
-            # In float64 on the CPU: not every device has it, and thousands of rows are added up.
-            totals += self.accelerator.gather_for_metrics(rows).cpu().double().sum(dim=0)
+        dataset: Any = dataloader.dataset
+        world, rank = self.args.world_size, self.args.process_index
+        mine = list(range(rank, len(dataset), world))
+        counted = len(mine)
+        mine += [0] * (-(-len(dataset) // world) - counted)  # some engines need as many forward passes of everyone
+
+        def score(part: Sequence[int]) -> torch.Tensor:
+            batch = self._prepare_inputs(self.eval_collator([dataset[index] for index in part]))
+            # Compiling for evaluation as well would take longer than it saves.
+            with self.compute_loss_context_manager(), self.rows_as_collated(), torch.compiler.set_stance("force_eager"):
+                return row_nll(model, batch)
+
+        found = []
+        for _, sums in self.eval_rows.batches(mine, score):
+            found.append(sums)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        nll, tokens, count = totals.tolist()
+        loss_on = self.eval_collator.loss_on
+        learned = sum(supervised_tokens(dataset[index], loss_on) for index in mine[:counted])
+        totals = (float(torch.cat(found)[:counted].sum()), learned, counted)
+        nll, tokens, count = (sum(each) for each in zip(*gather_object([totals]), strict=True))
         metrics = {
             f"{metric_key_prefix}_loss": nll / tokens if tokens else float("nan"),
             f"{metric_key_prefix}_rows": int(count),
@@ -79,9 +307,12 @@ class HeedTrainer(Trainer):
         return EvalLoopOutput(predictions=no_predictions, label_ids=None, metrics=metrics, num_samples=int(count))
 
     def _evaluation_model(self) -> torch.nn.Module:
-        """The model as training wraps it; evaluated before any training it is only put on its device."""
+        """The model as training wraps it; evaluated before any training it is only put on its device.
+
+        DDP's wrapper is left aside: a process that halves its batch must not wait in it for the others.
+        """
         if self.model_wrapped is not self.model or self.is_in_train:
-            return self.model_wrapped
+            return self.model if self.accelerator.distributed_type in PLAIN else self.model_wrapped
         return self.accelerator.prepare_model(self.model, evaluation_mode=True)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

@@ -11,8 +11,14 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from heed.records import Record
@@ -41,6 +47,32 @@ def gpt_neox(**changes: Any) -> PreTrainedModel:
     return GPTNeoXForCausalLM(GPTNeoXConfig(**(sizes | rest | changes)))
 
 
+def llama(**changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**(LLAMA | changes)))
+
+
+def qwen2(**changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(Qwen2Config(**(LLAMA | changes)))
+
+
+def qwen3(**changes: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(Qwen3Config(**(LLAMA | {"head_dim": 8} | changes)))
+
+
+LLAMA = {  # fewer heads for keys than for queries
+    "vocab_size": 2000,
+    "max_position_embeddings": 256,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 MODELS: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": gpt2, "gpt_neox": gpt_neox}
 
 

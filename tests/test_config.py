@@ -155,7 +155,7 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
         found = config.read_settings(line, config.field_types(EvalConfig))
         assert config.script_config(EvalConfig, found).model_name_or_path == "runs/tiny"
         return
-    sft, training_keys, _ = train_sft.read_config(line)
+    sft, training_keys, _, _ = train_sft.read_config(line)
     assert (ROOT / "prompts" / f"{sft.prompt}.jinja").is_file()
     assert path.read_text().startswith("# ")
     assert training_keys["output_dir"].value == f"runs/{path.stem}"
@@ -163,7 +163,7 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
 
 def test_the_textbook_config_is_the_textbook() -> None:
     line = config.parse_command_line(["--config", "configs/gpt2_medium.yaml"], flags=())
-    sft, _, everything = train_sft.read_config(line)
+    sft, _, everything, _ = train_sft.read_config(line)
     values = {name: setting.value for name, setting in everything.items()}
     assert (sft.loss_on, sft.dropout, sft.max_length) == ("all", 0.0, 1024)
     expected = {

@@ -16,7 +16,8 @@ from heed.prompts import load_prompt
 
 ADAPTER = modeling.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
 EXAMPLES = [{"prompt_ids": [1, 2], "response_ids": [3, 4, 0]}, {"prompt_ids": [5], "response_ids": [6, 0]}]
-BATCH = PaddingCollator(pad_token_id=0, loss_on="response")(EXAMPLES)
+PADDED = PaddingCollator(pad_token_id=0, loss_on="response")(EXAMPLES)
+BATCH = {name: PADDED[name] for name in ("input_ids", "attention_mask", "labels")}
 
 
 def test_lora_sits_on_every_projection_of_a_block(model: PreTrainedModel) -> None:

@@ -26,6 +26,7 @@ save_steps: 4
 logging_steps: 2
 sample_max_new_tokens: 5
 use_cpu: true
+bf16: false
 disable_tqdm: true
 """
 

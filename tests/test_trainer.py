@@ -10,12 +10,13 @@ import torch
 from datasets import Dataset
 from small_world import MODELS, ROOT, tiny_tokenizer
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.modeling_outputs import CausalLMOutput
 
 from heed.batches import IGNORE, LossOn, PaddingCollator
 from heed.encoding import Policy, encode_split
 from heed.prompts import load_prompt
 from heed.records import RawRow, check_rows
-from heed.trainer import HeedTrainer, token_nll
+from heed.trainer import HeedTrainer, target_nll
 
 STEPS = 30
 
@@ -40,7 +41,9 @@ class Recorder(PaddingCollator):
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         batch = super().__call__(examples)
-        self.__dict__["batches"].append({name: tensor.clone() for name, tensor in batch.items()})
+        self.__dict__["batches"].append(
+            {name: batch[name].clone() for name in ("input_ids", "attention_mask", "labels")}
+        )
         return batch
 
 
@@ -149,7 +152,8 @@ def test_eval_loss_is_the_same_number_at_any_batch_size(tmp_path: Path) -> None:
         batch = collator([example])
         with torch.no_grad():
             logits = model(input_ids=batch["input_ids"]).logits
-        total += token_nll(logits, batch["labels"]).sum().item()
+        nll = torch.nn.functional.cross_entropy(logits[0, :-1], batch["labels"][0, 1:], reduction="sum")
+        total += nll.item()
         tokens += int((batch["labels"][:, 1:] != IGNORE).sum())
     for size in (1, 2, 3, 8, 32):
         trainer = HeedTrainer(
@@ -164,11 +168,20 @@ def test_eval_loss_is_the_same_number_at_any_batch_size(tmp_path: Path) -> None:
 
 
 def test_half_precision_logits_are_scored_in_float32() -> None:
-    logits, labels = torch.randn(1, 5, 2000), torch.tensor([[1, 2, 3, IGNORE, 5]])
-    exact = token_nll(logits.bfloat16().float(), labels)
-    assert token_nll(logits.bfloat16(), labels).dtype == torch.float32
-    assert torch.equal(token_nll(logits.bfloat16(), labels), exact)
-    assert exact[0, 2] == 0.0  # nothing is supervised there
+    logits, targets = torch.randn(1, 5, 2000).bfloat16(), torch.tensor([1, 2, 3, IGNORE, 5])
+
+    class Fixed(torch.nn.Module):
+        def forward(self, **inputs: Any) -> CausalLMOutput:
+            return CausalLMOutput(logits=logits)
+
+    nll = target_nll(Fixed(), {"targets": targets})
+    assert nll.dtype == torch.float32
+    assert torch.equal(nll, target_nll_of(logits.float(), targets))
+    assert nll[3] == 0.0  # nothing is supervised there
+
+
+def target_nll_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits[0], targets, reduction="none", ignore_index=IGNORE)
 
 
 def test_only_a_saved_model_can_be_the_best(tmp_path: Path) -> None:

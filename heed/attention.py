@@ -1,0 +1,199 @@
+"""Attention over flat rows: an example sees the prefix its batch shares and itself, and nothing of its neighbours.
+
+A flat row holds the examples of a batch end to end (`batches.FlatCollator`). transformers hands whatever keywords a
+model is called with to the attention function it finds under a registered name, so the layout of the row gets here
+without touching any model code. No mask is built, and nothing waits for the device.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
+
+from heed.errors import UserError
+
+FLAT = "heed_flat"
+# Families whose every layer goes through transformers' AttentionInterface; the tests hold them to it.
+FLAT_FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+VARLEN_DTYPES = (torch.float16, torch.bfloat16)
+VARLEN_HEAD_SIZE = 256  # FlashAttention-2's limit; it also wants a multiple of 8
+
+
+def flat_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    segment_lengths: Sequence[int] | None = None,
+    prefix_length: int = 0,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    cu_seq_lens_k: torch.Tensor | None = None,
+    max_length_q: int = 0,
+    max_length_k: int = 0,
+    kv_index: torch.Tensor | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """What a model calls in every layer: `query`, `key` and `value` are (1, heads, row length, head size).
+
+    Returns (1, row length, heads, head size). Keys and values may have fewer heads than queries.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if cu_seq_lens_q is not None:
+        if kv_index is not None:
+            key, value = key[:, :, kv_index], value[:, :, kv_index]
+        return varlen_attention(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
+    if segment_lengths is None:
+        raise TypeError(f"{FLAT} needs the layout of a flat row; a padded batch belongs to another attention")
+    return segment_attention(query, key, value, segment_lengths, prefix_length, scaling, dropout), None
+
+
+def varlen_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor | None,
+    max_length_q: int,
+    max_length_k: int,
+    scaling: float | None,
+) -> tuple[torch.Tensor, None]:
+    """torch's own FlashAttention over segments, CUDA only.
+
+    Where a segment has more keys than queries (a shared prefix stands before it), its last query sees its last key:
+    the causal triangle is aligned bottom right. `bench/gpu.py` checks this on the device before it times anything.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (row length, heads, head size)
+    output: Any = varlen_attn(
+        q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scale=scaling, window_size=(-1, 0)
+    )
+    return output[None], None
+
+
+@torch.compiler.disable  # it splits by Python numbers, and a compiled block would be made anew for every batch
+def segment_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: Sequence[int],
+    prefix: int,
+    scaling: float | None,
+    dropout: float,
+) -> torch.Tensor:
+    """The same by one call of scaled_dot_product_attention for each segment: any device, any type, any dropout."""
+    asked = query.dtype
+    if query.device.type == "cpu":  # in half precision a CPU takes half as long again
+        exact = torch.promote_types(asked, torch.float32)
+        query, key, value = query.to(exact), key.to(exact), value.to(exact)
+    queries, keys, values = (each.split(list(lengths), dim=2) for each in (query, key, value))
+    outputs = []
+    with torch.autocast(query.device.type, enabled=False):  # it would turn them back
+        for number, own in enumerate(queries):
+            k, v, mask = keys[number], values[number], None
+            if prefix and number:  # segment 0 is the prefix itself
+                k, v = torch.cat((keys[0], k), dim=2), torch.cat((values[0], v), dim=2)
+                mask = bottom_right(own.shape[2], k.shape[2], own.device)
+            outputs.append(
+                scaled_dot_product_attention(
+                    own, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+                )
+            )
+    return torch.cat(outputs, dim=2).transpose(1, 2).to(asked)
+
+
+@lru_cache(maxsize=128)  # every layer asks for the same few
+def bottom_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
+    """The causal mask of the last `queries` of `keys` places: shape (queries, keys), true where one may look."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+AttentionInterface.register(FLAT, flat_attention)
+
+
+def varlen_refusal(device: torch.device, dtype: torch.dtype, head_size: int, attention_dropout: float) -> str:
+    """Why torch's varlen_attn cannot be used here; an empty text when it can."""
+    if device.type != "cuda":
+        return f"it needs CUDA, this is {device.type}"
+    if find_spec("torch.nn.attention.varlen") is None:
+        return f"torch {torch.__version__} has none"
+    if dtype not in VARLEN_DTYPES:
+        return "it needs bf16 or fp16"
+    if attention_dropout:
+        return f"it knows no dropout, and the model's is {attention_dropout}"
+    if head_size > VARLEN_HEAD_SIZE or head_size % 8:
+        return f"it takes heads of at most {VARLEN_HEAD_SIZE}, a multiple of 8, not {head_size}"
+    return ""
+
+
+@contextmanager
+def flat_rows(config: PreTrainedConfig) -> Iterator[None]:
+    """Let the model of this configuration take flat rows for a while; it cannot take padded ones meanwhile."""
+    before = config._attn_implementation
+    config._attn_implementation = FLAT
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def check_flat(model: PreTrainedModel) -> None:
+    """Prove that `model` keeps the examples of a flat row apart, or raise UserError with the way out.
+
+    Families that the tests hold to it are believed. Any other must give each of two examples of a flat row the
+    logits it has alone, also when the other example is changed.
+    """
+    reason = flat_refusal(model)
+    if reason:
+        raise UserError(
+            f"batching: flat is not proved for this {model.config.model_type} model ({reason}); set batching: padded"
+        )
+
+
+def flat_refusal(model: PreTrainedModel) -> str:
+    kinds = getattr(model.config, "layer_types", None) or ()
+    if any(kind != "full_attention" for kind in kinds):
+        return f"it has layers of {', '.join(sorted(set(kinds) - {'full_attention'}))}"
+    if model.config.model_type in FLAT_FAMILIES:
+        return ""
+    first, second, other = [1, 2, 3, 4, 5], [6, 7, 8], [9, 8, 9]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            alone = [probe(model, [ids])[0] for ids in (first, second)]
+            with flat_rows(model.config):
+                together, changed = probe(model, [first, second], flat=True), probe(model, [first, other], flat=True)
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        return " ".join(str(error).split())[:200]
+    finally:
+        model.train(was_training)
+    tolerance = 100 * torch.finfo(alone[0].dtype).eps * max(1.0, float(alone[0].abs().max()))
+    if any(float((a - b).abs().max()) > tolerance for a, b in zip(alone, together, strict=True)):
+        return "an example gets other logits in a flat row than alone"
+    if not torch.equal(together[0], changed[0]):
+        return "an example moves the logits of its neighbour"
+    return ""
+
+
+def probe(model: PreTrainedModel, rows: Sequence[Sequence[int]], *, flat: bool = False) -> Sequence[torch.Tensor]:
+    """Logits of each of `rows`, laid end to end: (row length, vocabulary) each."""
+    ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
+    layout: dict[str, Any] = {}
+    if flat:
+        places = [place for row in rows for place in range(len(row))]
+        layout["position_ids"] = torch.tensor([places], device=model.device)
+        layout["segment_lengths"] = tuple(map(len, rows))
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **layout).logits
+    return logits[0].split(list(map(len, rows)))

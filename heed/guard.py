@@ -1,0 +1,38 @@
+"""A loss or gradient that is not finite never reaches the weights, and nothing waits for the device to find out."""
+
+from typing import Any
+
+import torch
+
+from heed.errors import UserError
+
+
+class FiniteGuard:
+    """Remembers on the device the first step whose gradient was not finite, and holds back updates from there on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.first = torch.zeros((), dtype=torch.float32, device=device)
+        """The number of that step; 0 while there is none."""
+
+    def watch(self, grad_norm: torch.Tensor | float, optimizer: Any, step: int) -> None:
+        """Called before every update, with the norm of the whole gradient.
+
+        torch's fused optimizers skip an update where a tensor called found_inf says so; it is there for loss scaling.
+        Others must be asked to wait, which on CPUs costs nothing.
+        """
+        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+        norm = torch.as_tensor(grad_norm, device=self.first.device)
+        self.first = torch.where((self.first == 0) & ~torch.isfinite(norm), float(step), self.first)
+        if getattr(inner, "_step_supports_amp_scaling", False):
+            inner.found_inf = (self.first > 0).float()
+        else:
+            self.check()
+
+    def check(self) -> None:
+        """Waits for the device. Raises UserError if a step was not finite."""
+        step = int(self.first)
+        if step:
+            raise UserError(
+                f"step {step}: the loss or its gradient is not finite (NaN or infinite); the weights were not changed "
+                f"by it or after it. Lower learning_rate, raise warmup_steps, set max_grad_norm, or try bf16: false"
+            )
