@@ -83,6 +83,7 @@ class SftConfig(ReadRecorder):
     on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
         "error", help="what happens to a row over max_length"
     )
+    num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
     # while training
     early_stopping_patience: int | None = key(
         None,
