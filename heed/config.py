@@ -93,6 +93,7 @@ class SftConfig(ReadRecorder):
     speed: Literal["auto", "eager", "graph", "compile"] = key(
         "auto", help="steps run eagerly, from CUDA graphs, or compiled; auto: what pays here, and says why"
     )
+    num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
     # while training
     early_stopping_patience: int | None = key(
         None,

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import datasets
+import numpy as np
 from datasets import Dataset
 
 from heed import __version__
@@ -19,6 +24,9 @@ from heed.records import Message, Record
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
 PLACES_SHOWN = 5
+ROWS_A_PROCESS = 2000  # with fewer, a process costs more time to start than it saves
+MAX_PROCESSES = 16
+FINGERPRINT_LENGTH = 32  # of 64 that `datasets` allows, which puts the number of the process behind it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,63 +40,132 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """One split as the collator wants it: columns row_id, turn, prompt_ids, response_ids."""
+    """One split as the collator wants it, every example with the number of its tokens."""
 
     dataset: Dataset
+    """Columns row_id, turn, prompt_ids, response_ids, prompt_tokens, response_tokens."""
     counts: dict[str, int]
     """rows, examples, tokens and response_tokens that are used; whole, cut_prompt, cut_response, too_long."""
     cache_key: str
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example, prompt and response together, in the order of `dataset`; int64."""
+        return row_lengths(self.dataset)
 
-def encode_split(records: Sequence[Record], prompt: Prompt, policy: Policy) -> EncodedSplit:
+
+def row_lengths(dataset: Dataset) -> np.ndarray:
+    """Tokens of each example of an encoded data set, prompt and response together, in its order; int64."""
+    return column(dataset, "prompt_tokens") + column(dataset, "response_tokens")
+
+
+def encode_split(
+    records: Sequence[Record], prompt: Prompt, policy: Policy, *, num_proc: int | None = None
+) -> EncodedSplit:
     """Tokenize a split with one `datasets.map`, cached by the content of everything the ids depend on.
 
     A conversation with several assistant turns gives an example for each, since what comes before a turn is its
     prompt. Under `loss_on="all"` the last turn's example alone teaches the whole conversation, each token once.
+    `num_proc` processes share the work, None for as many as pay; they change neither the ids nor the cache.
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
     key = cache_key(records, prompt, policy)
-    places = {record.row_id: record.place for record in records}
     conversations = Dataset.from_dict(
         {
             "row_id": [record.row_id for record in records],
+            "place": [record.place for record in records],
             "messages": [json.dumps(record.messages) for record in records],
         }
     )
-
-    def encode_rows(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        examples: list[dict[str, Any]] = []
-        for row_id, text in zip(rows["row_id"], rows["messages"], strict=True):
-            messages: list[Message] = json.loads(text)
-            turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-            for turn in turns if policy.loss_on == "response" else turns[-1:]:
-                try:
-                    whole = prompt.encode(messages[: turn + 1])
-                except UserError as error:  # a template may be right for most rows and wrong for one
-                    raise UserError(f"{places[row_id]}: {error}") from error
-                encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
-                examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict())
-        return {name: [example[name] for example in examples] for name in COLUMNS}
-
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "heed"
     folder.mkdir(parents=True, exist_ok=True)
-    encoded = conversations.map(
-        encode_rows,
-        batched=True,
-        remove_columns=conversations.column_names,
-        features=FEATURES,
-        cache_file_name=str(folder / f"{key}.arrow"),
-        new_fingerprint=key,
-        desc="Tokenizing",
-    )
-    outcomes: list[Outcome] = list(encoded["outcome"])
-    too_long = [index for index, outcome in enumerate(outcomes) if outcome == "too_long"]
-    if too_long and policy.on_long_row == "error":
-        long = [places[encoded[index]["row_id"]] for index in too_long]
-        raise UserError(long_rows_message(long, len(records), policy.max_length))
-    if too_long:
-        encoded = encoded.select([index for index, outcome in enumerate(outcomes) if outcome != "too_long"])
-    return EncodedSplit(dataset=encoded.remove_columns("outcome"), counts=count(encoded, outcomes), cache_key=key)
+    # Several processes write a file each, which appears when it is whole; map finds them again at any num_proc.
+    with one_interrupt():
+        encoded = conversations.map(
+            encode_rows,
+            batched=True,
+            fn_kwargs={"prompt": prompt, "policy": policy},
+            remove_columns=conversations.column_names,
+            features=FEATURES,
+            num_proc=processes(len(records), num_proc),
+            cache_file_name=str(folder / f"{key}.arrow"),
+            new_fingerprint=key[:FINGERPRINT_LENGTH],
+            desc="Tokenizing",
+        )
+    counts = count(encoded)
+    if counts["too_long"]:
+        too_long = column(encoded, "outcome") == "too_long"
+        if policy.on_long_row == "error":
+            places = {record.row_id: record.place for record in records}
+            long = [places[row_id] for row_id in column(encoded, "row_id")[too_long]]
+            raise UserError(long_rows_message(long, len(records), policy.max_length))
+        encoded = encoded.select(np.flatnonzero(~too_long))
+    return EncodedSplit(dataset=encoded.remove_columns("outcome"), counts=counts, cache_key=key)
+
+
+def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -> dict[str, list[Any]]:
+    """Examples of a batch of conversations, by column; a process may be given this function and nothing else."""
+    examples: list[dict[str, Any]] = []
+    for row_id, place, text in zip(rows["row_id"], rows["place"], rows["messages"], strict=True):
+        messages: list[Message] = json.loads(text)
+        turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+        for turn in turns if policy.loss_on == "response" else turns[-1:]:
+            try:
+                whole = prompt.encode(messages[: turn + 1])
+            except UserError as error:  # a template may be right for most rows and wrong for one
+                raise UserError(f"{place}: {error}") from error
+            encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
+            lengths = {"prompt_tokens": len(encoded.prompt_ids), "response_tokens": len(encoded.response_ids)}
+            examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
+    return {name: [example[name] for example in examples] for name in COLUMNS}
+
+
+def processes(rows: int, num_proc: int | None) -> int | None:
+    """How many processes tokenize `rows` rows: `num_proc`, or as many as there are CPUs and enough rows for.
+
+    Other processes of a launcher wait meanwhile, so their CPUs count too. None: this process does it alone.
+    """
+    if num_proc is None:
+        cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        num_proc = min(cpus, rows // ROWS_A_PROCESS, MAX_PROCESSES)
+    elif num_proc < 1:
+        raise UserError(f"num_proc: {num_proc}, but at least one process must tokenize")
+    num_proc = min(num_proc, rows)
+    return num_proc if num_proc > 1 else None
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Ctrl-C reaches the workers too: they leave it to this process, which then ends them.
+
+    `map` asks them for results even then, and would end in a TimeoutError.
+    """
+    this_process, interrupted = os.getpid(), False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if os.getpid() == this_process:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else Ctrl-C is ignored, or somebody else's
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if interrupted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def column(dataset: Dataset, name: str) -> np.ndarray:
+    """A column of numbers or words without a Python object for each, in the data set's order."""
+    [values] = dataset.select_columns(name).with_format("arrow")[:].columns
+    array: np.ndarray = values.to_numpy()
+    return array.astype(np.int64) if array.dtype.kind == "i" else array
 
 
 FEATURES = datasets.Features(
@@ -98,25 +175,24 @@ FEATURES = datasets.Features(
         "outcome": datasets.Value("string"),
         "prompt_ids": datasets.List(datasets.Value("int32")),
         "response_ids": datasets.List(datasets.Value("int32")),
+        "prompt_tokens": datasets.Value("int32"),
+        "response_tokens": datasets.Value("int32"),
     }
 )
 COLUMNS = tuple(FEATURES)
 
 
-def count(encoded: Dataset, outcomes: Sequence[Outcome]) -> dict[str, int]:
-    tally = Counter(outcomes)
-    prompt_tokens = sum(map(len, encoded["prompt_ids"]))
-    response_tokens = sum(map(len, encoded["response_ids"]))
+def count(encoded: Dataset) -> dict[str, int]:
+    """Count rows and tokens that can be used, and examples by outcome."""
+    outcomes = column(encoded, "outcome")
+    used = outcomes != "too_long"
+    response_tokens = int(column(encoded, "response_tokens")[used].sum())
     return {
-        "rows": len(set(encoded["row_id"])),
-        "examples": len(encoded),
-        "tokens": prompt_tokens + response_tokens,
+        "rows": len(np.unique(column(encoded, "row_id")[used])),
+        "examples": int(used.sum()),
+        "tokens": int(column(encoded, "prompt_tokens")[used].sum()) + response_tokens,
         "response_tokens": response_tokens,
-        "whole": tally["whole"],
-        "cut_prompt": tally["cut_prompt"],
-        "cut_response": tally["cut_response"],
-        "too_long": tally["too_long"],
-    }
+    } | {outcome: int((outcomes == outcome).sum()) for outcome in get_args(Outcome)}
 
 
 def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
@@ -129,13 +205,14 @@ def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
 
 
 def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
-    """SHA-256 over rows, template, tokenizer, policy and code version: any change tokenizes anew."""
+    """SHA-256 over rows, template, tokenizer, policy, columns and code version: any change tokenizes anew."""
     digest = hashlib.sha256()
     tokenizer = prompt.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    for part in (__version__, prompt.template, vocabulary, special_tokens, json.dumps(asdict(policy))):
+    columns = json.dumps(COLUMNS)
+    for part in (__version__, columns, prompt.template, vocabulary, special_tokens, json.dumps(asdict(policy))):
         digest.update(hashlib.sha256(part.encode()).digest())
     for record in records:
         digest.update(f"{record.row_id}:{record.content_hash}\n".encode())

@@ -209,7 +209,7 @@ def encode(
         if not splits[name]:
             continue
         with args.main_process_first(desc="tokenizing"):
-            encoded[name] = encode_split(splits[name], prompt, policy)
+            encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)
         say(

@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from heed.attention import flat_rows
 from heed.batches import IGNORE, LOSS_KEYS, Batch, FlatCollator, supervised_tokens
+from heed.encoding import row_lengths
 from heed.graphs import StepGraphs
 from heed.guard import FiniteGuard
 from heed.memory import BatchSize
@@ -60,11 +61,6 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     change the loss. (A mean of means would: huggingface/transformers#35203.)
     """
     return (nll * weights).sum() / num_items_in_batch
-
-
-def row_lengths(dataset: Any) -> np.ndarray:
-    """Tokens of each example."""
-    return np.array([len(example["prompt_ids"]) + len(example["response_ids"]) for example in dataset])
 
 
 class HeedTrainer(Trainer):
