@@ -120,7 +120,7 @@ class FlatCollator:
         kept, targets, weights = self.learned(rows, firsts, starts, prefix)
         spare = -len(targets) % self.multiple
         row = torch.tensor([input_ids])
-        return {
+        batch: Batch = {
             "input_ids": row,
             "position_ids": torch.from_numpy(np.concatenate(places))[None],
             # Never looked at; but without a mask some models search for padding, which waits for the device.
@@ -128,9 +128,11 @@ class FlatCollator:
             "logits_to_keep": torch.from_numpy(np.concatenate([kept, np.zeros(spare, dtype=np.int64)])),
             "targets": torch.from_numpy(np.concatenate([targets, np.zeros(spare, dtype=np.int64)])),
             "weights": torch.from_numpy(np.concatenate([weights, np.zeros(spare, dtype=np.float32)])),
-            "row_targets": tuple(len(row) - first for row, first in zip(rows, firsts, strict=True)),
             "tokens": torch.tensor(sum(map(len, rows))),
-        } | self.layout(prefix, lengths + [filling] * bool(filling))
+        }
+        if self.by_row:
+            batch["row_targets"] = tuple(len(row) - first for row, first in zip(rows, firsts, strict=True))
+        return batch | self.layout(prefix, lengths + [filling] * bool(filling))
 
     def learned(
         self, rows: Sequence[Sequence[int]], firsts: Sequence[int], starts: Sequence[int], prefix: int

@@ -92,3 +92,27 @@ def records(*pairs: tuple[str, str]) -> list[Record]:
         )
         for number, (question, answer) in enumerate(pairs)
     ]
+
+
+def plain_varlen_attn(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_q: torch.Tensor,
+    cu_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+) -> torch.Tensor:
+    """What torch's varlen_attn computes, which needs CUDA: heads last, causal triangles aligned bottom right."""
+    assert window_size == (-1, 0) and q.dim() == 3
+    assert max(cu_q.diff()) <= max_q and max(cu_k.diff()) <= max_k
+    outputs = []
+    for (a, b), (c, d) in zip(cu_q.unfold(0, 2, 1).tolist(), cu_k.unfold(0, 2, 1).tolist(), strict=True):
+        scores = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d]) * scale
+        allowed = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+        outputs.append(torch.einsum("hqk,khd->qhd", weights, v[c:d]))
+    return torch.cat(outputs)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_world import MODELS, llama, qwen2, qwen3
+from small_world import MODELS, llama, plain_varlen_attn, qwen2, qwen3
 from transformers import BloomConfig, BloomForCausalLM, GPTJConfig, GPTJForCausalLM, PreTrainedModel
 
 from heed import attention
@@ -86,30 +86,7 @@ def test_dropout_reaches_the_attention_of_a_flat_row() -> None:
 
 def test_the_layout_for_varlen_attention_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's kernel needs CUDA; a plain one that reads the same arguments stands in for it here."""
-
-    def plain(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        cu_q: torch.Tensor,
-        cu_k: torch.Tensor,
-        max_q: int,
-        max_k: int,
-        *,
-        scale: float,
-        window_size: tuple[int, int],
-    ) -> torch.Tensor:
-        assert window_size == (-1, 0) and q.dim() == 3
-        assert max(cu_q.diff()) <= max_q and max(cu_k.diff()) <= max_k
-        outputs = []
-        for (a, b), (c, d) in zip(cu_q.unfold(0, 2, 1).tolist(), cu_k.unfold(0, 2, 1).tolist(), strict=True):
-            scores = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d]) * scale
-            allowed = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))  # aligned bottom right
-            weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
-            outputs.append(torch.einsum("hqk,khd->qhd", weights, v[c:d]))
-        return torch.cat(outputs)
-
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", plain)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", plain_varlen_attn)
     model = MODELS["gpt2"]().double()
     for examples in ROWS.values():
         for share_prefix in (False, True):
