@@ -111,7 +111,8 @@ def choose(args: argparse.Namespace) -> list[Comparison]:
             continue
         wanted = args.variants or comparison.variants
         absent |= {reason for variant in wanted if (reason := missing(variant))}
-        job = replace(comparison.job, steps=args.steps or comparison.job.steps)
+        rows = args.data.name if args.data else comparison.job.rows
+        job = replace(comparison.job, rows=rows, steps=args.steps or comparison.job.steps)
         present = tuple(dict.fromkeys(("heed", *(variant for variant in wanted if not missing(variant)))))
         chosen.append(replace(comparison, job=job, variants=present))
     for reason in sorted(absent):

@@ -65,7 +65,7 @@ def row(name: str, variant: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         f"{variant['examples_per_second']:.2f}",
         f"{variant['supervised_per_second']:.0f}",
         f"{variant['tokens_per_second']:.0f}",
-        f"{variant['useful_tflops']:.3g}",
+        f"{variant['useful_tflops']:.3g}" + (f" ({variant['useful_mfu']:.0%})" if "useful_mfu" in variant else ""),
         f"{variant['cpu_seconds_per_step']:.2f}",
         f"{variant['peak_mb']:.0f}",
         f"{variant['loss']:.4f}",
