@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora demo test lint types unit test-slow tiny clean
+.PHONY: help setup setup-dev setup-qlora demo test lint types unit test-slow tiny bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -56,6 +56,16 @@ test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take min
 
 tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources in tiny/
 	$(PY) -m tiny.build
+
+# What Heed is compared with lies in a folder of its own that only `make bench` looks into, and is installed without its
+# dependencies: litgpt asks for huggingface-hub < 1.4, and nothing of it may change what training runs on.
+.venv/bench/installed: requirements-bench.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target .venv/bench -r requirements-bench.txt
+	cp requirements-bench.txt $@
+
+bench: .venv/bench/installed  ## measure training next to other tools (under 10 minutes; BENCH="--rounds 1" passes options)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench \
+		$(PY) -m bench.cpu $(BENCH)
 
 clean:  ## remove the virtual environment and caches; runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -255,7 +255,8 @@ class HeedTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Only the carrier of the dataset to `evaluation_loop`, which makes the batches itself."""
-        return DataLoader(self.eval_dataset if eval_dataset is None else eval_dataset, collate_fn=list)
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(self.eval_dataset[dataset] if isinstance(dataset, str) else dataset, collate_fn=list)
 
     @torch.no_grad()
     def evaluation_loop(

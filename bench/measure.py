@@ -1,0 +1,159 @@
+"""Rounds A B C A B C, each run in a fresh process, and what they say together: medians and paired ratios.
+
+The processes are forks of one that has imported everything and computed nothing (multiprocessing's forkserver). So the
+variants of a round follow each other on the same machine within seconds, peak memory belongs to one variant, and what a
+tool does to its process (allocator settings, patches of transformers) is gone when the next one starts.
+"""
+
+import gc
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from datasets import Dataset
+
+from bench.jobs import Job
+from bench.models import SHAPES
+from bench.variants import VARIANTS
+
+SFT_BEST = "sft_best"
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "trl", "litgpt")
+
+
+def run_apart(variant: str, job: Job, rows: Dataset) -> dict[str, Any]:
+    """One run in a process of its own: the fields of Run, and peak_mb, which includes some 700 MB of imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.variants"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(variant, job, rows, theirs))
+    process.start()
+    theirs.close()
+    try:
+        found: dict[str, Any] = ours.recv()
+    except EOFError:
+        found = {"error": "the process died, perhaps for want of memory"}
+    process.join()
+    if "error" in found:
+        raise RuntimeError(f"{variant} on {job.name}: {found['error']}")
+    return found
+
+
+def serve(variant: str, job: Job, rows: Dataset, connection: Connection) -> None:
+    quiet()
+    try:
+        run = asdict(VARIANTS[variant](job, rows))
+        connection.send(run | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+    except Exception:  # whatever a tool raises is reported by the process that asked
+        connection.send({"error": traceback.format_exc()})
+
+
+def run_here(variant: str, job: Job, rows: Dataset) -> dict[str, Any]:
+    """One run in this process, whose GPU's peak memory is counted anew for each."""
+    gc.collect()
+    if job.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    run = asdict(VARIANTS[variant](job, rows))
+    return run | {"peak_mb": torch.cuda.max_memory_allocated() / 2**20 if job.device == "cuda" else 0.0}
+
+
+def quiet() -> None:
+    warnings.simplefilter("ignore")
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+
+
+def summary(runs: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
+    """Medians over the runs of one variant.
+
+    Useful operations are those that no exact method can leave out: 6 for each weight of the blocks and each token, and
+    for each weight of the head and each supervised token. Attention and padding do not count.
+    """
+    shape, steps = SHAPES[job.shape], job.steps
+
+    def middle(value: Any) -> float:
+        return float(median(value(run) for run in runs))
+
+    return {
+        "ms_per_step": middle(lambda run: 1000 * run["seconds"] / steps),
+        "cpu_seconds_per_step": middle(lambda run: run["cpu_seconds"] / steps),
+        "examples_per_second": middle(lambda run: run["examples"] / run["seconds"]),
+        "supervised_per_second": middle(lambda run: run["supervised"] / run["seconds"]),
+        "tokens_per_second": middle(lambda run: run["tokens"] / run["seconds"]),
+        "useful_tflops": middle(
+            lambda run: (
+                6e-12 * (shape.block_weights * run["tokens"] + shape.head_weights * run["supervised"]) / run["seconds"]
+            )
+        ),
+        "peak_mb": middle(lambda run: run["peak_mb"]),
+        "loss": middle(lambda run: run["loss"]),
+        "runs": [dict(run) for run in runs],
+    }
+
+
+def ratios(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """How many times our speed theirs would need: median, least and most over rounds, by the clock and by CPU time.
+
+    CPU time is what stays comparable when others use the machine; speed is per example in both.
+    """
+    found = {}
+    for name, key in (("wall", "seconds"), ("cpu", "cpu_seconds")):
+        paired = [
+            (their[key] / their["examples"]) / (our[key] / our["examples"])
+            for our, their in zip(ours, theirs, strict=False)
+        ]
+        found[name] = [median(paired), min(paired), max(paired)]
+    return found
+
+
+def result(job: Job, runs: Mapping[str, Sequence[Mapping[str, Any]]], at_least: Mapping[str, float]) -> dict[str, Any]:
+    """One job of the JSON file; `at_least` are the ratios wanted, under SFT_BEST that to SFTTrainer's fastest."""
+    variants = {variant: summary(found, job) for variant, found in runs.items() if found}
+    settings = [variant for variant in variants if variant.startswith("sft_")]
+    if settings:
+        best = max(settings, key=lambda variant: variants[variant]["examples_per_second"])
+        at_least = {best if variant == SFT_BEST else variant: ratio for variant, ratio in at_least.items()}
+    return {
+        "job": asdict(job),
+        "variants": variants,
+        "heed_is_faster": {
+            variant: ratios(runs["heed"], found) for variant, found in runs.items() if variant != "heed" and found
+        },
+        "at_least": dict(at_least),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured, and with what."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    found = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "versions": versions}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

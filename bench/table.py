@@ -1,0 +1,85 @@
+"""Writes the tables of docs/performance.md from the figures in a JSON file.
+
+python -m bench.table docs/performance.json
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HEADER = (
+    "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | CPU s/step | peak MB | mean loss "
+    "| Heed is faster, by the clock | by CPU time | wanted |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+)
+
+
+def write_tables(figures: Path, page: Path) -> None:
+    """Replaces what stands between the page's markers `<!-- NAME -->` and `<!-- /NAME -->`; NAME is the file's stem.
+
+    A page without the markers stays as it is, so that a trial run with --out elsewhere changes no documentation.
+    """
+    report = json.loads(figures.read_text())
+    start, end = f"<!-- {figures.stem} -->", f"<!-- /{figures.stem} -->"
+    text = page.read_text() if page.exists() else ""
+    print(render(report))
+    if start in text and end in text:
+        before, rest = text.split(start, 1)
+        page.write_text(f"{before}{start}\n{render(report)}\n{end}{rest.split(end, 1)[1]}")
+
+
+def render(report: Mapping[str, Any]) -> str:
+    parts = [where(report)]
+    parts += [table(found) for found in report["results"]]
+    parts += [f"{name}: {json.dumps(value)}" for name, value in report.get("also", {}).items()]
+    return "\n\n".join(parts)
+
+
+def where(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+    return (
+        f"Machine: {gpu}{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads used; {versions}. "
+        f"{report['minutes']:.1f} minutes."
+    )
+
+
+def table(found: Mapping[str, Any]) -> str:
+    job, variants = found["job"], found["variants"]
+    rounds = min(len(variant["runs"]) for variant in variants.values())
+    title = (
+        f"**{job['shape']}, {job['dtype']}, {job['rows']} rows**, {job['batch_size']} examples a step, "
+        f"{job['steps']} steps x {rounds} rounds"
+    )
+    rows = [row(name, variant, found) for name, variant in variants.items()]
+    return "\n".join([title, "", HEADER, *rows])
+
+
+def row(name: str, variant: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    faster = found["heed_is_faster"].get(name)
+    at_least = found["at_least"].get(name)
+    cells = [
+        name,
+        f"{variant['examples_per_second']:.2f}",
+        f"{variant['supervised_per_second']:.0f}",
+        f"{variant['tokens_per_second']:.0f}",
+        f"{variant['useful_tflops']:.3g}" + (f" ({variant['useful_mfu']:.0%})" if "useful_mfu" in variant else ""),
+        f"{variant['cpu_seconds_per_step']:.2f}",
+        f"{variant['peak_mb']:.0f}",
+        f"{variant['loss']:.4f}",
+        times(faster["wall"]) if faster else "",
+        times(faster["cpu"]) if faster else "",
+        f"{at_least:.1f} x" if at_least else "",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def times(ratio: list[float]) -> str:
+    middle, least, most = ratio
+    return f"{middle:.2f} x [{least:.2f}..{most:.2f}]"
+
+
+if __name__ == "__main__":
+    write_tables(Path(sys.argv[1]), Path("docs/performance.md"))

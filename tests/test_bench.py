@@ -1,0 +1,135 @@
+"""The benchmark compares like with like. Nothing here is timed."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bench import cpu, gpu
+from bench.jobs import Job
+from bench.measure import ratios, result, run_apart
+from bench.rows import EOS, examples
+from bench.variants import VARIANTS, missing
+
+TINY = Job(shape="tiny_neox", dtype="fp32", warm_up=1, steps=2, learning_rate=0.0)
+OTHER_BATCHES = ("sft_grouped", "sft_packing")
+
+
+@cache
+def textbook() -> dict[str, float]:
+    return run_apart("textbook", TINY, TINY.examples())
+
+
+def skip_if_missing(name: str) -> None:
+    if reason := missing(name):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_tool_computes_the_same_loss_on_the_same_batches(name: str) -> None:
+    """At a learning rate of 0, so that neither optimizers nor schedules come into it."""
+    skip_if_missing(name)
+    found, wanted = run_apart(name, TINY, TINY.examples()), textbook()
+    if name in OTHER_BATCHES:
+        assert found["loss"] == pytest.approx(wanted["loss"], abs=0.1)
+        return
+    assert found["loss"] == pytest.approx(wanted["loss"], abs=1e-2 if name == "sft_defaults" else 1e-4)  # bf16 there
+    assert [found[key] for key in ("examples", "tokens", "supervised")] == [16, wanted["tokens"], wanted["supervised"]]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_tool_learns(name: str) -> None:
+    """Eight rows, again and again."""
+    skip_if_missing(name)
+    job = replace(TINY, steps=30, learning_rate=0.01)
+    rows = job.examples().select([*range(8)] * job.all_steps)
+    assert run_apart(name, job, rows)["loss"] < textbook()["loss"] - 0.5
+
+
+# What the real rows gave, with GPT-2's tokenizer: the figures that SETS in bench/rows.py stands for.
+@pytest.mark.parametrize(
+    ("name", "prompt", "response", "padded"), [("short", 44.3, 13.1, 1.232), ("alpaca", 53.6, 150.5, 2.04)]
+)
+def test_synthetic_rows_are_as_long_as_the_real_ones(name: str, prompt: float, response: float, padded: float) -> None:
+    rows = examples(name, 8000, vocabulary=50257)
+    prompts, responses = map(len, rows["prompt_ids"]), map(len, rows["response_ids"])
+    lengths = list(zip(prompts, responses, strict=True))
+    assert sum(p for p, _ in lengths) / 8000 == pytest.approx(prompt, rel=0.02)
+    assert sum(r for _, r in lengths) / 8000 == pytest.approx(response, rel=0.02)
+    totals = [p + r for p, r in lengths]
+    assert sum(8 * max(totals[start : start + 8]) for start in range(0, 8000, 8)) / sum(totals) == pytest.approx(
+        padded, rel=0.03
+    )
+
+
+def test_synthetic_rows_share_their_preamble_and_end_in_eos() -> None:
+    short, alpaca = (examples(name, 200, vocabulary=2000)["prompt_ids"] for name in ("short", "alpaca"))
+    assert len({tuple(ids[:24]) for ids in short}) == 1
+    assert len({tuple(ids[:8]) for ids in alpaca}) == 1
+    assert len({tuple(ids[:24]) for ids in alpaca}) == 2
+    assert all(ids[-1] == EOS and EOS not in ids[:-1] for ids in examples("short", 50, vocabulary=2000)["response_ids"])
+
+
+def test_ratios_are_paired_by_round() -> None:
+    ours = [{"seconds": 1.0, "cpu_seconds": 2.0, "examples": 8}, {"seconds": 10.0, "cpu_seconds": 2.0, "examples": 8}]
+    theirs = [{"seconds": 2.0, "cpu_seconds": 4.0, "examples": 8}, {"seconds": 30.0, "cpu_seconds": 4.0, "examples": 4}]
+    assert ratios(ours, theirs) == {"wall": [4.0, 2.0, 6.0], "cpu": [3.0, 2.0, 4.0]}
+
+
+def test_what_is_wanted_of_sft_is_wanted_of_its_best_setting() -> None:
+    run = {
+        "seconds": 1.0,
+        "cpu_seconds": 1.0,
+        "examples": 8,
+        "tokens": 80,
+        "supervised": 8,
+        "peak_mb": 1.0,
+        "loss": 7.0,
+    }
+    runs = {"heed": [run], "sft_defaults": [run | {"seconds": 3.0}], "sft_grouped": [run | {"seconds": 2.0}]}
+    found = result(TINY, runs, {"sft_best": 2.0})
+    assert found["at_least"] == {"sft_grouped": 2.0}
+    assert found["heed_is_faster"]["sft_grouped"]["wall"] == [2.0, 2.0, 2.0]
+
+
+def test_a_tool_that_fails_is_named() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)heed on tiny_neox fp32 short: .*KeyError: .response_ids"):
+        run_apart("heed", TINY, TINY.examples().remove_columns("response_ids"))
+
+
+def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = replace(cpu.COMPARISONS[0], job=replace(TINY, shape="tiny"), variants=("heed", "trainer"))
+    monkeypatch.setattr(cpu, "COMPARISONS", (tiny,))
+    out, page = tmp_path / "figures.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    cpu.main(["--rounds", "2", "--out", str(out), "--page", str(page)])
+    found = json.loads(out.read_text())["results"][0]
+    assert [len(variant["runs"]) for variant in found["variants"].values()] == [2, 2]
+    text = page.read_text()
+    assert text.startswith("before\n<!-- figures -->\nMachine: ") and text.endswith("<!-- /figures -->\nafter\n")
+    assert "old" not in text and "| trainer |" in text and "2.5 x |" in text
+
+
+def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SFT", ())
+    monkeypatch.setattr("bench.recipe.TRAINED_ON", 40)
+    out = tmp_path / "figures.json"
+    options = [
+        "--device",
+        "cpu",
+        "--shape",
+        "tiny",
+        "--rounds",
+        "1",
+        "--steps",
+        "1",
+        "--page",
+        str(tmp_path / "none.md"),
+    ]
+    gpu.main([*options, "--out", str(out)])
+    report = json.loads(out.read_text())
+    assert [found["job"]["rows"] for found in report["results"]] == ["short", "alpaca"]
+    assert report["also"]["losses_fp32"]["heed"] == pytest.approx(report["also"]["losses_fp32"]["textbook"], abs=1e-4)
+    assert report["also"]["recipe_seconds_heed_bf16"] > 0
