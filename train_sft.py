@@ -285,18 +285,21 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
 
 def answer(model: Any, plan: "Plan", record: "Record") -> str:
     """The model's greedy answer, as it is now, to one row. Called by every process alike."""
+    import torch
+
     from heed.generation import generate
 
     was_training = model.training
     model.eval()
-    [response] = generate(
-        model,
-        plan.prompt,
-        [plan.prompt.encode_prompt(record.messages[:-1])],
-        stop_token_ids=plan.contract.stop_token_ids,
-        batch_size=1,
-        max_new_tokens=plan.sft.sample_max_new_tokens,
-    )
+    with torch.compiler.set_stance("force_eager"):  # blocks compiled for training would be compiled anew
+        [response] = generate(
+            model,
+            plan.prompt,
+            [plan.prompt.encode_prompt(record.messages[:-1])],
+            stop_token_ids=plan.contract.stop_token_ids,
+            batch_size=1,
+            max_new_tokens=plan.sft.sample_max_new_tokens,
+        )
     model.train(was_training)
     return response.text
 

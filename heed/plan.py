@@ -161,6 +161,11 @@ def hot_path(
     """
     base = model.get_base_model() if sft.use_peft else model
     flat = sft.batching == "flat"
+    if not flat and sft.tokens_per_batch is not None:
+        raise UserError(
+            f"tokens_per_batch: {sft.tokens_per_batch} counts tokens, and with batching: padded most of a batch may be "
+            "padding; set batching: flat, or per_device_train_batch_size"
+        )
     if flat and sft.attn_implementation is not None:
         raise UserError(
             f"attn_implementation: {sft.attn_implementation} has no say over flat rows; leave it out, or set "
