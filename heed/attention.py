@@ -75,7 +75,10 @@ def varlen_attention(
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))  # (row length, heads, head size)
+    # Under autocast rotary positions leave queries and keys in float32, and autocast does not know this function.
+    kind = value.device.type
+    half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+    q, k, v = (each[0].transpose(0, 1).to(half) for each in (query, key, value))  # (row length, heads, head size)
     output: Any = varlen_attn(
         q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scale=scaling, window_size=(-1, 0)
     )
@@ -125,15 +128,15 @@ AttentionInterface.register(FLAT, flat_attention)
 def varlen_refusal(device: torch.device, dtype: torch.dtype, head_size: int, attention_dropout: float) -> str:
     """Why torch's varlen_attn cannot be used here; an empty text when it can."""
     if device.type != "cuda":
-        return f"it needs CUDA, this is {device.type}"
+        return f"varlen_attn needs CUDA, this is a {device.type}"
     if find_spec("torch.nn.attention.varlen") is None:
-        return f"torch {torch.__version__} has none"
+        return f"torch {torch.__version__} has no varlen_attn"
     if dtype not in VARLEN_DTYPES:
-        return "it needs bf16 or fp16"
+        return "varlen_attn needs bf16 or fp16"
     if attention_dropout:
-        return f"it knows no dropout, and the model's is {attention_dropout}"
+        return f"varlen_attn knows no dropout, and the model's is {attention_dropout}"
     if head_size > VARLEN_HEAD_SIZE or head_size % 8:
-        return f"it takes heads of at most {VARLEN_HEAD_SIZE}, a multiple of 8, not {head_size}"
+        return f"varlen_attn takes heads of at most {VARLEN_HEAD_SIZE}, a multiple of 8, not {head_size}"
     return ""
 
 

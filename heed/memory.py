@@ -93,6 +93,9 @@ def rows_that_fit(free: int, bytes_per_row: int, most: int) -> int:
 
 def free_memory(device: torch.device) -> int:
     """Bytes that a new tensor on `device` could have, those that torch's allocator caches included."""
+    if device.type == "cuda":  # torch.accelerator has no get_memory_info in older versions
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type not in ("cpu", "mps"):
         free, _ = torch.accelerator.get_memory_info(device)
         return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)

@@ -86,11 +86,11 @@ def test_precision_on_a_gpu(
 def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
     cpu = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     options: dict[str, Any] = {"flat": True, "varlen": "", "dropout": "", "four_bit": False}
-    assert graph_refusal(cpu, **options) == "they need CUDA, this is cpu"
+    assert graph_refusal(cpu, **options) == "they need CUDA, this is a cpu"
 
     class OnCuda:
         device = torch.device("cuda")
-        world_size, fp16, gradient_checkpointing, torch_compile, deepspeed, fsdp = 1, False, False, False, None, None
+        world_size, fp16, gradient_checkpointing, deepspeed, fsdp = 1, False, False, None, None
 
     cuda: Any = OnCuda()
     assert graph_refusal(cuda, **options) == ""
@@ -106,8 +106,10 @@ def test_speed_is_chosen_with_a_reason() -> None:
     chosen = choose_speed("graph", graph_refusal="fp16's loss scaling", device=cuda)
     assert (chosen.mode, chosen.reason) == ("eager", "WARNING: speed: graph cannot be had: fp16's loss scaling")
     assert not chosen.watch
-    watched = choose_speed("auto", graph_refusal="they need CUDA, this is cpu", device=CPU)
+    watched = choose_speed("auto", graph_refusal="several processes", device=cuda)
     assert watched.mode == "eager" and watched.watch
+    chosen = choose_speed("auto", graph_refusal="they need CUDA, this is a cpu", device=CPU)
+    assert chosen.reason == "graphs need CUDA, and compiling was not seen to pay on a cpu" and not chosen.watch
     assert choose_speed("compile", graph_refusal="", device=cuda).mode == "compile"
 
 
@@ -128,6 +130,8 @@ def test_compiling_must_save_more_than_it_takes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_steps_are_timed_before_it_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(speed.COMPILE_GAIN, "cpu", 0.1)
+    monkeypatch.setitem(speed.COMPILE_SECONDS, "cpu", 20.0)
     times = iter([10.0, 15.0])
     monkeypatch.setattr(speed, "now", lambda device: next(times))
     said: list[str] = []
