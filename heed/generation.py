@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from heed.errors import UserError
-from heed.memory import BatchSize, free_memory, rows_that_fit
+from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.modeling import context_length
 from heed.prompts import Prompt
 
@@ -29,8 +29,6 @@ class Response:
 
 # At most. On two CPU cores 64 rows of the tiny model are about as fast as 32 or 128, and faster than 16.
 MOST_ROWS = 64
-ACTIVATIONS = 24  # numbers a layer holds at once for a prompt token, in hidden sizes; mostly of its perceptron
-SCORE_COPIES = 4  # of the last token's scores, in float32: the model's own, and what a step makes of them
 RELIEF = "allow fewer new tokens (max_new_tokens), or choose a smaller type for the weights (dtype: bfloat16)"
 
 
@@ -82,9 +80,8 @@ def row_bytes(model: Any, prompt_tokens: int, new_tokens: int) -> int:
     heads = config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     width = config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * head_size
-    cache = 2 * width * (prompt_tokens + new_tokens)
-    reading = ACTIVATIONS * config.hidden_size * prompt_tokens
-    return (cache + reading) * model.dtype.itemsize + SCORE_COPIES * config.vocab_size * 4
+    cache = 2 * width * (prompt_tokens + new_tokens) * model.dtype.itemsize
+    return cache + forward_bytes(config, tokens=prompt_tokens, scored=1, itemsize=model.dtype.itemsize)
 
 
 def together_and_alone(lengths: Sequence[int], roomy: int) -> list[list[int]]:

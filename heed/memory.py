@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -84,6 +84,15 @@ def free_unused() -> None:
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
+
+
+ACTIVATIONS = 24  # numbers a layer holds at once for a token, in hidden sizes; mostly of its perceptron
+SCORE_COPIES = 4  # of a token's scores, in float32: the model's own, and what is made of them
+
+
+def forward_bytes(config: Any, *, tokens: int, scored: int, itemsize: int) -> int:
+    """About what a forward pass without gradients takes for a row of `tokens`, whose logits are made at `scored`."""
+    return ACTIVATIONS * config.hidden_size * tokens * itemsize + SCORE_COPIES * config.vocab_size * 4 * scored
 
 
 def rows_that_fit(free: int, bytes_per_row: int, most: int) -> int:

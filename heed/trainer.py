@@ -18,10 +18,10 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from heed.attention import flat_rows
 from heed.batches import IGNORE, LOSS_KEYS, Batch, FlatCollator, supervised_tokens
-from heed.encoding import row_lengths
+from heed.encoding import column, row_lengths
 from heed.graphs import StepGraphs
 from heed.guard import FiniteGuard
-from heed.memory import BatchSize
+from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.order import RowBatches, Strategy
 from heed.speed import (
     CompileWhenItPays,
@@ -287,6 +287,7 @@ class HeedTrainer(Trainer):
             with self.compute_loss_context_manager(), self.rows_as_collated(), torch.compiler.set_stance("force_eager"):
                 return row_nll(model, batch)
 
+        self.size_evaluation(dataset)
         found = []
         for _, sums in self.eval_rows.batches(mine, score):
             found.append(sums)
@@ -302,6 +303,23 @@ class HeedTrainer(Trainer):
         }
         no_predictions = np.empty(0)
         return EvalLoopOutput(predictions=no_predictions, label_ids=None, metrics=metrics, num_samples=int(count))
+
+    def size_evaluation(self, dataset: Any) -> None:
+        """Take fewer rows at once than asked for when their forward pass would not fit into half of the memory."""
+        scored = (
+            column(dataset, "response_tokens") if self.eval_collator.loss_on == "response" else row_lengths(dataset)
+        )
+        needed = forward_bytes(
+            self.model.config, tokens=int(row_lengths(dataset).max()), scored=int(scored.max()), itemsize=4
+        )
+        free = free_memory(self.args.device)
+        fitting = rows_that_fit(free, needed, most=self.eval_rows.rows)
+        if fitting < self.eval_rows.rows:
+            self.say(
+                f"evaluation takes {fitting} rows at once, not {self.eval_rows.rows}: one takes up to "
+                f"{needed / 2**20:.1f} MiB, and {free / 2**20:,.0f} MiB are free"
+            )
+            self.eval_rows.rows = fitting
 
     def _evaluation_model(self) -> torch.nn.Module:
         """The model as training wraps it; evaluated before any training it is only put on its device.

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import CausalLMOutput
 
 from heed import modeling
+from heed import trainer as trainer_module
 from heed.batches import IGNORE, FlatCollator, LossOn, PaddingCollator
 from heed.encoding import Policy, encode_split, row_lengths
 from heed.errors import UserError
@@ -353,6 +354,20 @@ def test_evaluation_halves_its_batches_when_memory_runs_out(tmp_path: Path, monk
         "memory does not suffice for 16 rows at once",
         "memory does not suffice for 8 rows at once",
     ]
+
+
+def test_evaluation_is_sized_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target's 2,000 scores stand there four times, a token is 24 x 32 numbers; half of 16 MiB holds three such rows."""
+    monkeypatch.setattr(trainer_module, "free_memory", lambda device: 16 * 2**20)
+    said: list[str] = []
+    args = arguments(tmp_path, per_device_eval_batch_size=16)
+    kind = collators("response")["shared prefix"]
+    trainer = HeedTrainer(
+        model=MODELS["gpt2"](), args=args, eval_dataset=examples(17), data_collator=kind, say=said.append
+    )
+    trainer.evaluate()
+    trainer.evaluate()
+    assert said == ["evaluation takes 3 rows at once, not 16: one takes up to 2.3 MiB, and 16 MiB are free"]
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
