@@ -88,7 +88,7 @@ class FlatCollator:
     varlen: bool = False
     """Whether attention runs through torch's varlen_attn, which wants the layout as tensors."""
     multiple: int = 1
-    """Rows and targets are filled up to a multiple of this, so that few shapes occur (CUDA graphs)."""
+    """Rows and targets are filled up to multiples of this (`grained`), so that few shapes occur (CUDA graphs)."""
     by_row: bool = False
     """Keep each example's targets together, so that its own loss can be told; else equal ones are merged."""
 
@@ -110,15 +110,13 @@ class FlatCollator:
         prefix = shared_prefix(rows) if self.share_prefix else 0
         lengths = [len(row) - prefix for row in rows]
         starts = np.cumsum([prefix, *lengths[:-1]]).tolist()
-        used = prefix + sum(lengths)
-        # Filling is one more example that teaches nothing; with static shapes there always is some, so that the
-        # number of segments does not depend on luck.
-        filling = self.multiple - used % self.multiple if self.multiple > 1 else 0
+        filling = self.filling(prefix + sum(lengths), len(rows))
 
-        input_ids = rows[0][:prefix] + [token for row in rows for token in row[prefix:]] + [self.pad_token_id] * filling
-        places = [np.arange(prefix), *(np.arange(prefix, len(row)) for row in rows), np.arange(filling)]
+        input_ids = rows[0][:prefix] + [token for row in rows for token in row[prefix:]]
+        input_ids += [self.pad_token_id] * sum(filling)
+        places = [np.arange(prefix), *(np.arange(prefix, len(row)) for row in rows), np.zeros(sum(filling), np.int64)]
         kept, targets, weights = self.learned(rows, firsts, starts, prefix)
-        spare = -len(targets) % self.multiple
+        spare = grained(len(targets), self.multiple) - len(targets)
         row = torch.tensor([input_ids])
         batch: Batch = {
             "input_ids": row,
@@ -132,7 +130,15 @@ class FlatCollator:
         }
         if self.by_row:
             batch["row_targets"] = tuple(len(row) - first for row, first in zip(rows, firsts, strict=True))
-        return batch | self.layout(prefix, lengths + [filling] * bool(filling))
+        return batch | self.layout(prefix, lengths + filling)
+
+    def filling(self, used: int, examples: int) -> list[int]:
+        """Lengths of further examples that teach nothing: they fill the row, and the number of examples, up to a shape
+        that occurs often. None without `multiple`."""
+        if self.multiple == 1:
+            return []
+        count = EXAMPLES - examples % EXAMPLES  # one at least, and none of them empty
+        return [len(part) for part in np.array_split(np.arange(grained(used + count, self.multiple) - used), count)]
 
     def learned(
         self, rows: Sequence[Sequence[int]], firsts: Sequence[int], starts: Sequence[int], prefix: int
@@ -166,8 +172,8 @@ class FlatCollator:
         layout: Batch = {
             "cu_seq_lens_q": torch.from_numpy(np.cumsum([0, *segments]).astype(np.int32)),
             "cu_seq_lens_k": torch.from_numpy(np.cumsum([0, *keys]).astype(np.int32)),
-            "max_length_q": round_up(int(max(segments)), self.multiple),
-            "max_length_k": round_up(int(max(keys)), self.multiple),
+            "max_length_q": grained(int(max(segments)), self.multiple),
+            "max_length_k": grained(int(max(keys)), self.multiple),
         }
         if prefix:
             shared, ends = np.arange(prefix), np.cumsum(segments)
@@ -176,8 +182,13 @@ class FlatCollator:
         return layout
 
 
-def round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+EXAMPLES = 8  # with `multiple`, the number of examples in a row is filled up to a multiple of this
+
+
+def grained(number: int, multiple: int) -> int:
+    """`number` rounded up: to a multiple of `multiple`, or more coarsely where it is large, by a sixteenth at most."""
+    grain = max(multiple, 2 ** max(0, number.bit_length() - 5)) if multiple > 1 else 1
+    return -(-number // grain) * grain
 
 
 def shared_prefix(rows: Sequence[list[int]]) -> int:

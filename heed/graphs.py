@@ -16,30 +16,38 @@ from heed.batches import Batch
 Step = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, num_items_in_batch) -> loss; adds to the gradients
 Replay = Callable[[], torch.Tensor]
 Record = Callable[[Callable[[], torch.Tensor]], Replay]
-MOST_GRAPHS = 64  # each holds the activations of its shape
+MOST_GRAPHS = 64  # a graph holds megabytes of the host's and the device's memory beside the shared pool
 # What a replay may differ by from the same step made eagerly, in bf16 with kernels that add in any order.
 TOLERANCE = 0.05
 
 
-def record_cuda(step: Callable[[], torch.Tensor]) -> Replay:
-    """Capture `step` as CUDA wants it: warmed up on a stream of its own, then recorded without being run.
+class CudaRecorder:
+    """Captures a step as CUDA wants it: warmed up on a stream of its own, then recorded without being run.
 
+    All graphs share one pool of memory, since no two are replayed at once and nothing of one is used after the next.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
 
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return loss
+    def __init__(self) -> None:
+        self.pool: Any = None
 
-    return replay
+    def __call__(self, step: Callable[[], torch.Tensor]) -> Replay:
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # thread_local: a thread that pins the next batch's memory meanwhile must not end the capture.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            loss = step()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return loss
+
+        return replay
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,11 @@ class StepGraphs:
         parameters: Sequence[torch.nn.Parameter],
         step: Step,
         say: Callable[[str], None],
-        record: Record = record_cuda,
+        record: Record | None = None,
     ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.step, self.say, self.record = step, say, record
+        self.step, self.say = step, say
+        self.record = record or CudaRecorder()
         self.recorded: dict[tuple[Any, ...], Recorded] = {}
         self.seen: set[tuple[Any, ...]] = set()
         self.gradients: list[torch.Tensor] = []

@@ -1,17 +1,41 @@
 """Which rows make which micro-batch: a function of (seed, epoch) alone, so that resuming changes nothing."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from heed.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
 Strategy = Literal["random", "group_by_length", "sequential"]
 BLOCK = 50  # global batches whose rows are sorted together under group_by_length, as transformers does
+
+
+def row_batches(args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch: int | None) -> "RowBatches":
+    """The micro-batches of this process as a run's arguments want them: of so many rows, or of so many tokens."""
+    epochs = math.ceil(args.num_train_epochs)
+    if args.max_steps > 0 and tokens_per_batch is not None:
+        # At least as many as will be begun: an epoch has at least as many micro-batches as its tokens fill.
+        micro_batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
+        epochs = math.ceil(micro_batches / math.ceil(lengths.sum() / tokens_per_batch))
+    return RowBatches(
+        lengths,
+        rows_per_batch=args.train_batch_size if tokens_per_batch is None else None,
+        tokens_per_batch=tokens_per_batch,
+        strategy=cast(Strategy, str(args.train_sampling_strategy)),
+        seed=args.data_seed if args.data_seed is not None else args.seed,
+        epochs=epochs,
+        processes=args.world_size,
+        process_index=args.process_index,
+        drop_last=args.dataloader_drop_last,
+    )
 
 
 class RowBatches(Sampler[list[int]]):

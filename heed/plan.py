@@ -14,6 +14,7 @@ from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
 from heed.encoding import EncodedSplit, Policy, encode_split
 from heed.errors import UserError
+from heed.order import row_batches
 from heed.preview import preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
 from heed.sources import Reading, Source, read
@@ -77,6 +78,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         settings.pad_token_id = tokenizer.pad_token_id
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, say)
     encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
+    row_batches(args, encoded["train"].lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
     return Plan(
         sft=sft,
         args=args,

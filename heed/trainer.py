@@ -1,12 +1,11 @@
 """HeedTrainer: transformers' Trainer with a loss and an evaluation that mean the same at any batch size, and fast."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from heed.encoding import column, row_lengths
 from heed.graphs import StepGraphs
 from heed.guard import FiniteGuard
 from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
-from heed.order import RowBatches, Strategy
+from heed.order import RowBatches, row_batches
 from heed.speed import (
     CompileWhenItPays,
     SpeedChoice,
@@ -121,17 +120,7 @@ class HeedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
         args, dataset = self.args, self.train_dataset
-        self.row_batches = RowBatches(
-            row_lengths(dataset),
-            rows_per_batch=None if self.tokens_per_batch else args.train_batch_size,
-            tokens_per_batch=self.tokens_per_batch,
-            strategy=cast(Strategy, str(args.train_sampling_strategy)),
-            seed=args.data_seed if args.data_seed is not None else args.seed,
-            epochs=self.planned_epochs(),
-            processes=args.world_size,
-            process_index=args.process_index,
-            drop_last=args.dataloader_drop_last,
-        )
+        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch)
         loader = DataLoader(
             dataset,
             batch_sampler=self.row_batches,
@@ -140,6 +129,7 @@ class HeedTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
         )
         # Not accelerator.prepare: it would deal out to the processes what RowBatches has dealt out already.
         return prepare_data_loader(
@@ -150,14 +140,6 @@ class HeedTrainer(Trainer):
             put_on_device=True,
             non_blocking=args.dataloader_pin_memory,
         )
-
-    def planned_epochs(self) -> int:
-        """At least as many as will be begun: `max_steps` counts steps, and a step has at most so many tokens."""
-        args, tokens = self.args, self.tokens_per_batch
-        if args.max_steps <= 0 or tokens is None:
-            return math.ceil(args.num_train_epochs)
-        micro_batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
-        return math.ceil(micro_batches / math.ceil(row_lengths(self.train_dataset).sum() / tokens))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from heed.batches import FlatCollator, PaddingCollator, shared_prefix, supervised_tokens
+from heed.batches import FlatCollator, PaddingCollator, grained, shared_prefix, supervised_tokens
 
 E = 50256
 
@@ -96,12 +96,22 @@ def test_by_row_each_example_has_its_own_targets() -> None:
     assert tuple(supervised_tokens(row, "response") for row in ROWS) == (2, 3, 1)
 
 
-def test_filling_is_one_more_example_that_teaches_nothing() -> None:
+def test_filling_is_further_examples_that_teach_nothing() -> None:
+    """Three examples become eight, eleven tokens sixteen, six targets eight."""
     batch = flat("response", share_prefix=True, multiple=4)
-    assert batch["input_ids"] == [[1, 2, 3, 4, E, 7, 8, E, 3, 9, E, E]]
-    assert batch["position_ids"][0][-1:] == [0] and batch["segment_lengths"] == (2, 3, 3, 3, 1)
+    assert batch["input_ids"] == [[1, 2, 3, 4, E, 7, 8, E, 3, 9, E, E, E, E, E, E]]
+    assert batch["position_ids"][0][-5:] == [0, 0, 0, 0, 0]
+    assert batch["segment_lengths"] == (2, 3, 3, 3, 1, 1, 1, 1, 1)
     assert batch["targets"] == [4, E, 7, 8, E, E, 0, 0] and batch["weights"] == [1, 1, 1, 1, 1, 1, 0, 0]
     assert batch["tokens"] == 15
+
+
+@pytest.mark.parametrize(
+    ("number", "filled"), [(1, 64), (64, 64), (65, 128), (1023, 1024), (1025, 1088), (2049, 2176), (16_385, 17_408)]
+)
+def test_lengths_are_filled_up_by_a_sixteenth_at_most(number: int, filled: int) -> None:
+    assert grained(number, 64) == filled
+    assert grained(number, 1) == number
 
 
 def test_the_layout_for_varlen_attention_gathers_the_prefix_for_each_example() -> None:

@@ -87,6 +87,25 @@ def test_a_run_folder_is_whole(config_file: Path, capsys: pytest.CaptureFixture[
     assert "loaded again, its logits differ by 0.0e+00 at most" in out
 
 
+def test_every_way_of_making_batches_trains(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config_file.parent / "run"
+    by_rows = {}
+    for batching in ("flat", "padded"):
+        assert run(config_file, "--batching", batching, "--overwrite_output_dir", "true") == 0
+        by_rows[batching] = losses(folder)
+        assert f"speed     {batching} rows" in capsys.readouterr().out
+    assert by_rows["flat"] == pytest.approx(by_rows["padded"], abs=1e-4)
+    tokens = ("--tokens_per_batch", "200", "--train_sampling_strategy", "group_by_length", "--speed", "graph")
+    assert run(config_file, *tokens, "--overwrite_output_dir", "true") == 0
+    out = capsys.readouterr().out
+    assert "eager (WARNING: speed: graph cannot be had: they need CUDA, this is a cpu)" in out
+    assert "of at most 200 tokens" in out
+    record = json.loads((folder / "run.json").read_text())
+    assert record["num_input_tokens_seen"] == record["encoded"]["train"]["tokens"]
+    assert json.loads((folder / "config.json").read_text()).get("_attn_implementation") is None
+    assert "heed" not in (folder / "config.json").read_text()
+
+
 def test_the_saved_model_answers_through_plain_transformers(config_file: Path) -> None:
     """The chat template saved with the tokenizer gives the very prompt of training, and EOS is set to stop at."""
     assert run(config_file) == 0
@@ -115,6 +134,14 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--split_shares", "0.9,0.1,0"], "the validation split is empty; set eval_strategy: no"),
         (["--max_length", "300"], "max_length: 300, but the model has 256 positions"),
         (["--max_length", "20"], "34 of 34 rows are longer than max_length 20 tokens"),
+        (["--tokens_per_batch", "20"], "tokens_per_batch: 20 is too small for the longest training row; raise it to"),
+        (["--tokens_per_batch", "64", "--per_device_train_batch_size", "4"], "contradict each other; keep one"),
+        (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),
+        (["--attn_implementation", "eager"], "attn_implementation: eager has no say over flat rows"),
+        (
+            ["--train_sampling_strategy", "batch_rebalance"],
+            "batch_rebalance does not resume exactly; choose from random",
+        ),
         (["--prompt", "alpacca"], "'alpacca' is neither one of"),
         (["--data", "nowhere.json"], "'nowhere.json' is not a file, a folder, a URL, or a Hub id"),
         (["--model_name_or_path", "nobody/nothing"], "the tokenizer 'nobody/nothing' could not be loaded"),
