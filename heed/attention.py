@@ -151,20 +151,23 @@ def flat_rows(config: PreTrainedConfig) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def check_flat(model: PreTrainedModel) -> None:
-    """Prove that `model` keeps the examples of a flat row apart, or raise UserError with the way out.
+def check_flat(model: PreTrainedModel, *, max_length: int) -> None:
+    """Prove that `model` keeps examples of up to `max_length` apart in a flat row, or raise UserError with the way out.
 
     Families that the tests hold to it are believed. Any other must give each of two examples of a flat row the
     logits it has alone, also when the other example is changed.
     """
-    reason = flat_refusal(model)
+    reason = flat_refusal(model, max_length)
     if reason:
         raise UserError(
             f"batching: flat is not proved for this {model.config.model_type} model ({reason}); set batching: padded"
         )
 
 
-def flat_refusal(model: PreTrainedModel) -> str:
+def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
+    window = getattr(model.config, "sliding_window", None)
+    if window is not None and window < max_length:
+        return f"its attention reaches back {window} tokens, and rows may have {max_length}"
     kinds = getattr(model.config, "layer_types", None) or ()
     if any(kind != "full_attention" for kind in kinds):
         return f"it has layers of {', '.join(sorted(set(kinds) - {'full_attention'}))}"

@@ -183,7 +183,7 @@ def hot_path(
     if not flat:
         say(f"speed     padded rows; {speed.mode} ({speed.reason})")
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
-    check_flat(base)
+    check_flat(base, max_length=sft.max_length or modeling.context_length(base))
     against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
     shared = f"no shared prefix ({against_sharing})" if against_sharing else "their common prefix once"
     attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"

@@ -62,7 +62,7 @@ def qwen3(**changes: Any) -> PreTrainedModel:
     return Qwen3ForCausalLM(Qwen3Config(**(LLAMA | {"head_dim": 8} | changes)))
 
 
-LLAMA = {  # fewer heads for keys than for queries
+LLAMA: dict[str, Any] = {  # fewer heads for keys than for queries
     "vocab_size": 2000,
     "max_position_embeddings": 256,
     "hidden_size": 32,

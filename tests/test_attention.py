@@ -4,8 +4,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from small_world import MODELS, llama, plain_varlen_attn, qwen2, qwen3
-from transformers import BloomConfig, BloomForCausalLM, GPTJConfig, GPTJForCausalLM, PreTrainedModel
+from small_world import LLAMA, MODELS, llama, plain_varlen_attn, qwen2, qwen3
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPTJConfig,
+    GPTJForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 from heed import attention
 from heed.attention import check_flat, flat_refusal, flat_rows
@@ -106,18 +114,22 @@ def test_an_unknown_family_is_proved_or_refused() -> None:
     """GPT-J's attention is registered nowhere, so a flat row would mix its examples; Bloom knows no positions."""
     gptj = GPTJConfig(vocab_size=50, n_embd=32, n_layer=1, n_head=2, n_positions=64, rotary_dim=8)
     with pytest.raises(UserError, match=r"batching: flat is not proved for this gptj model .*; set batching: padded"):
-        check_flat(GPTJForCausalLM(gptj))
+        check_flat(GPTJForCausalLM(gptj), max_length=64)
     with pytest.raises(UserError, match="bloom"):
-        check_flat(BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=1, n_head=2)))
+        check_flat(BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=1, n_head=2)), max_length=64)
 
 
 def test_a_family_that_is_not_on_the_list_passes_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "FLAT_FAMILIES", ())
     for make in (*MODELS.values(), llama, qwen2, qwen3):
-        assert flat_refusal(make()) == ""
+        assert flat_refusal(make(), 256) == ""
 
 
 def test_sliding_windows_are_refused() -> None:
     model = qwen2(use_sliding_window=True, sliding_window=16, max_window_layers=1)
     with pytest.raises(UserError, match="it has layers of sliding_attention"):
-        check_flat(model)
+        check_flat(model, max_length=16)
+    mistral = MistralForCausalLM(MistralConfig(**(LLAMA | {"sliding_window": 16})))
+    with pytest.raises(UserError, match="its attention reaches back 16 tokens, and rows may have 17"):
+        check_flat(mistral, max_length=17)
+    check_flat(mistral, max_length=16)
