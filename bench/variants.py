@@ -31,6 +31,7 @@ from bench.models import build
 from bench.rows import EOS
 from heed.batches import PaddingCollator
 from heed.config import SftConfig
+from heed.encoding import row_lengths
 from heed.plan import hot_path
 from heed.trainer import HeedTrainer
 
@@ -113,7 +114,7 @@ def heed_trainer(
     args.remove_unused_columns = False
     args.logging_nan_inf_filter = False
     defaults = SftConfig(model_name_or_path="", data="")
-    collator, speed = hot_path(defaults, args, model, EOS, say=ignore)
+    collator, speed = hot_path(defaults, args, model, EOS, float(row_lengths(rows).mean()), say=ignore)
     return HeedTrainer(
         model=model,
         args=args,

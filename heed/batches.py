@@ -116,7 +116,7 @@ class FlatCollator:
         input_ids += [self.pad_token_id] * sum(filling)
         places = [np.arange(prefix), *(np.arange(prefix, len(row)) for row in rows), np.zeros(sum(filling), np.int64)]
         kept, targets, weights = self.learned(rows, firsts, starts, prefix)
-        spare = grained(len(targets), self.multiple) - len(targets)
+        spare = grained(len(targets), self.multiple) - len(targets) if filling else 0
         row = torch.tensor([input_ids])
         batch: Batch = {
             "input_ids": row,
@@ -134,8 +134,8 @@ class FlatCollator:
 
     def filling(self, used: int, examples: int) -> list[int]:
         """Lengths of further examples that teach nothing: they fill the row, and the number of examples, up to a shape
-        that occurs often. None without `multiple`."""
-        if self.multiple == 1:
+        that occurs often. None without `multiple`, and none for a long row."""
+        if self.multiple == 1 or used > MOST_FILLED:
             return []
         count = EXAMPLES - examples % EXAMPLES  # one at least, and none of them empty
         return [len(part) for part in np.array_split(np.arange(grained(used + count, self.multiple) - used), count)]
@@ -182,6 +182,9 @@ class FlatCollator:
         return layout
 
 
+# Longer rows are left as they are: their kernels take longer than launching them, so nobody wants a graph. At about
+# 10 us a launch and 400 TFLOP/s the two are even near this length, in GPT-2 small as in medium (an estimate).
+MOST_FILLED = 4096
 EXAMPLES = 8  # with `multiple`, the number of examples in a row is filled up to a multiple of this
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from heed.batches import Batch
+from heed.batches import MOST_FILLED, Batch
 
 Step = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, num_items_in_batch) -> loss; adds to the gradients
 Replay = Callable[[], torch.Tensor]
 Record = Callable[[Callable[[], torch.Tensor]], Replay]
 MOST_GRAPHS = 64  # a graph holds megabytes of the host's and the device's memory beside the shared pool
+MOST_TOKENS = MOST_FILLED * 9 // 8  # of a row that is captured; filling adds less than an eighth
 # What a replay may differ by from the same step made eagerly, in bf16 with kernels that add in any order.
 TOLERANCE = 0.05
 
@@ -82,9 +83,10 @@ class StepGraphs:
     def run(self, batch: Batch, num_items: torch.Tensor) -> torch.Tensor | None:
         """The loss of the batch, its gradient added to the parameters'; None when the step is to be made eagerly.
 
-        A shape is captured when it occurs for the second time: capturing costs a few steps.
+        A shape is captured when it occurs for the second time: capturing costs a few steps. Long rows are left to run
+        eagerly, where the GPU is the slower one anyway.
         """
-        if self.given_up:
+        if self.given_up or batch["input_ids"].numel() > MOST_TOKENS:
             return None
         shape = shape_of(batch)
         if shape not in self.recorded:

@@ -76,9 +76,10 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, say)
     encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
-    row_batches(args, encoded["train"].lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
+    lengths = encoded["train"].lengths
+    row_batches(args, lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
+    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
     return Plan(
         sft=sft,
         args=args,
@@ -155,9 +156,9 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
 
 
 def hot_path(
-    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, say: Say
+    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, mean_length: float, say: Say
 ) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
-    """How batches look and how steps are made, each with its reason.
+    """How batches look and how steps are made, each with its reason. `mean_length` is that of the rows, in tokens.
 
     Raises UserError for a model that is not known to keep the examples of a flat row apart.
     """
@@ -178,7 +179,14 @@ def hot_path(
     varlen = varlen_refusal(
         args.device, compute_dtype(sft, args), modeling.head_size(base), modeling.attention_dropout(base)
     )
-    refusal = graph_refusal(args, flat=flat, varlen=varlen, dropout=dropout, four_bit=sft.use_peft and sft.load_in_4bit)
+    refusal = graph_refusal(
+        args,
+        flat=flat,
+        varlen=varlen,
+        dropout=dropout,
+        four_bit=sft.use_peft and sft.load_in_4bit,
+        tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
+    )
     speed = choose_speed(sft.speed, graph_refusal=refusal, device=args.device)
     if not flat:
         say(f"speed     padded rows; {speed.mode} ({speed.reason})")

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.activations import NewGELUActivation
 
+from heed.batches import MOST_FILLED
 from heed.config import Setting, Settings
 
 Speed = Literal["auto", "eager", "graph", "compile"]
@@ -94,8 +95,13 @@ def choose_speed(asked: Speed, *, graph_refusal: str, device: torch.device) -> S
     return SpeedChoice("eager", f"graphs need CUDA, and compiling was not seen to pay on a {device.type}")
 
 
-def graph_refusal(args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, four_bit: bool) -> str:
-    """Why a training step cannot be captured; `varlen` and `dropout` are reasons against, or empty."""
+def graph_refusal(
+    args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, four_bit: bool, tokens: int
+) -> str:
+    """Why a training step cannot, or need not, be captured; `varlen` and `dropout` are reasons against, or empty.
+
+    `tokens` are those of a usual micro-batch.
+    """
     if args.device.type != "cuda":
         return f"they need CUDA, this is a {args.device.type}"
     reasons = {
@@ -106,6 +112,7 @@ def graph_refusal(args: TrainingArguments, *, flat: bool, varlen: str, dropout: 
         "fp16's loss scaling": args.fp16,
         "4-bit weights": four_bit,
         "gradient_checkpointing": args.gradient_checkpointing,
+        f"rows of {tokens:,} tokens, whose kernels take longer than launching them": tokens > MOST_FILLED,
         "DeepSpeed or FSDP": bool(args.deepspeed or args.fsdp),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)

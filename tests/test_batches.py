@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from heed import batches
 from heed.batches import FlatCollator, PaddingCollator, grained, shared_prefix, supervised_tokens
 
 E = 50256
@@ -104,6 +105,11 @@ def test_filling_is_further_examples_that_teach_nothing() -> None:
     assert batch["segment_lengths"] == (2, 3, 3, 3, 1, 1, 1, 1, 1)
     assert batch["targets"] == [4, E, 7, 8, E, E, 0, 0] and batch["weights"] == [1, 1, 1, 1, 1, 1, 0, 0]
     assert batch["tokens"] == 15
+
+
+def test_a_long_row_is_not_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_FILLED", 10)
+    assert flat("response", share_prefix=True, multiple=4) == flat("response", share_prefix=True)
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,11 @@ def test_further_shapes_run_eagerly_when_enough_graphs_are_held(
     assert (weights - wanted).norm() / wanted.norm() < 1e-12
     assert said == ["speed     1 graphs are held; further shapes of batches run eagerly"]
     assert len(held.recorded) == 1
+
+
+def test_long_rows_run_eagerly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    eager, wanted, _, _ = train(tmp_path, monkeypatch, None)
+    monkeypatch.setattr(graphs, "MOST_TOKENS", 10)
+    losses, weights, said, held = train(tmp_path, monkeypatch, record_plainly)
+    assert losses == eager and torch.equal(weights, wanted)
+    assert said == [] and not held.recorded

@@ -85,7 +85,7 @@ def test_precision_on_a_gpu(
 
 def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
     cpu = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    options: dict[str, Any] = {"flat": True, "varlen": "", "dropout": "", "four_bit": False}
+    options: dict[str, Any] = {"flat": True, "varlen": "", "dropout": "", "four_bit": False, "tokens": 500}
     assert graph_refusal(cpu, **options) == "they need CUDA, this is a cpu"
 
     class OnCuda:
@@ -97,6 +97,9 @@ def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
     cuda.fp16 = True
     found = graph_refusal(cuda, **(options | {"flat": False, "dropout": "attn_pdrop is 0.1"}))
     assert found == "batching: padded, attn_pdrop is 0.1, fp16's loss scaling"
+    cuda.fp16 = False
+    found = graph_refusal(cuda, **(options | {"tokens": 16384}))
+    assert found == "rows of 16,384 tokens, whose kernels take longer than launching them"
 
 
 def test_speed_is_chosen_with_a_reason() -> None:
