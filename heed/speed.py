@@ -224,16 +224,17 @@ def sparse_embedding_gradient(model: PreTrainedModel) -> Iterator[None]:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed, for this process and for good; whether there is a glibc that does.
+    """Let glibc keep freed memory of less than 32 MiB a piece, for this process and for good; whether it is glibc.
 
-    Gradients of a large vocabulary are freed and allocated anew in every step. By default each of them is given back
-    to the system, which then hands out zeroed pages one by one: a quarter of the CPU time of a small model's step.
+    Activations, scores and most gradients are freed and allocated anew in every step. By default glibc gives the larger
+    ones back to the system, which then hands out zeroed pages one by one. 32 MiB is the most it takes; keeping larger
+    pieces as well would be faster still, but they leave holes, and memory grows from step to step (docs/decisions.md).
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+    return bool(mallopt(M_MMAP_THRESHOLD, 32 * 2**20) and mallopt(M_TRIM_THRESHOLD, -1))
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
