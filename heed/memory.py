@@ -1,5 +1,6 @@
 """How many rows fit into memory at once: estimated beforehand, halved where that was too many."""
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, TypeVar
 
 import psutil
 import torch
+from transformers import TrainerCallback
 
 from heed.errors import UserError
 
@@ -134,3 +136,44 @@ def free_in_cgroup(folder: Path) -> int:
     statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     droppable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
     return max(0, int(limit) - used + droppable)
+
+
+class KeptMemory(TrainerCallback):
+    """Lets glibc keep freed memory between the steps of a training on a CPU, and gives it back before it is too much.
+
+    Activations, scores and gradients are freed and allocated anew in every step. By default glibc gives the large ones
+    back to the system, which then hands out zeroed pages one by one. Kept ones are cut up with time and rarely found
+    whole again, so a training would grow from step to step: past the limit all that is free goes back at once. The
+    setting is the process's, for good. Does nothing where there is no glibc.
+    """
+
+    GROWTH = 1.5  # how much more memory than the first steps took a training may hold
+    FIRST_STEPS = 5
+
+    def __init__(self) -> None:
+        try:
+            self.libc: Any = ctypes.CDLL("libc.so.6")
+            self.kept = bool(self.libc.mallopt(M_MMAP_MAX, 0) and self.libc.mallopt(M_TRIM_THRESHOLD, -1))
+        except (OSError, AttributeError):
+            self.kept = False
+        self.steps = 0
+        self.limit = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.kept:
+            return
+        self.steps += 1
+        held = resident_memory()
+        if self.steps <= self.FIRST_STEPS:
+            spare = free_memory(torch.device("cpu")) / 2
+            self.limit = max(self.limit, min(held * self.GROWTH, held + spare))
+        elif held > self.limit:
+            self.libc.malloc_trim(0)
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds."""
+    return int(psutil.Process().memory_info().rss)

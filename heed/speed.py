@@ -1,6 +1,5 @@
 """What a step is computed with and how: precision, replayed or compiled steps, each choice with its reason."""
 
-import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -221,20 +220,3 @@ def sparse_embedding_gradient(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         embedding.sparse = before
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory of less than 32 MiB a piece, for this process and for good; whether it is glibc.
-
-    Activations, scores and most gradients are freed and allocated anew in every step. By default glibc gives the larger
-    ones back to the system, which then hands out zeroed pages one by one. 32 MiB is the most it takes; keeping larger
-    pieces as well would be faster still, but they leave holes, and memory grows from step to step (docs/decisions.md).
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, 32 * 2**20) and mallopt(M_TRIM_THRESHOLD, -1))
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -20,14 +20,13 @@ from heed.batches import IGNORE, LOSS_KEYS, Batch, FlatCollator, supervised_toke
 from heed.encoding import column, row_lengths
 from heed.graphs import StepGraphs
 from heed.guard import FiniteGuard
-from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
+from heed.memory import BatchSize, KeptMemory, forward_bytes, free_memory, rows_that_fit
 from heed.order import RowBatches, row_batches
 from heed.speed import (
     CompileWhenItPays,
     SpeedChoice,
     compiled_blocks,
     fused_gelu,
-    keep_freed_memory,
     sparse_embedding_gradient,
 )
 
@@ -103,7 +102,8 @@ class HeedTrainer(Trainer):
         with self.while_training:
             self.while_training.enter_context(fused_gelu(self.model))
             if self.args.device.type == "cpu":
-                keep_freed_memory()
+                if not any(isinstance(each, KeptMemory) for each in self.callback_handler.callbacks):
+                    self.add_callback(KeptMemory())
                 if self.args.world_size == 1:
                     self.while_training.enter_context(sparse_embedding_gradient(self.model))
             if self.speed.mode == "compile":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from heed import memory
 from heed.errors import UserError
 from heed.memory import BatchSize, cgroups, free_in_cgroup, free_memory, is_out_of_memory, rows_that_fit
 
@@ -145,3 +146,39 @@ def test_a_control_group_without_a_limit_takes_nothing_away(tmp_path: Path) -> N
     (tmp_path / "memory.max").write_text("max\n")
     assert free_in_cgroup(tmp_path) > 2**20
     assert cgroups(tmp_path, tmp_path / "not-linux") == []
+
+
+def test_kept_memory_goes_back_when_a_training_has_grown_by_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Libc:
+        trims = 0
+
+        def mallopt(self, parameter: int, value: int) -> int:
+            return 1
+
+        def malloc_trim(self, pad: int) -> None:
+            self.trims += 1
+
+    libc, held = Libc(), iter([50, 100, 90, 100, 100, 120, 149, 151, 100])
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(memory, "resident_memory", lambda: next(held))
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
+    kept, trims = memory.KeptMemory(), []
+    for _ in range(9):
+        kept.on_step_end(None, None, None)
+        trims.append(libc.trims)
+    assert trims == [0, 0, 0, 0, 0, 0, 0, 1, 1]  # five steps say what is usual: 100, so 150 is the limit
+    monkeypatch.setattr(memory, "free_memory", lambda device: 60)
+    monkeypatch.setattr(memory, "resident_memory", lambda: 100)
+    scarce = memory.KeptMemory()
+    scarce.on_step_end(None, None, None)
+    assert scarce.limit == 130  # never more than half of what is free
+
+
+def test_without_glibc_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", absent)
+    kept = memory.KeptMemory()
+    kept.on_step_end(None, None, None)
+    assert not kept.kept and kept.steps == 0
