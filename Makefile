@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora demo test lint types unit test-slow tiny bench clean
+.PHONY: help setup setup-dev setup-qlora setup-eval demo test lint types unit test-slow tiny bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -23,7 +23,7 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
 	cp requirements.txt $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-eval.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	cp requirements-dev.txt $@
 
@@ -31,9 +31,15 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-qlora.txt
 	cp requirements-qlora.txt $@
 
+.venv/installed-eval: requirements-eval.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-eval.txt
+	cp requirements-eval.txt $@
+
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
+
+setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true
