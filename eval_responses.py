@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed import __version__, config, run_folder
-from heed.config import EvalConfig, SftConfig
+from heed.config import EvalConfig
 from heed.errors import UserError, exit_code
 from heed.metrics import exact_match, mean
+from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, load_subject, set_aside
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.generation import Response
@@ -40,82 +41,47 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     run = find_run(ours.model_name_or_path)
-    prompt, contract = find_prompt(ours)
+    prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
     records, what = read_records(ours, run)
-    models = {"base": base_model(ours, run)} if ours.compare_with_base else {}
-    models["tuned" if run else "model"] = (ours.model_name_or_path, ours.model_revision)
+    subjects = [find_base(ours.model_name_or_path, run)] if ours.compare_with_base else []
+    name = "tuned" if run else "model"
+    subjects.append(Subject(name=name, model=ours.model_name_or_path, revision=ours.model_revision))
     folder = output_folder(ours)
     batch_size, max_new_tokens = ours.batch_size, ours.max_new_tokens
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size: {batch_size} answers nothing; give 1 or more, or leave it out")
-    dtype, load_in_4bit = ours.dtype, in_4bit(ours, run)
+    dtype, load_in_4bit = ours.dtype, in_4bit(run, ours.load_in_4bit)
     config.refuse_unread(ours, settings)  # whatever was to be read has been read
 
     print(f"Heed {__version__}: {len(records)} {what} rows, prompt {prompt.name}")
     responses: dict[str, list[Response]] = {}
-    for name, (path, revision) in models.items():
-        model = load_model(path, revision, dtype=dtype, load_in_4bit=load_in_4bit)
+    for subject in subjects:
+        model = load_subject(subject, dtype=dtype, load_in_4bit=load_in_4bit)
+        name = subject.name
         responses[name] = answer(
-            model, f"{name} {path}", prompt, contract, records, batch_size=batch_size, max_new_tokens=max_new_tokens
+            model,
+            f"{name} {subject.model}",
+            prompt,
+            contract,
+            records,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
         )
         del model  # the next one may need its memory
         run_folder.write_json(folder / responses_file(name), response_rows(records, responses[name]))
-    scores = score(records, responses, {name: path for name, (path, _) in models.items()})
+    scores = score(records, responses, {each.name: each.model for each in subjects})
     run_folder.write_json(folder / run_folder.SCORES_FILE, scores)
     print(scores_text(scores, what))
     print(examples_text(records, responses))
-    print(files_text(folder, list(models), run))
+    print(files_text(folder, list(responses), run))
 
 
 def responses_file(name: str) -> str:
     return run_folder.BASE_RESPONSES_FILE if name == "base" else run_folder.RESPONSES_FILE
 
 
-def find_run(model: str) -> Path | None:
-    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
-
-    Raises UserError for a run that was stopped before it saved its model.
-    """
-    folder = Path(model)
-    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
-    if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
-        checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
-        raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
-    return run
-
-
-def find_prompt(ours: EvalConfig) -> "tuple[Prompt, Contract]":
-    """The prompt contract a model brings; only a model without one is asked how it wants to be prompted.
-
-    Raises UserError when a prompt is given to a model that has its own, or none to one that has not.
-    """
-    from heed.modeling import load_tokenizer
-    from heed.prompts import fetch_contract, load_prompt, prompt_from_contract
-
-    tokenizer = load_tokenizer(ours.model_name_or_path, ours.model_revision)
-    contract = fetch_contract(ours.model_name_or_path, ours.model_revision)
-    if contract is not None:
-        if ours.prompt is not None:
-            raise UserError(
-                f"prompt: {ours.prompt}, but {ours.model_name_or_path} was trained with {contract.prompt} and brings "
-                "that contract; leave prompt out"
-            )
-        return prompt_from_contract(contract, tokenizer), contract
-    if ours.prompt is None:
-        raise UserError(
-            f"{ours.model_name_or_path} brings no prompt contract (it was not trained by Heed, or not to the end); "
-            "say how it wants to be prompted with prompt: NAME (a file in prompts/, or model for its own chat template)"
-        )
-    prompt = load_prompt(ours.prompt, tokenizer)
-    return prompt, prompt.contract()
-
-
 def read_records(ours: EvalConfig, run: Path | None) -> "tuple[list[Record], str]":
-    """The rows to answer, and what they are called.
-
-    Raises UserError when the run's data are no longer what it was trained and tested on.
-    """
-    from heed.plan import read_rows
+    """The rows to answer, and what they are called."""
     from heed.sources import Source, read
 
     if ours.data is not None:
@@ -125,26 +91,7 @@ def read_records(ours: EvalConfig, run: Path | None) -> "tuple[list[Record], str
         raise UserError(
             f"data is missing: {ours.model_name_or_path} is no run folder that would know its own test rows"
         )
-    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
-    names = config.field_types(SftConfig)
-    sft = SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})
-    reading, splits = read_rows(sft, lambda text: None)
-    trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
-    if reading.rows.sha256 != trained_on:
-        raise UserError(
-            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.rows.sha256[:12]}, then "
-            f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
-        )
-    if not splits[ours.split]:
-        raise UserError(f"split: the {ours.split} split of {run} is empty")
-    return splits[ours.split][: ours.limit], ours.split
-
-
-def base_model(ours: EvalConfig, run: Path | None) -> tuple[str, str | None]:
-    if run is None:
-        raise UserError(f"compare_with_base: {ours.model_name_or_path} is no run folder that would name its base model")
-    record = run_folder.read_json(run / run_folder.RUN_FILE)
-    return record["model"], record["model_revision"]
+    return set_aside(run, ours.split)[: ours.limit], ours.split
 
 
 def output_folder(ours: EvalConfig) -> Path:
@@ -153,23 +100,6 @@ def output_folder(ours: EvalConfig) -> Path:
         raise UserError(f"output_dir is missing: {ours.model_name_or_path} is not a folder that could take the answers")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def in_4bit(ours: EvalConfig, run: Path | None) -> bool:
-    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
-    if ours.load_in_4bit is not None or run is None:
-        return bool(ours.load_in_4bit)
-    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
-    return bool(resolved["use_peft"]["value"] and resolved["load_in_4bit"]["value"])
-
-
-def load_model(path: str, revision: str | None, *, dtype: str, load_in_4bit: bool) -> Any:
-    import torch
-
-    from heed import modeling
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return modeling.load_finished(path, revision=revision, dtype=dtype, load_in_4bit=load_in_4bit, device=device).eval()
 
 
 def answer(
