@@ -21,9 +21,9 @@ from heed.errors import UserError, exit_code
 from heed.metrics import exact_match, mean
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.generation import Response
     from heed.prompts import Contract, Prompt
     from heed.records import Record
+    from heed.responses import Response
 
 EXAMPLES_SHOWN = 3
 
@@ -194,7 +194,7 @@ def answer(
             stop_token_ids=contract.stop_token_ids,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
-            on_done=bar.update,
+            on_response=lambda index, response: bar.update(),
             say=lambda text: bar.write(f"{name}: {text}"),
         )
 
