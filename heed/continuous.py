@@ -29,7 +29,7 @@ def decode_continuously(
     pad_token_id: int,
     size: BatchSize,
 ) -> Iterator[Finished]:
-    """The same answers, each as it is finished; sizes are set from the prompts, since the defaults are very slow on CPUs.
+    """The same answers, each as it is finished. Sizes are set from the prompts: the defaults are very slow on CPUs.
 
     `seconds` is the time since the answer before it: which rows took part in a step is not told, so only the sum means
     something. Not to be called inside torch.inference_mode. When memory runs out, `size` is halved, and the rows that
@@ -42,15 +42,18 @@ def decode_continuously(
         rows = min(size.rows, len(left))
         failed = False
         began = time.perf_counter()
-        with quiet(), model.continuous_batching_context_manager(
-            generation_config=GenerationConfig(
-                do_sample=False, eos_token_id=list(stop_token_ids), pad_token_id=pad_token_id
-            ),
-            continuous_batching_config=settings(
-                [len(prompts_ids[index]) + limits[index] for index in left], rows=rows
-            ),
-            warmup=False,
-        ) as manager:
+        with (
+            quiet(),
+            model.continuous_batching_context_manager(
+                generation_config=GenerationConfig(
+                    do_sample=False, eos_token_id=list(stop_token_ids), pad_token_id=pad_token_id
+                ),
+                continuous_batching_config=settings(
+                    [len(prompts_ids[index]) + limits[index] for index in left], rows=rows
+                ),
+                warmup=False,
+            ) as manager,
+        ):
             for index in left:
                 manager.add_request(list(prompts_ids[index]), request_id=str(index), max_new_tokens=limits[index])
             for result in results(manager, len(left)):

@@ -1,4 +1,4 @@
-"""Greedy decoding, one row at a time as transformers does it, or in a batch that finished rows leave and others join."""
+"""Greedy decoding: row by row as transformers does it, or in a batch that finished rows leave and others join."""
 
 import time
 from collections import deque
@@ -15,9 +15,9 @@ from heed.modeling import context_length
 
 
 class Finished(NamedTuple):
-    """A row's answer: its index, and the ids up to and including the stop id, or up to its limit."""
+    """A row's index, and the ids of its answer, up to and including the stop id, or up to its limit."""
 
-    index: int
+    row: int
     ids: list[int]
     seconds: float
 
@@ -31,7 +31,10 @@ def decode_one_by_one(
     pad_token_id: int,
     size: BatchSize,
 ) -> Iterator[Finished]:
-    """What `model.generate` answers to each prompt alone: the measure of the other engines. `seconds` is its own time."""
+    """What `model.generate` answers to each prompt alone: what the other engines are measured by.
+
+    `seconds` is the row's own time.
+    """
     for index, ids in enumerate(prompts_ids):
         began = time.perf_counter()
         input_ids = torch.tensor([list(ids)], device=model.device)
@@ -120,6 +123,9 @@ class Batch:
         self.pad_token_id = pad_token_id
         self.last_position = context_length(model) - 1
         self.scored = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+        self.cache: Any
+        self.mask: torch.Tensor
+        self.newest: torch.Tensor
         self.places: list[int | None] = []
         """For each row of the tensors its index, or None once it is finished."""
         self.ids: dict[int, list[int]] = {}

@@ -15,7 +15,7 @@ from heed.prompts import Prompt
 from heed.responses import OnResponse, Response
 
 Engine = Literal["auto", "batch", "continuous", "one"]
-ENGINES: Mapping[str, Callable[..., Iterator[Finished]]] = {
+ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
     "batch": decode_batch,
     "continuous": decode_continuously,
     "one": decode_one_by_one,

@@ -46,9 +46,9 @@ def resumed(
     """A response for each of `keys`, in order; those that an earlier, interrupted run left in `path` are taken from it.
 
     `answer` is given the indices of the rows that are missing, and what to call with each response as it is finished:
-    that appends it to `path`. A process may be killed at any time; a last line cut in the middle is left out. A response
-    is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole file in
-    place; only then is `path` removed.
+    that appends it to `path`. A process may be killed at any time; a last line cut in the middle is left out. A
+    response is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole
+    file in place; only then is `path` removed.
     """
     kept, lines, damaged = read_partial(path)
     found = {index: kept[key] for index, key in enumerate(keys) if key in kept}
@@ -79,8 +79,8 @@ def resumed(
 def row_keys(request: Mapping[str, Any], prompts: Sequence[Any]) -> list[str]:
     """A fingerprint for each row, of its prompt (ids or messages) and of the request that all rows share.
 
-    The request names whatever else answers depend on: the model's identity, the contract, max_new_tokens, dtype, and for
-    an endpoint its address; not the local engine, since all of them give the same text.
+    The request names whatever else answers depend on: the model's identity, the contract, max_new_tokens, dtype, and
+    for an endpoint its address; not the local engine, since all of them give the same text.
     """
     shared = json.dumps(request, sort_keys=True, default=str)
     texts = (json.dumps(prompt, sort_keys=True) for prompt in prompts)

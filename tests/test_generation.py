@@ -89,7 +89,7 @@ def test_rows_that_forget_are_batched_too(tokenizer: PreTrainedTokenizerBase) ->
     model = lively(qwen2(use_sliding_window=True, sliding_window=8, max_window_layers=1))
     prompt = load_prompt("question", tokenizer)
     answers = {}
-    for engine in ("one", "batch", "continuous"):
+    for engine in ENGINES:
         given = generate(
             model, prompt, prompts(), stop_token_ids=[0], batch_size=None, max_new_tokens=20, engine=engine
         )
@@ -108,7 +108,7 @@ def test_rows_join_when_an_eighth_of_the_batch_is_free(tokenizer: PreTrainedToke
         assert batch.room(16) == 16
         batch.advance(range(16))
     assert batch.room(16) == 0
-    assert [each.index for each in batch.finished()] == [0, 1]
+    assert [each.row for each in batch.finished()] == [0, 1]
     assert batch.room(16) == 2 and len(batch.rows) == 14 == len(batch.mask)
 
 
