@@ -118,7 +118,8 @@ def read_partial(path: Path) -> tuple[dict[str, Response], int, int]:
     for line in lines:
         try:
             value = json.loads(line)
-            kept[value.pop("key")] = Response(**value)
+            key = value.pop("key")
+            kept[key] = Response(**value)
         except (ValueError, TypeError, KeyError, AttributeError):  # a killed process, or a machine that lost power
             damaged += 1
     return kept, len(lines), damaged
