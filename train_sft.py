@@ -299,6 +299,8 @@ def answer(model: Any, plan: "Plan", record: "Record") -> str:
             stop_token_ids=plan.contract.stop_token_ids,
             batch_size=1,
             max_new_tokens=plan.sft.sample_max_new_tokens,
+            engine="batch",
+            say=lambda text: None,
         )
     model.train(was_training)
     return response.text

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from small_world import gpt2, save_model
 
 import eval_responses
 import train_sft
-from heed import generation
+from heed.decoding import Batch
 from heed.errors import exit_code
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"]
@@ -76,7 +76,7 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     )
 
     most = 3
-    monkeypatch.setattr(generation, "generate_batch", short_of_memory(lambda: most))
+    monkeypatch.setattr(Batch, "_forward", short_of_memory(lambda: most))
     assert answers() == expected
     halved = "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)"
     assert f"tuned {finished}: {halved}" in capsys.readouterr().out
@@ -85,13 +85,13 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     assert "does not suffice for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
 
 
-def short_of_memory(most: Callable[[], int]) -> Callable[..., list[list[int]]]:
-    generate_batch = generation.generate_batch
+def short_of_memory(most: Callable[[], int]) -> Callable[..., torch.Tensor]:
+    forward = Batch._forward
 
-    def short(model: Any, prompts_ids: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
-        if len(prompts_ids) > most():
+    def short(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(input_ids) > most():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generate_batch(model, prompts_ids, **options)
+        return forward(batch, input_ids, *rest)
 
     return short
 
