@@ -22,9 +22,9 @@ from heed.metrics import exact_match, mean
 from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, load_subject, set_aside
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.answering import Response
     from heed.prompts import Contract, Prompt
     from heed.records import Record
-    from heed.responses import Response
 
 EXAMPLES_SHOWN = 3
 

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 import openai
 
+from heed.answering import OnResponse, Response
 from heed.errors import UserError
 from heed.prompts import Prompt, join_input
 from heed.records import Message
-from heed.responses import OnResponse, Response
 
 TOKEN = "OPENAI_API_KEY"
 PLACEHOLDER = "\ue000"  # stands for a user's words while it is found out what the template writes around them

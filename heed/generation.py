@@ -6,13 +6,13 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
+from heed.answering import OnResponse, Response
 from heed.continuous import decode_continuously
 from heed.decoding import Finished, decode_batch, decode_one_by_one
 from heed.errors import UserError
 from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.modeling import context_length
 from heed.prompts import Prompt
-from heed.responses import OnResponse, Response
 
 Engine = Literal["auto", "batch", "continuous", "one"]
 ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {

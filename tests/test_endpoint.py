@@ -19,12 +19,12 @@ import pytest
 from small_world import TINY
 from transformers import PreTrainedTokenizerBase
 
+from heed.answering import Response
 from heed.endpoint import Endpoint, ask, chat_messages
 from heed.errors import UserError
 from heed.generation import generate
 from heed.prompts import load_prompt
 from heed.records import Message
-from heed.responses import Response
 
 Reply = tuple[int, dict[str, Any]]
 PLAIN: list[Message] = [{"role": "user", "content": "Name a colour."}]

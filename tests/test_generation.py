@@ -7,11 +7,11 @@ from small_world import MODELS, gpt2, gpt_neox, llama, qwen2
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from heed import generation
+from heed.answering import Response
 from heed.decoding import Batch
 from heed.errors import UserError
 from heed.generation import ENGINES, Engine, generate, row_bytes
 from heed.prompts import load_prompt
-from heed.responses import Response
 
 LENGTHS = [3, 17, 40, 9, 5, 28, 11, 60, 4, 2]
 FAMILIES: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small_world import ROOT, gpt2, save_model
 
-from heed.responses import OnResponse, Response, model_identity, resumed, row_keys
+from heed.answering import OnResponse, Response, model_identity, resumed, row_keys
 
 REQUEST = {"model": ["runs/a", 1], "contract": "c0ffee", "max_new_tokens": 9}
 PROMPTS = [[1, 2], [3], [4, 5, 6], [7], [8]]
@@ -20,7 +20,7 @@ PROMPTS = [[1, 2], [3], [4, 5, 6], [7], [8]]
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from heed.responses import Response, resumed, row_keys
+from heed.answering import Response, resumed, row_keys
 path, request, prompts, deadly = Path(sys.argv[1]), *map(json.loads, sys.argv[2:5])
 def answer(missing, on_response):
     for count, index in enumerate(missing):
