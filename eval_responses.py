@@ -19,6 +19,7 @@ from heed import __version__, config, run_folder
 from heed.config import EvalConfig, SftConfig
 from heed.errors import UserError, exit_code
 from heed.metrics import exact_match, mean
+from heed.responses import response_rows
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.generation import Response
@@ -197,24 +198,6 @@ def answer(
             on_done=bar.update,
             say=lambda text: bar.write(f"{name}: {text}"),
         )
-
-
-def response_rows(records: "Sequence[Record]", responses: "Sequence[Response]") -> list[dict[str, Any]]:
-    """What responses.json holds: the four fields that every tool reads first, then how the answer came about."""
-    return [
-        {
-            "instruction": record.instruction,
-            "input": record.input,
-            "output": record.output,
-            "model_response": response.text,
-            "row_id": record.row_id,
-            "finish_reason": response.finish_reason,
-            "prompt_tokens": response.prompt_tokens,
-            "response_tokens": response.response_tokens,
-            "seconds": round(response.seconds, 4),
-        }
-        for record, response in zip(records, responses, strict=True)
-    ]
 
 
 def score(
