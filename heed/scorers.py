@@ -99,23 +99,28 @@ def corpus_statistics(name: str, responses: Texts, references: Texts) -> np.ndar
     return np.asarray(metric._extract_corpus_statistics(responses, [references]), dtype=float)
 
 
-def corpus_estimate(name: str, *statistics: np.ndarray) -> Estimate:
-    """The corpus score of one system, or how much the first's is above the second's on the same rows.
+def corpus_value(name: str, statistics: np.ndarray) -> float:
+    return float(sacrebleu_metric(name)._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+
+
+def corpus_estimate(name: str, statistics: np.ndarray, less: np.ndarray | None = None) -> Estimate:
+    """The corpus score of one system, or how much it is above that of another (`less`) on the same rows.
 
     Both are resampled together, so that a hard row is hard for both (Koehn 2004, paired bootstrap).
     """
-    metric, n = sacrebleu_metric(name), len(statistics[0])
+    systems = [statistics] if less is None else [statistics, less]
 
-    def value(sums: Sequence[np.ndarray]) -> float:
-        scores = [float(metric._compute_score_from_stats(each.tolist()).score) for each in sums]
+    def value(rows: np.ndarray) -> float:
+        """Of the rows drawn, as often as each was."""
+        scores = [corpus_value(name, rows[:, None] * each) for each in systems]
         return scores[0] - scores[1] if len(scores) == 2 else scores[0]
 
-    actual = value([each.sum(axis=0) for each in statistics])
+    n = len(statistics)
+    actual = value(np.ones(n))
     if n < 2:
         return Estimate(value=actual, ci95=None, n=n)
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    resampled = [value(sums) for sums in zip(*(draws @ each for each in statistics), strict=True)]
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    low, high = np.percentile([value(rows) for rows in draws], [2.5, 97.5])
     return Estimate(value=actual, ci95=(float(low), float(high)), n=n)
 
 
