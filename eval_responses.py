@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from heed import __version__, config, run_folder
 from heed.config import EvalConfig, SftConfig
 from heed.errors import UserError, exit_code
-from heed.metrics import exact_match, mean
 from heed.responses import response_rows
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -203,6 +202,8 @@ def answer(
 def score(
     records: "Sequence[Record]", responses: "dict[str, list[Response]]", paths: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
+    from heed.metrics import exact_match, mean
+
     return {
         name: {
             "model": paths[name],
