@@ -19,6 +19,7 @@ from heed import __version__, config, run_folder
 from heed.config import EvalConfig
 from heed.errors import UserError, exit_code
 from heed.metrics import exact_match, mean
+from heed.responses import response_rows
 from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, load_subject, set_aside
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -127,24 +128,6 @@ def answer(
             on_response=lambda index, response: bar.update(),
             say=lambda text: bar.write(f"{name}: {text}"),
         )
-
-
-def response_rows(records: "Sequence[Record]", responses: "Sequence[Response]") -> list[dict[str, Any]]:
-    """What responses.json holds: the four fields that every tool reads first, then how the answer came about."""
-    return [
-        {
-            "instruction": record.instruction,
-            "input": record.input,
-            "output": record.output,
-            "model_response": response.text,
-            "row_id": record.row_id,
-            "finish_reason": response.finish_reason,
-            "prompt_tokens": response.prompt_tokens,
-            "response_tokens": response.response_tokens,
-            "seconds": round(response.seconds, 4),
-        }
-        for record, response in zip(records, responses, strict=True)
-    ]
 
 
 def score(
