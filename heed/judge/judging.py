@@ -118,7 +118,7 @@ def judge_responses(
     count = (len(scored) + len(controls)) * (score_prompt is not None)
     different = sum(not same(a, b) for a, b in [*pairs, *control_pairs(controls)])
     count += 2 * different * (pair_prompt is not None)
-    with tqdm(total=count, desc=f"judge {settings.model}", unit="verdict") as bar:
+    with tqdm(total=count, desc=f"judge {Path(settings.model).name}", unit="verdict") as bar:
         if score_prompt is not None:
             scores = judge_scores(scored, controls, score_prompt, asker, on_done=bar.update)
         if pair_prompt is not None:
