@@ -267,7 +267,8 @@ def test_a_refused_parameter_is_left_out_and_remembered(
 
 
 @pytest.mark.parametrize(
-    ("status", "message"), [(401, "the key is refused"), (404, "there is no such model or no such server")]
+    ("status", "message"),
+    [(401, "the key is refused"), (404, "there is no such model, or nothing that chats at this address")],
 )
 def test_what_would_fail_for_every_row_ends_the_run(
     stub: Callable[[Says], StubJudge], tmp_path: Path, status: int, message: str
@@ -285,6 +286,8 @@ def test_no_server_at_all_is_said_at_once(tmp_path: Path) -> None:
         judge(gone, tmp_path, retries=0)
     with pytest.raises(UserError, match="no Ollama answers at http://127"):
         judge(gone, tmp_path, backend="ollama")
+    with pytest.raises(UserError, match="names a path; Ollama's own API has none"):
+        judge(gone, tmp_path, backend="ollama", base_url=gone.url)
 
 
 def test_a_server_that_dies_is_given_up_and_the_rest_can_be_asked_later(
@@ -474,7 +477,7 @@ def test_ollamas_troubles_are_retried_and_its_missing_model_named(
     assert failures(tmp_path) == {2: "server_error", 3: "timeout", 4: "connection", 5: "protocol"}
     assert [seen[row_id] for row_id in (1, 2, 3, 4, 5)] == [2, 2, 2, 2, 1]
     server.says = lambda body: Trouble(status=404, message="model 'stub' not found")
-    with pytest.raises(UserError, match="there is no such model"):
+    with pytest.raises(UserError, match=r"judge_model: http://127.* no longer has stub"):
         judge(server, tmp_path, [item(0, "new")], backend="ollama")
 
 
@@ -512,6 +515,15 @@ def test_two_judges_and_people_are_compared(stub: Callable[[Says], StubJudge], t
     assert (with_people["mean_absolute_error"], with_people["bias"]) == ((7 + 10 + 10 + 10) / 4, (7 - 10 + 10 + 10) / 4)
     assert "agreement of openai:stub (rubric) and people on 4 scores" in summary_text(summary)
     assert Counter(each["judge"] for each in verdicts(tmp_path)) == {"openai:stub": 8, "openai:strict": 8}
+
+
+def test_a_line_separator_in_a_reply_parts_no_line_of_the_files(
+    stub: Callable[[Says], StubJudge], tmp_path: Path
+) -> None:
+    server = stub(lambda body: json.dumps({"reasoning": "a\u2028b\x85c\rd", "score": 50}, ensure_ascii=False))
+    judge(server, tmp_path)
+    assert {each["reason"] for each in verdicts(tmp_path)} == {"a\u2028b\x85c\rd"}
+    assert judge(server, tmp_path)["requests"] == 0
 
 
 def test_verdicts_on_other_answers_are_left_out_and_it_is_said(

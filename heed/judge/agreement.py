@@ -88,7 +88,7 @@ def read_people(path: Path) -> tuple[Opinion, Opinion]:
     scores: dict[Unit, list[float]] = {}
     outcomes: dict[Unit, list[float]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):

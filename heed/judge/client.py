@@ -170,6 +170,8 @@ class OllamaBackend:
     ) -> None:
         self.model, self.max_tokens, self.retries = model, max_tokens, retries
         host = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+        if urlsplit(host).path.strip("/"):
+            raise UserError(f"judge_base_url: {host} names a path; Ollama's own API has none, give http://HOST:11434")
         self.host, self.local, self.timeout = host, is_loopback(host), timeout
         self.server = f"{host} {model}"
         self.concurrency = concurrency or (LOCAL_REQUESTS if self.local else REMOTE_REQUESTS)
@@ -249,6 +251,8 @@ class OllamaBackend:
             try:
                 return await self._client.chat(**body, stream=False)
             except ollama.ResponseError as error:
+                if error.status_code == 404:
+                    raise UserError(f"judge_model: {self.host} no longer has {self.model} ({error.error})") from error
                 failure = explain_status(error.status_code, error.error, body, self.server)
                 if not isinstance(failure, Unanswered) or failure.reason not in ("rate_limit", "server_error"):
                     raise failure from error
@@ -294,7 +298,10 @@ def explain_status(status: int, message: str, body: dict[str, Any], server: str)
     if status in (401, 403):
         return UserError(f"judge {server}: the key is refused ({detail}); see OPENAI_API_KEY")
     if status == 404:
-        return UserError(f"judge {server}: there is no such model or no such server ({detail})")
+        return UserError(
+            f"judge {server}: there is no such model, or nothing that chats at this address ({detail}); judge_base_url "
+            "usually ends in /v1"
+        )
     if status in (400, 413, 422) and re.search(r"context|too (?:long|large)", message, re.IGNORECASE):
         return Unanswered("too_long", detail)
     if status in (400, 422) and (parameter := refused_parameter(message, body)):

@@ -12,6 +12,9 @@ from heed.judge.client import Unanswered
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
 
+SHOWN_AS = {"response": "answer", "first": "answer A", "second": "answer B"}
+"""The names that anchors and options go by."""
+
 
 class DecisionBackend:
     """A local chat model that chooses among the anchors of a rubric, or among the options of a pair.
@@ -52,7 +55,8 @@ class DecisionBackend:
         options = question.options or {}
         criteria: Any = options if question.kind == "pair" else [options[score] for score in sorted(options)]
         typed = {"type": "choice" if question.kind == "pair" else "score", "criteria": criteria}
-        request = {"state": question.texts, "questions": {"verdict": {**typed, "instructions": question.question}}}
+        state = {SHOWN_AS.get(name, name): text for name, text in question.texts.items()}
+        request = {"state": state, "questions": {"verdict": {**typed, "instructions": question.question}}}
         return {"model": self.model, "fingerprint": self._fingerprint, "request": request}
 
     async def ask(self, body: dict[str, Any]) -> Reply:

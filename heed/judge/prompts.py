@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +110,9 @@ class JudgePrompt:
             raise UserError(f"judge prompt {self.name!r}: {error}; it may use {known}") from error
 
 
+@lru_cache
 def compiled(text: str) -> Any:
-    return ENVIRONMENT.from_string(text)  # jinja2 keeps no cache for strings, but compiling takes a millisecond
+    return ENVIRONMENT.from_string(text)  # jinja2 itself remembers files only
 
 
 def load_judge_prompt(name: str, kind: Kind) -> JudgePrompt:

@@ -15,7 +15,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines += [f"  {name:<8} {score_text(scores)}" for name, scores in entry["scores"].items()]
         for names, pairs in entry["pairs"].items():
             lines += [f"  {names}: {text}" for text in pair_text(names, pairs)]
-        lines += [f"  controls: {each['text']}" for each in (entry["controls"], entry["pair_controls"]) if each]
+        checked = {"controls": entry["controls"], "controls in pairs": entry["pair_controls"]}
+        lines += [f"  {name}: {each['text']}" for name, each in checked.items() if each]
         correlations = {name: value for name, value in entry["length_correlation"].items() if value is not None}
         if correlations:
             shown = ", ".join(f"{name} {value:+.2f}" for name, value in correlations.items())
