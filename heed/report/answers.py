@@ -122,7 +122,7 @@ def tags(
 def best_place(system: str, metric: str, judges: list[Judge], metrics: list[str]) -> int | None:
     """Where the measure of the headline stands among all."""
     if system == "judge":
-        return next((place for place, (model, _) in enumerate(judges) if f"({model})" in metric), None)
+        return next((place for place, (model, _) in enumerate(judges) if metric == f"Score by {model}"), None)
     return len(judges) + metrics.index(metric) if metric in metrics else None
 
 

@@ -1,13 +1,15 @@
 """Which drawing shows which part of the evidence."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from heed.report.evidence import Evidence, Verdict
-from heed.report.figures import Measure, Series, bars, curves, histogram, scatter, shares, short, strip
+from heed.report.figures import Measure, Series, bars, curves, histogram, on_log_scale, scatter, shares, strip
 from heed.report.findings import Finding, Share, judge_key, number, primary, scores
+from heed.report.svg import short
 
 
 def look(evidence: Evidence, name: str) -> str:
@@ -26,26 +28,44 @@ def arena(evidence: Evidence) -> dict[str, Any] | None:
     return evidence.arena | {"ratings": drawn}
 
 
-def losses(evidence: Evidence) -> Markup | None:
-    """Training and validation loss over epochs (below) and tokens seen (above)."""
-    train = [(log["epoch"], log["initial_train_loss"]) for log in evidence.losses if "initial_train_loss" in log]
-    train += [(log["epoch"], log["loss"]) for log in evidence.losses if "loss" in log]
-    validation = [(log["epoch"], log["eval_loss"]) for log in evidence.losses if "eval_loss" in log]
-    if not train and not validation:
-        return None
-    series = [Series(name="training", points=train, look="ours", line=True)] if train else []
-    series += [Series(name="validation", points=validation, look="theirs", line=True, marks=True)] if validation else []
+@dataclass(frozen=True, kw_only=True)
+class LossView:
+    """The loss curves, whether they are on a log scale, and how many points were no number and are not on them."""
+
+    chart: Markup | None
+    log: bool
+    not_finite: int
+
+
+def losses(evidence: Evidence) -> LossView | None:
+    """Training and validation loss over epochs (below) and tokens seen (above); None for a run without logs."""
+    train = points(evidence, "initial_train_loss") + points(evidence, "loss")
+    validation = points(evidence, "eval_loss")
+    found = [
+        Series(name="training", points=finite(train), look="ours"),
+        Series(name="validation", points=finite(validation), look="theirs", marks=True),
+    ]
+    series = [each for each in found if each.points]
+    lost = len(train) + len(validation) - sum(len(each.points) for each in series)
+    if not series:
+        return LossView(chart=None, log=False, not_finite=lost) if lost else None
     seen = [log for log in evidence.losses if log.get("num_input_tokens_seen") and log.get("epoch")]
     rate = seen[-1]["num_input_tokens_seen"] / seen[-1]["epoch"] if seen else None
     ends = [f"{each.name} from {each.points[0][1]:.3f} to {each.points[-1][1]:.3f}" for each in series]
-    return curves(
+    chart = curves(
         series,
-        x_title="epochs",
-        y_title="nats per supervised token",
         top=(lambda epoch: short(float(f"{epoch * rate:.3g}"))) if rate else None,
-        top_title="tokens seen, padding not counted",
         label="Loss over epochs and tokens: " + ", ".join(ends),
     )
+    return LossView(chart=chart, log=on_log_scale(series), not_finite=lost)
+
+
+def points(evidence: Evidence, field: str) -> list[tuple[float, float]]:
+    return [(log["epoch"], log[field]) for log in evidence.losses if field in log]
+
+
+def finite(values: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in values if isinstance(y, int | float) and math.isfinite(y)]
 
 
 @dataclass(frozen=True, kw_only=True)

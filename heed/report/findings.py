@@ -129,7 +129,7 @@ def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
     """The metrics of rows.jsonl; without it, what comparison.json says of them."""
     found = list(from_rows(evidence, [row for row in evidence.rows if row.system in systems]))
     if "metrics" in systems and evidence.comparison is not None:
-        known = {finding.metric for finding in found}
+        known = {row.metric for row in evidence.rows if row.system in OWN_SYSTEMS}
         found += [each for each in from_comparison(evidence.comparison) if each.metric not in known]
     return found
 
@@ -221,7 +221,7 @@ def judge_findings(evidence: Evidence) -> list[Finding]:
             Finding(
                 system="judge",
                 task="",
-                metric=f"Judge's score ({judge['judge']})",
+                metric=f"Score by {judge['judge']}",
                 values=values,
                 difference=None if any(each.value is None for each in values) else judge_difference(evidence, judge),
                 higher_is_better=True,

@@ -21,31 +21,38 @@ def headline(evidence: Evidence) -> Headline:
     ours = finding.of(evidence.ours) if finding is not None else None
     if finding is None or ours is None or ours.value is None:
         return training_headline(evidence)
-    wide = finding.wide
-    figure = number(ours.value)
-    interval = f"95 % interval {interval_text(ours.ci95, wide=wide)}, " if ours.ci95 else ""
+    interval = f"95 % interval {interval_text(ours.ci95, wide=finding.wide)}, " if ours.ci95 else ""
     after = f" ({interval}n = {ours.n:,})"
     theirs = finding.of(evidence.theirs)
     detail = ""
     if theirs is not None and theirs.value is not None:
-        after += f", after {number(theirs.value)} for {theirs.name}"
-        detail = difference_text(finding, evidence)
-    rows = f"On the {evidence.evaluation['split']} rows, " if (evidence.evaluation or {}).get("split") else ""
-    what = finding.label if finding.label[1:2].isupper() or not rows else finding.label[0].lower() + finding.label[1:]
-    what = what.replace("judge's score", "the judge's score")
-    return Headline(before=f"{rows}{what} of {ours.name} is ", figure=figure, after=after + ".", detail=detail)
+        after += f", against {number(theirs.value)} for {theirs.name}"
+        detail = difference_text(finding)
+    asked = evidence.evaluation or {}
+    rows = f"On the {asked['split']} rows, " if asked.get("split") else ""
+    if finding.system == "judge":
+        before = f"{rows}{ours.name} scores "
+        after = f" of 100 by the judge {finding.metric.removeprefix('Score by ')}" + after
+    else:
+        before = f"{rows}{ours.name} has {in_sentence(finding.label)} "
+    return Headline(before=before[0].upper() + before[1:], figure=number(ours.value), after=after + ".", detail=detail)
 
 
-def difference_text(finding: Finding, evidence: Evidence) -> str:
+def in_sentence(label: str) -> str:
+    """Exact match -> exact match, but ROUGE-L and chrF as they are."""
+    return label[0].lower() + label[1:] if label[1:2].islower() and label[-1].islower() else label
+
+
+def difference_text(finding: Finding) -> str:
     difference = finding.difference
     if difference is None:
         return ""
     words = {"better": "", "worse": " It got worse.", "unclear": " The interval holds zero: no clear difference."}
     interval = interval_text(difference.ci95, wide=finding.wide, with_sign=True)
-    text = f"The paired difference is {signed(difference.value, wide=finding.wide)}"
+    text = f"The paired difference on {difference.n:,} rows is {signed(difference.value, wide=finding.wide)}"
     text += f" ({interval})" if interval else ""
     if difference.wins is not None:
-        text += f": better on {difference.wins:,} rows, equal on {difference.ties:,}, worse on {difference.losses:,}"
+        text += f": better on {difference.wins:,}, equal on {difference.ties:,}, worse on {difference.losses:,}"
     return text + "." + words[difference.verdict(higher_is_better=finding.higher_is_better)]
 
 
@@ -84,7 +91,13 @@ def tiles(evidence: Evidence) -> list[Tile]:
         found.append(Tile(name=f"Difference to {evidence.theirs}", value=value, note=interval))
         if difference.wins is not None:
             outcome = f"{difference.wins:,} / {difference.ties:,} / {difference.losses:,}"
-            found.append(Tile(name="Rows won / tied / lost", value=outcome, note=finding.label.lower()))
+            found.append(
+                Tile(
+                    name="Rows won / tied / lost",
+                    value=outcome,
+                    note=f"by {'the judge' if finding.system == 'judge' else in_sentence(finding.label)}",
+                )
+            )
     answers = evidence.responses.get(evidence.ours or "", {}).values()
     if answers and all("finish_reason" in answer for answer in answers):
         cut = sum(answer["finish_reason"] == "length" for answer in answers)

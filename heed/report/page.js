@@ -2,7 +2,7 @@
 // The list of answers: filtered, ordered, searched and shown a page at a time. Texts become text nodes, never markup.
 (() => {
   const PAGE = 10;
-  const LONG = 900;
+  const LONG = 600;
   const WAIT = 120;
   const byId = (id) => document.getElementById(id);
 
