@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser import visit
 
-from heed.pages import json_markup, render_page, write_page
+from heed.pages import FOLDER, json_markup, render_page, write_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -63,6 +63,32 @@ def test_half_a_surrogate_pair_is_written_as_its_escape(tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", "broken: \ud83d")
 
     assert (tmp_path / "page.html").read_text() == r"broken: \ud83d"
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2's relative luminance of #rrggbb."""
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_colour_of_text_is_readable_on_every_ground(scheme: int) -> None:
+    style = (FOLDER / "base.css").read_text()
+    colours = {name: pair[scheme] for name, *pair in re.findall(r"--([a-z-]+): light-dark\((#\w+), (#\w+)\)", style)}
+    texts = ("ink", "muted", "accent", "ours", "theirs", "bad", "warn")
+    pairs = [(text, ground) for text in texts for ground in ("paper", "surface", "sunken")]
+    pairs += [
+        ("bad", "bad-paper"),
+        ("ink", "bad-paper"),
+        ("warn", "warn-paper"),
+        ("ink", "warn-paper"),
+        ("ink", "mark"),
+    ]
+
+    for text, ground in pairs:
+        low, high = sorted([luminance(colours[text]), luminance(colours[ground])])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
 
 
 def test_a_page_runs_its_own_script_and_no_other(chromium: "Browser", tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def page_values(evidence: Evidence) -> dict[str, Any]:
         "contract": contract(evidence),
         "spending": spending(evidence),
         "provenance": provenance(evidence),
+        "look": charts.look,
         "strip": charts.finding_strip,
         "shares": charts.outcome_shares,
         "label": findings.label,

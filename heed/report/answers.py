@@ -4,60 +4,55 @@ from collections import Counter
 from typing import Any
 
 from heed.report.evidence import Evidence, Verdict
-from heed.report.findings import LESS_IS_BETTER, judge_key, label, primary, scores
-
-Judge = tuple[str, str]
+from heed.report.findings import LESS_IS_BETTER, Finding, JudgeKey, judge_key, judge_label, label, primary, scores
 
 
 def browser_data(evidence: Evidence) -> dict[str, Any]:
     """Names, measures, filters and rows. Values of systems stand in the order of `names`, measures in their own."""
-    judges = list(dict.fromkeys(judge_key(each) for each in evidence.verdicts))
+    names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
-    judges_with_scores = [judge for judge in judges if any(key[:2] == judge for key in scored)]
+    judges = list(dict.fromkeys(judge_key(each) for each in scored.values()))
     metrics = list(dict.fromkeys(m for rows in evidence.items.values() for values in rows.values() for m in values))
     pairs: dict[int, list[Verdict]] = {}
     for verdict in evidence.verdicts:
         if verdict["kind"] == "pair":
             pairs.setdefault(verdict["row_id"], []).append(verdict)
     ids = list(dict.fromkeys(row for answers in evidence.responses.values() for row in answers))
-    rows = [row_data(evidence, row, judges_with_scores, scored, metrics, pairs.get(row, [])) for row in ids]
-    measures = [{"label": judge_label(judge, judges), "less": False, "judge": True} for judge in judges_with_scores]
+    rows = [row_data(evidence, names, row, judges, scored, metrics, pairs.get(row, [])) for row in ids]
+    measures: list[dict[str, Any]] = [
+        {"label": f"Score by {judge_label(judge, judges)}", "less": False, "judge": True} for judge in judges
+    ]
     measures += [{"label": label(metric), "less": metric in LESS_IS_BETTER, "judge": False} for metric in metrics]
-    best = primary(evidence)
-    if best is not None:
-        add_outcomes(rows, best_place(best.system, best.metric, judges_with_scores, metrics), measures)
+    place = opening_measure(primary(evidence), judges, metrics)
+    if place is not None:
+        add_outcomes(rows, place, less=measures[place]["less"])
     counts = Counter(tag for row in rows for tag in row["tags"])
     return {
-        "names": evidence.names,
+        "names": names,
         "measures": measures,
-        "measure": best_place(best.system, best.metric, judges_with_scores, metrics) if best is not None else None,
-        "disputed": dispute_text(judges_with_scores, metrics),
+        "measure": place,
+        "disputed": dispute_text(judges, metrics),
         "filters": [{"tag": tag, "count": count} for tag, count in sorted(counts.items())],
         "rows": rows,
     }
 
 
-def judge_label(judge: Judge, judges: list[Judge]) -> str:
-    """The judge's name, and its prompt where the same model was asked in two ways."""
-    model, prompt = judge
-    return f"Judge {model}" + (f", {prompt}" if sum(each[0] == model for each in judges) > 1 else "")
-
-
 def row_data(
     evidence: Evidence,
+    names: list[str],
     row: int,
-    judges: list[Judge],
+    judges: list[JudgeKey],
     scored: dict[tuple[str, str, str, int], Verdict],
     metrics: list[str],
     pairs: list[Verdict],
 ) -> dict[str, Any]:
-    answers = [evidence.responses[name].get(row) for name in evidence.names]
+    answers = [evidence.responses[name].get(row) for name in names]
     asked = next(answer for answer in reversed(answers) if answer is not None)
-    verdicts = [[scored.get((*judge, name, row)) for judge in judges] for name in evidence.names]
+    verdicts = [[scored.get((*judge, name, row)) for judge in judges] for name in names]
     values = [
         [verdict["score"] if verdict else None for verdict in given]
         + [evidence.items.get(name, {}).get(row, {}).get(metric) for metric in metrics]
-        for name, given in zip(evidence.names, verdicts, strict=True)
+        for name, given in zip(names, verdicts, strict=True)
     ]
     return {
         "id": row,
@@ -65,7 +60,7 @@ def row_data(
         "input": asked["input"],
         "output": asked["output"],
         "system": asked.get("system_prompt") or "",
-        "tags": tags(evidence, answers, verdicts, pairs),
+        "tags": tags(names, answers, verdicts, pairs),
         "answers": [answer_data(answer, given) for answer, given in zip(answers, verdicts, strict=True)],
         "values": values,
         "pairs": [
@@ -96,14 +91,14 @@ def winner(pair: Verdict) -> str | None:
 
 
 def tags(
-    evidence: Evidence,
+    names: list[str],
     answers: list[dict[str, Any] | None],
     verdicts: list[list[Verdict | None]],
     pairs: list[Verdict],
 ) -> list[str]:
     """What a row can be found by; `outcome` tags come later, from the measure the page opens with."""
     found = []
-    for name, answer, given in zip(evidence.names, answers, verdicts, strict=True):
+    for name, answer, given in zip(names, answers, verdicts, strict=True):
         if answer is None:
             found.append(f"No answer: {name}")
             continue
@@ -119,21 +114,21 @@ def tags(
     return list(dict.fromkeys(found))
 
 
-def best_place(system: str, metric: str, judges: list[Judge], metrics: list[str]) -> int | None:
-    """Where the measure of the headline stands among all."""
-    if system == "judge":
-        return next((place for place, (model, _) in enumerate(judges) if metric == f"Score by {model}"), None)
-    return len(judges) + metrics.index(metric) if metric in metrics else None
+def opening_measure(finding: Finding | None, judges: list[JudgeKey], metrics: list[str]) -> int | None:
+    """Where the measure of the headline stands among all; None when rows have no value of it."""
+    if finding is None:
+        return None
+    if finding.judge is not None:
+        return judges.index(finding.judge) if finding.judge in judges else None
+    return len(judges) + metrics.index(finding.metric) if finding.metric in metrics else None
 
 
-def add_outcomes(rows: list[dict[str, Any]], place: int | None, measures: list[dict[str, Any]]) -> None:
+def add_outcomes(rows: list[dict[str, Any]], place: int, *, less: bool) -> None:
     """Tag every row that both systems answered as better, equal or worse by the measure at `place`."""
-    if place is None:
-        return
     for row in rows:
         theirs, ours = row["values"][0][place], row["values"][-1][place]
         if len(row["values"]) > 1 and theirs is not None and ours is not None:
-            gain = (theirs - ours) if measures[place]["less"] else (ours - theirs)
+            gain = (theirs - ours) if less else (ours - theirs)
             row["tags"].append("Outcome: " + ("better" if gain > 0 else "worse" if gain < 0 else "equal"))
 
 
@@ -150,7 +145,7 @@ def dispute(values: list[float | None], judges: int, metrics: list[str]) -> floa
     return None
 
 
-def dispute_text(judges: list[Judge], metrics: list[str]) -> str | None:
+def dispute_text(judges: list[JudgeKey], metrics: list[str]) -> str | None:
     if len(judges) > 1:
         return "the judges' scores lie furthest apart"
     place = yardstick(metrics)

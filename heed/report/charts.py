@@ -7,7 +7,18 @@ from typing import Any
 from markupsafe import Markup
 
 from heed.report.evidence import Evidence, Verdict
-from heed.report.figures import Measure, Series, bars, curves, histogram, on_log_scale, scatter, shares, strip
+from heed.report.figures import (
+    MOST_POINTS,
+    Measure,
+    Series,
+    bars,
+    curves,
+    histogram,
+    on_log_scale,
+    scatter,
+    shares,
+    strip,
+)
 from heed.report.findings import Finding, Share, judge_key, number, primary, scores
 from heed.report.svg import short
 
@@ -25,7 +36,9 @@ def arena(evidence: Evidence) -> dict[str, Any] | None:
     ends = [end for each in ratings for end in (each["rating"], *(each["ci95"] or ()))]
     low, high = min(ends, default=0) - 20, max(ends, default=1) + 20
     drawn = [each | {"drawn": rating_strip(evidence, each, low=low, high=high)} for each in ratings]
-    return evidence.arena | {"ratings": drawn}
+    board = evidence.arena.get("leaderboard")
+    there = board is not None and (evidence.folder / board).is_file()
+    return evidence.arena | {"ratings": drawn, "leaderboard": board if there else None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +88,8 @@ class JudgeView:
     summary: dict[str, Any]
     histogram: Markup | None
     lengths: Markup | None
-    length_unit: str
+    thinned: bool
+    """Whether there were more points than are drawn."""
     controls: list[tuple[str, float | None, Markup]]
     failed: dict[str, dict[str, int]]
 
@@ -83,12 +97,11 @@ class JudgeView:
 def judge_view(evidence: Evidence, judge: dict[str, Any]) -> JudgeView:
     given = [each for each in scores(evidence) if judge_key(each) == judge_key(judge)]
     names = [name for name in judge["scores"] if any(each["name"] == name for each in given)]
-    lengths, unit = score_against_length(evidence, given, names)
     return JudgeView(
         summary=judge,
         histogram=score_histogram(evidence, given, names) if given else None,
-        lengths=lengths,
-        length_unit=unit,
+        lengths=score_against_length(evidence, given, names),
+        thinned=any(sum(each["name"] == name for each in given) > MOST_POINTS for name in names),
         controls=[
             (
                 name,
@@ -117,7 +130,7 @@ def score_histogram(evidence: Evidence, given: list[Verdict], names: list[str]) 
     )
 
 
-def score_against_length(evidence: Evidence, given: list[Verdict], names: list[str]) -> tuple[Markup | None, str]:
+def score_against_length(evidence: Evidence, given: list[Verdict], names: list[str]) -> Markup | None:
     """Tokens of each answer and the score it got; characters where tokens were not counted."""
     answers = evidence.responses
     counted = all("response_tokens" in answer for name in names for answer in answers.get(name, {}).values())
@@ -141,8 +154,8 @@ def score_against_length(evidence: Evidence, given: list[Verdict], names: list[s
         for name in names
     ]
     if not any(each.points for each in series):
-        return None, unit
-    return scatter(series, x_title=f"{unit} in the answer", label=f"Score against length in {unit}"), unit
+        return None
+    return scatter(series, x_title=f"{unit} in the answer", label=f"Score against length in {unit}")
 
 
 def agreement(evidence: Evidence) -> tuple[str, str, Markup] | None:
@@ -195,4 +208,5 @@ def hero(evidence: Evidence) -> Markup | None:
 def rating_strip(evidence: Evidence, rating: dict[str, Any], *, low: float, high: float) -> Markup:
     ci95 = (rating["ci95"][0], rating["ci95"][1]) if rating["ci95"] else None
     measure = Measure(look=look(evidence, rating["name"]), value=rating["rating"], ci95=ci95)
-    return strip([measure], low=low, high=high, label=f"{rating['name']}: {rating['rating']:.0f}")
+    told = f"{rating['name']}: {rating['rating']:.0f}"
+    return strip([measure], low=low, high=high, label=told, bars=False)

@@ -20,9 +20,9 @@ ARENA_FILE = "arena.json"
 EVALUATE = "python eval_responses.py --model_name_or_path {model}"
 COMPARE = EVALUATE + " --compare_with_base"
 TRAIN = "python train_sft.py --config CONFIG --output_dir {model}"
-JUDGE = EVALUATE + " with a judge named in its config"
+JUDGE = EVALUATE + " --config CONFIG"
 
-# file -> what the page would show of it, and what makes it
+# file -> what the page shows of it, and what makes it
 PARTS = {
     run_folder.RUN_FILE: ("what was trained on what, with which versions", TRAIN),
     run_folder.METRICS_FILE: ("loss curves", TRAIN),
@@ -32,7 +32,7 @@ PARTS = {
     ROWS_FILE: ("metrics with their intervals", EVALUATE),
     ITEMS_FILE: ("metrics of each answer", EVALUATE),
     COMPARISON_FILE: ("before against after, row by row", COMPARE),
-    JUDGE_FILE: ("each verdict of a judge", JUDGE),
+    JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
     JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
 }
 
@@ -42,7 +42,7 @@ Verdict = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """A file that is not there: what it would have shown, and the command that makes it."""
+    """A file that is not there: what the page shows of it where it is, and the command that makes it."""
 
     file: str
     shows: str
@@ -104,7 +104,7 @@ def read_evidence(folder: Path) -> Evidence:
         rejected=lines_if_there(run, run_folder.REJECTED_FILE),
         contract=run_folder.read_json(contract) if contract else None,
         evaluation=evaluation,
-        names=list(files),
+        names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
         responses={
             name: {answer["row_id"]: answer for answer in run_folder.read_json(path)} for name, path in files.items()

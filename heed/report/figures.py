@@ -151,8 +151,13 @@ def binned(values: Sequence[float]) -> list[int]:
     return bins
 
 
-def strip(measures: Sequence[Measure], *, low: float, high: float, chance: float | None = None, label: str) -> Markup:
-    """Values with their intervals one below the other on one scale; a dashed line where guessing would be."""
+def strip(
+    measures: Sequence[Measure], *, low: float, high: float, label: str, chance: float | None = None, bars: bool = True
+) -> Markup:
+    """Values with their intervals one below the other on one scale; a dashed line where guessing would be.
+
+    `bars` is False for a scale on which 0 means nothing, such as ratings.
+    """
     width, row = 200, 14
     height = row * len(measures) + 6
     x = Scale(low=low, high=high, start=4, end=width - 4)
@@ -161,7 +166,8 @@ def strip(measures: Sequence[Measure], *, low: float, high: float, chance: float
     if chance is not None:
         parts.append(line(x(chance), 0, x(chance), height, "chance"))
     for number, each in enumerate(measures):
-        parts += bar_with_interval(each, x, y=3 + row * number + row / 2, thickness=8)
+        drawn = bar_with_interval(each, x, y=3 + row * number + row / 2, thickness=8)
+        parts += drawn if bars or each.value is None else drawn[1:]
     return drawing(width, height, *parts, label=label, class_="strip")
 
 

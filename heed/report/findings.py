@@ -1,7 +1,7 @@
 """What the evidence says: the headline, what must be said beside it, and the numbers of every table."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from heed.report.evidence import Evidence, Verdict
 from heed.rows import Row
 
 Interval = tuple[float, float]
+JudgeKey = tuple[str, str]
+"""A judge is a model with a prompt: the same model asked otherwise is another judge."""
 
 LABELS = {
     "exact_match": "Exact match",
@@ -97,13 +99,19 @@ class Finding:
     difference: Difference | None
     higher_is_better: bool
     chance: float | None = None
-    n: int | None = None
     n_full: int | None = None
     settings: str = ""
+    judge: JudgeKey | None = None
 
     @property
     def label(self) -> str:
         return label(self.metric)
+
+    @property
+    def counts(self) -> str:
+        """How many items the values cover; each system's own where they differ."""
+        ns = [each.n for each in self.values if each.n is not None]
+        return ", ".join(f"{n:,}" for n in (ns if len(set(ns)) > 1 else ns[:1]))
 
     @property
     def high(self) -> float:
@@ -159,7 +167,6 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
             difference=difference(compared.get(first.metric)) if first.system in ("metrics", "stop") else None,
             higher_is_better=first.higher_is_better,
             chance=first.chance,
-            n=min(row.n for row in group),
             n_full=max(row.n_full for row in group),
             settings=", ".join(settings),
         )
@@ -174,7 +181,6 @@ def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
             values=[Value(name=comparison[side], value=each[side], ci95=None, n=each["n"]) for side in ("a", "b")],
             difference=difference(each),
             higher_is_better=metric not in LESS_IS_BETTER,
-            n=each["n"],
             n_full=each["n"],
         )
 
@@ -193,9 +199,14 @@ def difference(compared: dict[str, Any] | None) -> Difference | None:
     )
 
 
-def judge_key(source: dict[str, Any]) -> tuple[str, str]:
-    """A judge is a model with a prompt: the same model asked otherwise is another judge."""
+def judge_key(source: dict[str, Any]) -> JudgeKey:
     return (source["judge"], source["prompt"])
+
+
+def judge_label(judge: JudgeKey, judges: Sequence[JudgeKey]) -> str:
+    """The judge's model, and its prompt where one model was asked in several ways."""
+    model, prompt = judge
+    return model if sum(each[0] == model for each in judges) == 1 else f"{model}, {prompt}"
 
 
 def scores(evidence: Evidence) -> list[Verdict]:
@@ -206,7 +217,9 @@ def scores(evidence: Evidence) -> list[Verdict]:
 def judge_findings(evidence: Evidence) -> list[Finding]:
     """A judge's mean score of each system, and the difference on the rows where it scored both."""
     found = []
-    for judge in (evidence.judging or {}).get("judges", []):
+    judges = (evidence.judging or {}).get("judges", [])
+    keys = [judge_key(judge) for judge in judges]
+    for judge in judges:
         values = [
             Value(
                 name=name,
@@ -221,11 +234,11 @@ def judge_findings(evidence: Evidence) -> list[Finding]:
             Finding(
                 system="judge",
                 task="",
-                metric=f"Score by {judge['judge']}",
+                metric=f"Score by {judge_label(judge_key(judge), keys)}",
                 values=values,
                 difference=None if any(each.value is None for each in values) else judge_difference(evidence, judge),
                 higher_is_better=True,
-                n=min((each.n for each in values if each.n is not None), default=None),
+                judge=judge_key(judge),
             )
         )
     return found

@@ -32,7 +32,7 @@ def headline(evidence: Evidence) -> Headline:
     rows = f"On the {asked['split']} rows, " if asked.get("split") else ""
     if finding.system == "judge":
         before = f"{rows}{ours.name} scores "
-        after = f" of 100 by the judge {finding.metric.removeprefix('Score by ')}" + after
+        after = f" of 100 by the judge {finding.label.removeprefix('Score by ')}" + after
     else:
         before = f"{rows}{ours.name} has {in_sentence(finding.label)} "
     return Headline(before=before[0].upper() + before[1:], figure=number(ours.value), after=after + ".", detail=detail)
@@ -66,9 +66,7 @@ def training_headline(evidence: Evidence) -> Headline:
         before="Validation loss is ",
         figure=number(last["eval_loss"]),
         after=f" after {last['epoch']:g} epochs ({last['eval_rows']:,} rows), from {number(first['eval_loss'])}.",
-        detail="How well it answers has no trustworthy figure yet."
-        if evidence.names
-        else "Its answers are unmeasured.",
+        detail="Its answers have no trustworthy score yet." if evidence.responses else "It has answered nothing yet.",
     )
 
 

@@ -232,6 +232,8 @@
     byId("order").append(make("label", {}, input, label));
   }
 
+  byId("order").hidden = ORDERS.length < 2;
+
   let timer;
   const search = byId("search");
   search.addEventListener("input", () => {
