@@ -342,14 +342,14 @@ def outcomes(evidence: Evidence) -> list[Share]:
         for pair, each in judge.get("pairs", {}).items():
             notes = [pair]
             if each.get("win_rate") is not None:
-                rate = f"wins {100 * each['win_rate']:.1f} %, ties as half"
+                rate = f"wins {100 * each['win_rate']:.1f}\u00a0%, ties as half"
                 if each.get("ci95"):
-                    rate += f" ({100 * each['ci95'][0]:.1f} to {100 * each['ci95'][1]:.1f} %)"
+                    rate += f" ({100 * each['ci95'][0]:.1f} to {100 * each['ci95'][1]:.1f}\u00a0%)"
                 notes.append(rate)
             if each.get("consistency") is not None:
-                notes.append(f"same verdict in both orders {100 * each['consistency']:.0f} %")
+                notes.append(f"same verdict in both orders {100 * each['consistency']:.0f}\u00a0%")
             if each.get("first_position_rate") is not None:
-                notes.append(f"the first answer preferred {100 * each['first_position_rate']:.0f} %")
+                notes.append(f"the first answer preferred {100 * each['first_position_rate']:.0f}\u00a0%")
             found.append(
                 Share(
                     measure=f"Side by side ({judge['judge']})",
