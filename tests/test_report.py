@@ -135,7 +135,7 @@ def test_training_alone_makes_a_report(folder: Path) -> None:
         if path.name not in ("run.json", "metrics.jsonl"):
             path.unlink()
 
-    assert sentence(folder) == "Validation loss is 1.5 after 1 epochs (4 rows), from 3.0."
+    assert sentence(folder) == "Validation loss is 1.5 after 1 epoch (4 rows), from 3.0."
 
 
 def test_a_report_needs_no_model_library() -> None:

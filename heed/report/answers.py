@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from heed.report.evidence import Evidence, Verdict
-from heed.report.findings import LESS_IS_BETTER, Finding, JudgeKey, judge_key, judge_label, label, primary, scores
+from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
 
 
 def browser_data(evidence: Evidence) -> dict[str, Any]:
@@ -22,7 +22,9 @@ def browser_data(evidence: Evidence) -> dict[str, Any]:
     measures: list[dict[str, Any]] = [
         {"label": f"Score by {judge_label(judge, judges)}", "less": False, "judge": True} for judge in judges
     ]
-    measures += [{"label": label(metric), "less": metric in LESS_IS_BETTER, "judge": False} for metric in metrics]
+    measures += [
+        {"label": label(metric), "less": less_is_better(evidence, metric), "judge": False} for metric in metrics
+    ]
     place = opening_measure(primary(evidence), judges, metrics)
     if place is not None:
         add_outcomes(rows, place, less=measures[place]["less"])
@@ -79,7 +81,8 @@ def answer_data(answer: dict[str, Any] | None, verdicts: list[Verdict | None]) -
         "finish": answer.get("finish_reason"),
         "tokens": answer.get("response_tokens"),
         "verdicts": [
-            {"judge": each["judge"], "failure": each["failure"], "reason": each.get("reason"), "raw": each.get("raw")}
+            {"judge": each["judge"], "failure": each["failure"], "reason": each.get("reason")}
+            | ({"raw": each.get("raw")} if each["failure"] else {})
             for each in verdicts
             if each is not None and (each["failure"] or each.get("reason"))
         ],

@@ -19,14 +19,16 @@ ARENA_FILE = "arena.json"
 
 EVALUATE = "python eval_responses.py --model_name_or_path {model}"
 COMPARE = EVALUATE + " --compare_with_base"
-TRAIN = "python train_sft.py --config CONFIG --output_dir {model}"
+TRAIN = "python train_sft.py --config CONFIG --output_dir {run}"
 JUDGE = EVALUATE + " --config CONFIG"
 
 # file -> what the page shows of it, and what makes it
-PARTS = {
+OF_RUN = {
     run_folder.RUN_FILE: ("what was trained on what, with which versions", TRAIN),
     run_folder.METRICS_FILE: ("loss curves", TRAIN),
     CONTRACT_FILE: ("the prompt the model expects", TRAIN),
+}
+OF_EVALUATION = {
     run_folder.RESPONSES_FILE: ("the answers themselves", EVALUATE),
     EVALUATION_FILE: ("what was asked of which models", EVALUATE),
     ROWS_FILE: ("metrics with their intervals", EVALUATE),
@@ -91,9 +93,6 @@ def read_evidence(folder: Path) -> Evidence:
     evaluation = read_if_there(folder / EVALUATION_FILE, run_folder.read_json)
     run = find_run(folder, evaluation)
     files = response_files(folder, evaluation)
-    contract = next(
-        (path for path in ((run or folder) / CONTRACT_FILE, folder / CONTRACT_FILE) if path.is_file()), None
-    )
     systems = (evaluation or {}).get("systems", {})
     return Evidence(
         folder=folder,
@@ -102,7 +101,7 @@ def read_evidence(folder: Path) -> Evidence:
         losses=lines_if_there(run, run_folder.METRICS_FILE),
         samples=lines_if_there(run, run_folder.SAMPLES_FILE),
         rejected=lines_if_there(run, run_folder.REJECTED_FILE),
-        contract=run_folder.read_json(contract) if contract else None,
+        contract=read_if_there((run or folder) / CONTRACT_FILE, run_folder.read_json),
         evaluation=evaluation,
         names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
@@ -142,13 +141,14 @@ def response_files(folder: Path, evaluation: dict[str, Any] | None) -> dict[str,
 
 
 def find_missing(folder: Path, run: Path | None, evaluation: dict[str, Any] | None) -> list[Missing]:
-    model = folder if run is None else run
+    model, trained = str(run or folder), str(run or folder)
     if run is None and evaluation is not None and evaluation["systems"]:
-        model = Path(list(evaluation["systems"].values())[-1]["model"])
+        model, trained = list(evaluation["systems"].values())[-1]["model"], "RUN"  # it is no run of Heed's
     return [
-        Missing(file=file, shows=shows, command=command.format(model=model))
-        for file, (shows, command) in PARTS.items()
-        if not any((place / file).is_file() for place in (folder, run) if place is not None)
+        Missing(file=file, shows=shows, command=command.format(model=model, run=trained))
+        for place, parts in ((run or folder, OF_RUN), (folder, OF_EVALUATION))
+        for file, (shows, command) in parts.items()
+        if not (place / file).is_file()
     ]
 
 

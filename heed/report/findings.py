@@ -59,6 +59,12 @@ def interval_text(ci95: Interval | None, *, wide: bool, with_sign: bool = False)
     return f"{low} to {high}"
 
 
+def less_is_better(evidence: Evidence, metric: str) -> bool:
+    """As rows.jsonl has it; where that does not know the metric, by its name."""
+    known = {row.metric: not row.higher_is_better for row in evidence.rows if row.system in OWN_SYSTEMS}
+    return known.get(metric, metric in LESS_IS_BETTER)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Value:
     """What one system measured."""

@@ -62,10 +62,11 @@ def training_headline(evidence: Evidence) -> Headline:
     if not evaluated:
         return Headline(before="Nothing has been measured ", figure="yet", after=".")
     first, last = evaluated[0], evaluated[-1]
+    length = f"{last['epoch']:g} {'epoch' if last['epoch'] == 1 else 'epochs'}"
     return Headline(
         before="Validation loss is ",
         figure=number(last["eval_loss"]),
-        after=f" after {last['epoch']:g} epochs ({last['eval_rows']:,} rows), from {number(first['eval_loss'])}.",
+        after=f" after {length} ({last['eval_rows']:,} rows), from {number(first['eval_loss'])}.",
         detail="Its answers have no trustworthy score yet." if evidence.responses else "It has answered nothing yet.",
     )
 
