@@ -84,8 +84,15 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    # not splitlines: JSON leaves U+2028 and its kin as they are, and models write them
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    """Raises UserError for a line that is not JSON, such as one that was being written when the power went."""
+    values = []
+    # Not splitlines: a text may hold U+2028 or U+0085, which end a line there and not in JSON.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        try:
+            values += [json.loads(line)] if line else []
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: damaged ({error})") from error
+    return values
 
 
 def rewind_lines(path: Path, step: int) -> None:
