@@ -21,7 +21,6 @@ SAMPLES_FILE = "samples.jsonl"
 LOSS_PLOT = "loss.png"
 RESPONSES_FILE = "responses.json"
 BASE_RESPONSES_FILE = "responses_base.json"
-SCORES_FILE = "scores.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 
 

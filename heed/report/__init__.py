@@ -81,6 +81,9 @@ def worse(evidence: Evidence) -> list[dict[str, Any]]:
     answers = evidence.responses.get(evidence.ours or "", {})
     return [
         each
-        | {"label": findings.label(each["metric"]), "instruction": answers.get(each["row_id"], {}).get("instruction")}
+        | {
+            "label": findings.label(each["metric"]),
+            "instruction": answers[each["row_id"]].instruction if each["row_id"] in answers else None,
+        }
         for each in (evidence.comparison or {}).get("worse", [])
     ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from heed.report.evidence import Evidence, Verdict
 from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
+from heed.responses import Answer
 
 
 def browser_data(evidence: Evidence) -> dict[str, Any]:
@@ -58,10 +59,10 @@ def row_data(
     ]
     return {
         "id": row,
-        "instruction": asked["instruction"],
-        "input": asked["input"],
-        "output": asked["output"],
-        "system": asked.get("system_prompt") or "",
+        "instruction": asked.instruction,
+        "input": asked.input,
+        "output": asked.output,
+        "system": asked.system_prompt or "",
         "tags": tags(names, answers, verdicts, pairs),
         "answers": [answer_data(answer, given) for answer, given in zip(answers, verdicts, strict=True)],
         "values": values,
@@ -73,13 +74,13 @@ def row_data(
     }
 
 
-def answer_data(answer: dict[str, Any] | None, verdicts: list[Verdict | None]) -> dict[str, Any] | None:
+def answer_data(answer: Answer | None, verdicts: list[Verdict | None]) -> dict[str, Any] | None:
     if answer is None:
         return None
     return {
-        "text": answer["model_response"],
-        "finish": answer.get("finish_reason"),
-        "tokens": answer.get("response_tokens"),
+        "text": answer.model_response,
+        "finish": answer.finish_reason,
+        "tokens": answer.response_tokens,
         "verdicts": [
             {"judge": each["judge"], "failure": each["failure"], "reason": each.get("reason")}
             | ({"raw": each.get("raw")} if each["failure"] else {})
@@ -95,7 +96,7 @@ def winner(pair: Verdict) -> str | None:
 
 def tags(
     names: list[str],
-    answers: list[dict[str, Any] | None],
+    answers: list[Answer | None],
     verdicts: list[list[Verdict | None]],
     pairs: list[Verdict],
 ) -> list[str]:
@@ -105,9 +106,9 @@ def tags(
         if answer is None:
             found.append(f"No answer: {name}")
             continue
-        if answer.get("finish_reason"):
-            found.append(f"Finish reason: {name} {answer['finish_reason']}")
-        found += [f"Flag: {flag}" for flag in answer.get("flags") or []]
+        if answer.finish_reason:
+            found.append(f"Finish reason: {name} {answer.finish_reason}")
+        found += [f"Flag: {flag}" for flag in answer.flags]
         found += [f"Judge failed: {each['failure']}" for each in given if each is not None and each["failure"]]
     for pair in pairs:
         if pair["failure"]:

@@ -133,13 +133,12 @@ def score_histogram(evidence: Evidence, given: list[Verdict], names: list[str]) 
 def score_against_length(evidence: Evidence, given: list[Verdict], names: list[str]) -> Markup | None:
     """Tokens of each answer and the score it got; characters where tokens were not counted."""
     answers = evidence.responses
-    counted = all("response_tokens" in answer for name in names for answer in answers.get(name, {}).values())
+    counted = all(answer.response_tokens is not None for name in names for answer in answers.get(name, {}).values())
     unit = "tokens" if counted else "characters"
 
     def length(name: str, row: int) -> int:
         answer = answers[name][row]
-        tokens: int = answer["response_tokens"] if counted else len(answer["model_response"])
-        return tokens
+        return answer.response_tokens or 0 if counted else len(answer.model_response)
 
     series = [
         Series(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import run_folder
+from heed.responses import Answer, read_responses
 from heed.rows import ROWS_FILE, Row, read_rows
 from heed.sources import file_sha256
 
@@ -38,7 +39,6 @@ OF_EVALUATION = {
     JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
 }
 
-Answer = dict[str, Any]
 Verdict = dict[str, Any]
 
 
@@ -106,7 +106,8 @@ def read_evidence(folder: Path) -> Evidence:
         names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
         responses={
-            name: {answer["row_id"]: answer for answer in run_folder.read_json(path)} for name, path in files.items()
+            name: {answer.row_id: answer for answer in read_responses(path, say=lambda text: None)}
+            for name, path in files.items()
         },
         changed=[
             path.name

@@ -27,18 +27,25 @@ def provenance(evidence: Evidence) -> dict[str, list[Fact]]:
 
 
 def evaluation_facts(asked: dict[str, Any]) -> list[Fact]:
+    """Answers that another tool wrote leave open how they came about."""
     facts = [Fact(name=name, value=model_text(system), code=True) for name, system in asked["systems"].items()]
-    limit = f", limit {asked['limit']}" if asked.get("limit") is not None else ""
+    limit = f", limit {asked['limit']}" if asked["limit"] is not None else ""
+    rows = f"{asked['n']:,} of {asked['n_full']:,}" + (f" ({asked['split']}{limit})" if asked["split"] else limit)
     facts += [
         Fact(name="Data", value=asked["data"], code=True),
-        Fact(name="Rows", value=f"{asked['n']:,} of {asked['n_full']:,} ({asked['split']}{limit})"),
+        Fact(name="Rows", value=rows),
         Fact(name="Data SHA-256", value=asked["data_sha256"], code=True),
-        Fact(name="Prompt", value=asked["prompt"], code=True),
-        Fact(name="Contract", value=asked["contract"], code=True),
-        Fact(name="Answers", value=f"engine {asked['engine']}, at most {asked['max_new_tokens']} new tokens"),
-        Fact(name="Seed", value=str(asked["seed"])),
-        Fact(name="Device", value=asked["device"]),
-        Fact(name="Time", value=f"{asked['time']}, {duration(asked['seconds'])}"),
+    ]
+    if asked["prompt"] is not None:
+        facts.append(Fact(name="Prompt", value=asked["prompt"], code=True))
+    if asked["contract"] is not None:
+        facts.append(Fact(name="Contract", value=asked["contract"], code=True))
+    if asked["engine"] is not None:
+        text = f"engine {asked['engine']}, at most {asked['max_new_tokens']} new tokens, greedy"
+        facts += [Fact(name="Answers", value=text), Fact(name="Device", value=asked["device"])]
+    seconds = f", {duration(asked['seconds'])}" if asked["seconds"] is not None else ""
+    facts += [
+        Fact(name="Time", value=asked["time"] + seconds),
         Fact(name="Versions", value=versions_text({"heed": asked["heed"]} | asked["versions"])),
         Fact(name="Command", value=asked["command"], code=True),
     ]

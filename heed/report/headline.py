@@ -98,8 +98,8 @@ def tiles(evidence: Evidence) -> list[Tile]:
                 )
             )
     answers = evidence.responses.get(evidence.ours or "", {}).values()
-    if answers and all("finish_reason" in answer for answer in answers):
-        cut = sum(answer["finish_reason"] == "length" for answer in answers)
+    if answers and all(answer.finish_reason is not None for answer in answers):
+        cut = sum(answer.finish_reason == "length" for answer in answers)
         found.append(Tile(name="Answers cut short", value=f"{cut:,}", note=f"of {len(answers):,} of {evidence.ours}"))
     evaluated = [log for log in evidence.losses if "eval_loss" in log]
     if evaluated:
