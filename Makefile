@@ -39,7 +39,7 @@ setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
 
-setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
+setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them, and Krippendorff's alpha
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true

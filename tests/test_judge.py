@@ -185,6 +185,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_once_more_and_then_counted(
     assert (scores["n"], scores["n_full"], scores["failures"]) == (7, 8, {"garbage": 1})
     assert (scores["withheld"], scores["mean"], scores["ci95"]) == (True, None, None)  # 12.5 % are too many
 
+    assert "I would rather not say." not in (tmp_path / "judge_cache.jsonl").read_text()
     asked = len(server.bodies)
     server.says = overlap
     entry = judge(server, tmp_path, items)
@@ -515,6 +516,33 @@ def test_two_judges_and_people_are_compared(stub: Callable[[Says], StubJudge], t
     assert (with_people["mean_absolute_error"], with_people["bias"]) == ((7 + 10 + 10 + 10) / 4, (7 - 10 + 10 + 10) / 4)
     assert "agreement of openai:stub (rubric) and people on 4 scores" in summary_text(summary)
     assert Counter(each["judge"] for each in verdicts(tmp_path)) == {"openai:stub": 8, "openai:strict": 8}
+
+
+def test_the_same_judge_with_another_prompt_stands_beside_itself(
+    stub: Callable[[Says], StubJudge], tmp_path: Path
+) -> None:
+    items = [item(0, "apple", name="base"), item(1, "no", name="base"), right(0), right(1)]
+    server = stub(lambda body: "50" if "score the model response" in body["messages"][1]["content"] else overlap(body))
+
+    def prompts_of(**changes: Any) -> list[list[str]]:
+        summary = judge_responses(items, settings(server, **changes), tmp_path)
+        return [list(entry["prompts_sha256"]) for entry in summary["judges"]]
+
+    assert prompts_of(mode="pair") == [["pair"]]
+    assert prompts_of(mode="both") == [["rubric", "pair"]]  # the pairs alone are in it
+    assert prompts_of(mode="both", prompt="classic") == [["rubric", "pair"], ["classic", "pair"]]
+    kinds = Counter((each["kind"], each["prompt"]) for each in verdicts(tmp_path) if not each["control"])
+    assert kinds == {("score", "rubric"): 4, ("score", "classic"): 4, ("pair", "pair"): 4}
+    summary = json.loads((tmp_path / "judge_summary.json").read_text())
+    assert [(each["a"], each["b"], each["on"]) for each in summary["agreement"]] == [
+        ("openai:stub (rubric)", "openai:stub (classic)", "scores")
+    ]
+
+
+def test_rows_without_any_reference_leave_a_judge_unproved(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
+    entry = judge(stub(lambda body: '{"score": 50}'), tmp_path, [replace(each, output="") for each in ITEMS])
+    assert not entry["controls"]["passed"]
+    assert "no control could be made, since no row has a reference" in entry["controls"]["text"]
 
 
 def test_a_line_separator_in_a_reply_parts_no_line_of_the_files(
