@@ -78,7 +78,8 @@ PROVENANCE: dict[str, Any] = {
 
 
 def verdicts(folder: Path) -> list[dict[str, Any]]:
-    return run_folder.read_lines(folder / "judge.jsonl")
+    """Those on the systems' own answers first."""
+    return sorted(run_folder.read_lines(folder / "judge.jsonl"), key=lambda each: each["control"] is not None)
 
 
 def failures(folder: Path) -> dict[int, str]:
@@ -221,7 +222,7 @@ def test_troubles_of_a_server_are_waited_out_or_counted_by_reason(
         1: Trouble(status=429, headers={"Retry-After": "1"}, message="slow down"),
         2: Trouble(status=500, message="once"),
         3: Trouble(status=503, message="always"),
-        4: Trouble(text='{"score": 1}', wait=0.7),
+        4: Trouble(text='{"score": 1}', wait=1.6),
         5: Trouble(reset=True),
         6: Trouble(body=b"<html>A proxy's page</html>", headers={"Content-Type": "text/html"}),
         7: Trouble(status=400, message="this model does not talk to you"),
@@ -233,7 +234,7 @@ def test_troubles_of_a_server_are_waited_out_or_counted_by_reason(
         recovered = row in (1, 2) and len(times[row]) > 1
         return overlap(body) if row == 0 or recovered else troubles[row]
 
-    judge(stub(says), tmp_path, timeout=0.4, concurrency=8)
+    judge(stub(says), tmp_path, timeout=1.0, concurrency=8)
     assert failures(tmp_path) == {
         3: "server_error", 4: "timeout", 5: "connection", 6: "protocol", 7: "refused",
     }  # fmt: skip
@@ -301,7 +302,8 @@ def test_a_server_that_dies_is_given_up_and_the_rest_can_be_asked_later(
     assert len(server.bodies) <= 10 + 10 + 4  # those in flight included
     assert entry["stopped"] == "10 requests in a row got no reply, the last: server_error"
     reasons = Counter(failures(tmp_path).values())
-    assert entry["scores"]["tuned"]["n"] == 10 and reasons["not_asked"] >= 16
+    assert entry["scores"]["tuned"]["n"] == 8 and reasons["not_asked"] >= 18  # 2 of the 10 were controls
+    assert entry["controls"]["passed"]
     assert "STOPPED EARLY: 10 requests in a row" in summary_text({"judges": [entry], "agreement": []})
     server.says = overlap
     assert judge(server, tmp_path, items)["scores"]["tuned"]["n"] == 40
@@ -316,7 +318,8 @@ def test_the_cost_never_exceeds_its_limit_and_what_was_paid_for_stays(
     entry = judge(server, tmp_path, max_cost=0.07, **priced)
     assert entry["cost"] == pytest.approx(len(server.bodies) * each) and 0.03 < entry["cost"] <= 0.07
     assert entry["stopped"] == "the next request could exceed max_cost 0.07"
-    assert entry["scores"]["tuned"]["withheld"] and entry["scores"]["tuned"]["n"] == len(server.bodies)
+    assert entry["scores"]["tuned"]["withheld"] and entry["scores"]["tuned"]["n"] == len(server.bodies) - 3
+    assert entry["controls"]["passed"]  # the controls come first; one of them is also a row's answer
     asked = len(server.bodies)
     entry = judge(server, tmp_path, max_cost=1.0, **priced)
     assert (entry["stopped"], entry["requests"], entry["cached"]) == (None, 11 - asked, asked + 1)
@@ -470,11 +473,11 @@ def test_ollamas_troubles_are_retried_and_its_missing_model_named(
         seen[row] += 1
         if row == 1 and seen[1] == 1:
             return Trouble(status=503, message="busy")
-        troubles = {2: Trouble(status=500, message="always"), 3: Trouble(text="1", wait=0.7), 4: Trouble(reset=True)}
+        troubles = {2: Trouble(status=500, message="always"), 3: Trouble(text="1", wait=1.6), 4: Trouble(reset=True)}
         return troubles.get(row) or (Trouble(body=b"<html>") if row == 5 else overlap(body))
 
     server = stub(says)
-    judge(server, tmp_path, backend="ollama", timeout=0.4, concurrency=8)
+    judge(server, tmp_path, backend="ollama", timeout=1.0, concurrency=8)
     assert failures(tmp_path) == {2: "server_error", 3: "timeout", 4: "connection", 5: "protocol"}
     assert [seen[row_id] for row_id in (1, 2, 3, 4, 5)] == [2, 2, 2, 2, 1]
     server.says = lambda body: Trouble(status=404, message="model 'stub' not found")
