@@ -39,7 +39,7 @@ setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
 
-setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
+setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them, and Krippendorff's alpha
 
 browser-setup:  ## install Chromium, which the tests of pages drive (they are skipped without)
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \

@@ -59,18 +59,18 @@ class Budget:
     most: float | None
     spent: float = 0.0
     _reserved: float = 0.0
+    _in_flight: int = 0
     _change: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def reserve(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """The sum set aside; None when it can no longer be had. Waits while requests in flight may turn out cheaper."""
-        if self.prices is None:
-            return 0.0
-        cost = self.prices.cost(prompt_tokens, completion_tokens)
+        cost = self.prices.cost(prompt_tokens, completion_tokens) if self.prices else 0.0
         async with self._change:
-            await self._change.wait_for(lambda: not self._reserved or self._left() >= cost)
+            await self._change.wait_for(lambda: not self._in_flight or self._left() >= cost)
             if self._left() < cost:
                 return None
             self._reserved += cost
+            self._in_flight += 1
             return cost
 
     def _left(self) -> float:
@@ -78,7 +78,8 @@ class Budget:
 
     async def settle(self, reserved: float, cost: float) -> None:
         async with self._change:
-            self._reserved = max(0.0, self._reserved - reserved)
+            self._in_flight -= 1
+            self._reserved = self._reserved - reserved if self._in_flight else 0.0  # no rounding is left over
             self.spent += cost
             self._change.notify_all()
 

@@ -56,6 +56,8 @@ def check_scores(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
     scores = {kind: [each.score for each in given if each.score is not None] for kind, given in found.items()}
     means = {kind: mean(given) if given else None for kind, given in scores.items()}
     problems = [f"no {kind} control could be scored" for kind, value in means.items() if value is None]
+    if not found:
+        problems.append("no control could be made, since no row has a reference")
     reference = means.get("reference")
     if reference is not None:
         if reference < HIGH:
@@ -73,7 +75,8 @@ def check_scores(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
 
 def check_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, Any]:
     """Whether the reference wins against the others, in both orders."""
-    rates, problems = {}, []
+    rates: dict[str, float] = {}
+    problems = [] if verdicts else ["no control could be made, since no row has a reference"]
     for kind in WORTHLESS:
         given = [verdict for verdict in verdicts if verdict.control == kind]
         if not given:

@@ -126,7 +126,7 @@ def judge_responses(
     entry = summarise(asker, settings, by_name, scores, compared, [score_prompt, pair_prompt])
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
-    summary = {"judges": entries, "agreement": agreements(entries, verdicts, opinions, say)}
+    summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
     replace_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
     run_folder.write_json(folder / SUMMARY_FILE, summary)
     return summary
@@ -213,14 +213,14 @@ def merged(
     if not (folder / SUMMARY_FILE).is_file() or not (folder / VERDICTS_FILE).is_file():
         return verdicts, [entry]
     earlier = run_folder.read_json(folder / SUMMARY_FILE)["judges"]
-    kept = [each for each in earlier if judge_of(each) != judge_of(entry)]
+    mine = said_by(entry)
+    kept = [each for each in earlier if judge_of(each) != judge_of(entry) and not said_by(each) <= mine]
     for each in [each for each in kept if each["answers_sha256"] != entry["answers_sha256"]]:
         say(f"judge: what {each['judge']} said with {each['prompt']} was about other answers; left out")
         kept.remove(each)
-    prompts = {(each["judge"], prompt) for each in kept for prompt in each["prompts_sha256"]}
-    mine = {(entry["judge"], prompt) for prompt in entry["prompts_sha256"]}
+    others: set[tuple[str, str]] = set().union(*map(said_by, kept)) - mine
     lines = run_folder.read_lines(folder / VERDICTS_FILE)
-    old = [verdict_of(line) for line in lines if (line["judge"], line["prompt"]) in prompts - mine]
+    old = [verdict_of(line) for line in lines if (line["judge"], line["prompt"]) in others]
     return [*old, *verdicts], [*kept, entry]
 
 
@@ -228,26 +228,33 @@ def judge_of(entry: Mapping[str, Any]) -> tuple[str, str]:
     return entry["judge"], entry["prompt"]
 
 
+def said_by(entry: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The judge with each of its prompts, as the lines of judge.jsonl name them."""
+    return {(entry["judge"], prompt) for prompt in entry["prompts_sha256"]}
+
+
 def agreements(
-    entries: Sequence[Mapping[str, Any]],
-    verdicts: Verdicts,
-    people: tuple[agreement.Opinion, agreement.Opinion] | None,
-    say: Callable[[str], object],
+    verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None, say: Callable[[str], object]
 ) -> list[dict[str, Any]]:
-    """Every two judges, and every judge and people, on scores and on pairs, wherever both have judged something."""
-    voices: list[tuple[str, agreement.Opinion, agreement.Opinion]] = []
-    for entry in entries:
-        own = [each for each in verdicts if each.judge == entry["judge"] and each.prompt in entry["prompts_sha256"]]
-        scores = agreement.scores_of([each for each in own if isinstance(each, ScoreVerdict)])
-        outcomes = agreement.outcomes_of([each for each in own if isinstance(each, PairVerdict)])
-        voices.append((f"{entry['judge']} ({entry['prompt']})", scores, outcomes))
+    """Every two judges, and every judge and people, on scores and on pairs."""
+    scores: dict[str, list[ScoreVerdict]] = {}
+    pairs: dict[str, list[PairVerdict]] = {}
+    for verdict in verdicts:
+        judge = f"{verdict.judge} ({verdict.prompt})"
+        if isinstance(verdict, ScoreVerdict):
+            scores.setdefault(judge, []).append(verdict)
+        else:
+            pairs.setdefault(judge, []).append(verdict)
+    on_scores = {judge: agreement.scores_of(given) for judge, given in scores.items()}
+    on_pairs = {judge: agreement.outcomes_of(given) for judge, given in pairs.items()}
     if people is not None:
-        voices.append(("people", *people))
-    found = []
-    for (a, *ours), (b, *theirs) in combinations(voices, 2):
-        for on, one, other in zip(("scores", "pairs"), ours, theirs, strict=True):
-            if one and other:
-                found.append(agreement.agreement(one, other, a=a, b=b, on=on))
+        on_scores["people"], on_pairs["people"] = people
+    found = [
+        agreement.agreement(one, other, a=a, b=b, on=on)
+        for on, opinions in (("scores", on_scores), ("pairs", on_pairs))
+        for (a, one), (b, other) in combinations(opinions.items(), 2)
+        if one and other
+    ]
     if found and not agreement.has_evalica():
         say("judge: Krippendorff's alpha needs evalica, which is not installed (make setup-eval)")
     return found

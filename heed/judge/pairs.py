@@ -42,12 +42,12 @@ def judge_pairs(
     *,
     on_done: Callable[[], object] = lambda: None,
 ) -> list[PairVerdict]:
-    """Two verdicts for every pair, a first and then b first; pairs of controls come last.
+    """Two verdicts for every pair, a first and then b first; the controls come before the others.
 
     Equal answers are a tie, and nobody is asked.
     """
-    compared: list[tuple[Item, Item, str | None]] = [(a, b, None) for a, b in pairs]
-    compared += [(a, b, a.name) for a, b in control_pairs(controls)]
+    compared: list[tuple[Item, Item, str | None]] = [(a, b, a.name) for a, b in control_pairs(controls)]
+    compared += [(a, b, None) for a, b in pairs]
     orders: tuple[Literal["a", "b"], ...] = ("a", "b")
     shown = [(a, b, control, first) for a, b, control in compared for first in orders]
     questions = [in_order(prompt, a, b, first) for a, b, _, first in shown]

@@ -25,9 +25,9 @@ def judge_scores(
     *,
     on_done: Callable[[], object] = lambda: None,
 ) -> list[ScoreVerdict]:
-    """A verdict for every item and then for every control, in their order."""
-    judged: list[tuple[Item, str | None]] = [(item, None) for item in items]
-    judged += [(control.item, control.kind) for control in controls]
+    """A verdict for every control and then for every item, in their order: whatever stops a judge, it was checked."""
+    judged: list[tuple[Item, str | None]] = [(control.item, control.kind) for control in controls]
+    judged += [(item, None) for item in items]
     questions = [prompt.ask({**item.asked, "response": item.model_response}) for item, _ in judged]
     return [
         ScoreVerdict(
