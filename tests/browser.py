@@ -31,7 +31,7 @@ class Visit:
         return pixels
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not the session: while Playwright runs, other tests could not use asyncio.run
 def chromium() -> "Iterator[Browser]":
     """Skips the test, with the way out, where no Chromium is installed."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

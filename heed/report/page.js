@@ -197,7 +197,7 @@
     const from = state.page * PAGE;
     byId("cards").replaceChildren(...found.slice(from, from + PAGE).map(card));
     const count = (number) => number.toLocaleString("en");
-    const why = state.order === "disputed" ? `, where ${disputed} first` : "";
+    const why = state.order === "disputed" ? `; first those where ${disputed}` : "";
     byId("status").textContent = `${count(found.length)} of ${count(rows.length)} rows${why}`;
     byId("page").textContent = `Page ${count(state.page + 1)} of ${count(pages)}`;
     byId("previous").disabled = state.page === 0;
