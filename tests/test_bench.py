@@ -116,7 +116,7 @@ def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatc
 def test_the_generation_benchmark_compares_engines_that_write_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "COMPARISONS", (generation.Comparison(shape="tiny", prompts=4, threads=1),))
+    monkeypatch.setattr(generation, "COMPARISONS", (generation.Comparison(shape="tiny", prompts=4, mean=6, threads=1),))
     monkeypatch.setattr(generation, "MOST", 9)
     out, page = tmp_path / "figures.json", tmp_path / "page.md"
     page.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
