@@ -73,7 +73,7 @@ bench: .venv/bench/installed  ## measure training next to other tools (under 10 
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench \
 		$(PY) -m bench.cpu $(BENCH)
 
-bench-generation: .venv/installed  ## measure the generation engines next to each other (under 8 minutes)
+bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)
 
 clean:  ## remove the virtual environment and caches; runs stay

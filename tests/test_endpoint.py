@@ -294,7 +294,7 @@ def transformers_serve(folder: Path, log: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_transformers_serve_answers_as_the_model_does_here(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Some answers stop and some are cut; prompts with and without input."""
+    """Prompts with and without input, text, stop reasons and token counts."""
     from heed.modeling import load_model
 
     prompt = load_prompt("alpaca_short", tokenizer)
