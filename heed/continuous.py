@@ -56,16 +56,21 @@ def decode_continuously(
         ):
             for index in left:
                 manager.add_request(list(prompts_ids[index]), request_id=str(index), max_new_tokens=limits[index])
-            for result in results(manager, len(left)):
-                if result.error is not None:
-                    failed = True
-                    if not ran_out_of_memory(result.error):
-                        raise RuntimeError(f"continuous batching failed: {result.error}")
-                    continue
-                now = time.perf_counter()
-                left.remove(int(result.request_id))
-                yield Finished(int(result.request_id), list(result.generated_tokens), now - began)
-                began = now
+            try:
+                for result in results(manager, len(left)):
+                    if result.error is not None:
+                        failed = True
+                        if not ran_out_of_memory(result.error):
+                            raise RuntimeError(f"continuous batching failed: {result.error}")
+                        continue
+                    now = time.perf_counter()
+                    left.remove(int(result.request_id))
+                    yield Finished(int(result.request_id), list(result.generated_tokens), now - began)
+                    began = now
+            except BaseException:  # Ctrl-C too: the manager would first answer all that is left
+                for index in left:
+                    manager.cancel_request(str(index))
+                raise
         if failed:
             size.halve(rows)
 

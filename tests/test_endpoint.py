@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.under_way -= 1
         data = json.dumps(answer).encode()
+        with suppress(BrokenPipeError):  # who does not wait any more
+            self.send(status, data)
+
+    def send(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -140,7 +144,7 @@ def test_a_server_that_counts_nothing_or_filters_is_told_as_it_is() -> None:
 
 def refused(reply: Callable[[dict[str, Any]], Reply], **changes: Any) -> str:
     with serve(reply) as stub:
-        endpoint = Endpoint(base_url=stub.url, model="llama", **({"max_retries": 1} | changes))
+        endpoint = Endpoint(base_url=stub.url, model="llama", **({"max_retries": 1, "concurrency": 1} | changes))
         with pytest.raises(UserError) as caught:
             ask(endpoint, [PLAIN, PLAIN], prompt=None, max_new_tokens=9)
         assert str(caught.value).startswith(f"{stub.url}, request 0: ")
@@ -290,7 +294,7 @@ def transformers_serve(folder: Path, log: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_transformers_serve_answers_as_the_model_does_here(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Some answers stop and some are cut; prompts with and without input."""
+    """Prompts with and without input, text, stop reasons and token counts."""
     from heed.modeling import load_model
 
     prompt = load_prompt("alpaca_short", tokenizer)

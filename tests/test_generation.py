@@ -6,7 +6,7 @@ import torch
 from small_world import MODELS, gpt2, gpt_neox, llama, qwen2
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from heed import generation
+from heed import continuous, generation
 from heed.answering import Response
 from heed.decoding import Batch
 from heed.errors import UserError
@@ -210,6 +210,39 @@ def test_continuous_batching_that_runs_out_of_memory_goes_on_with_half(
     said: list[str] = []
     assert texts(model, tokenizer, batch_size=8, engine="continuous", say=said.append) == expected
     assert "memory does not suffice for 8 rows at once; going on with 4 (batch_size: 4 begins there)" in said
+
+
+def test_continuous_batching_reads_long_prompts_in_pieces(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively(gpt_neox())
+    expected = texts(model, tokenizer, batch_size=4, engine="batch")
+    monkeypatch.setattr(continuous, "BATCH_TOKENS", 16)
+    assert texts(model, tokenizer, batch_size=4, engine="continuous") == expected
+
+
+def test_continuous_batching_that_is_given_up_answers_nothing_more(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Ctrl-C, or an error while a response is written down."""
+    model, prompt = gpt2().eval(), load_prompt("question", tokenizer)
+    steps: list[object] = []
+    model.register_forward_hook(lambda *given: steps.append(given))
+
+    def interrupt(index: int, response: Response) -> None:
+        raise KeyboardInterrupt
+
+    ids = [[5] * 255, *prompts()]
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            model,
+            prompt,
+            ids,
+            stop_token_ids=[1999],
+            batch_size=2,
+            max_new_tokens=150,
+            engine="continuous",
+            on_response=interrupt,
+        )
+    assert len(steps) < 160  # of about 750
 
 
 def test_a_batch_is_sized_to_memory(
