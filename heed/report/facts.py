@@ -1,6 +1,7 @@
 """Where the numbers come from and what they cost: plain facts, in the order a reader asks for them."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +128,9 @@ def spending(evidence: Evidence) -> list[Spending]:
             Spending(
                 what=f"Answers of {name}",
                 requests=len(answers),
-                tokens_in=total(rows, "prompt_tokens"),
-                tokens_out=total(rows, "response_tokens"),
-                seconds=total(rows, "seconds"),
+                tokens_in=total(each.prompt_tokens for each in rows),
+                tokens_out=total(each.response_tokens for each in rows),
+                seconds=total(each.seconds for each in rows),
                 cost="",
             )
         )
@@ -149,10 +150,10 @@ def spending(evidence: Evidence) -> list[Spending]:
     return found
 
 
-def total(rows: Any, field: str) -> Any:
+def total(values: Iterable[float | None]) -> Any:
     """The sum over all answers, or None where some do not say."""
-    values = [row.get(field) for row in rows]
-    return None if any(value is None for value in values) else sum(values)
+    known = list(values)
+    return None if None in known else sum(value for value in known if value is not None)
 
 
 def rejected(evidence: Evidence) -> list[tuple[str, int]]:
