@@ -16,8 +16,9 @@ from heed.errors import UserError
 from heed.judge import agreement
 from heed.judge.asking import Asker, Prices
 from heed.judge.cache import CACHE_FILE, Cache
-from heed.judge.client import Backend, OllamaBackend, OpenAIBackend
+from heed.judge.client import Backend, OpenAIBackend
 from heed.judge.controls import check_pairs, check_scores, make_controls
+from heed.judge.ollama_client import OllamaBackend
 from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, same
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
