@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from small_world import gpt2, save_model
+from stub_judge import serve as serve_judge
 from test_endpoint import completion, serve
 
 import eval_responses
@@ -102,6 +103,21 @@ def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
     (tmp_path / "responses.json").write_text("[]")
     assert run("score", *where) == 2
     assert "responses.json has changed since it was written down in" in capsys.readouterr().err
+
+
+def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--model_name_or_path", finished)
+    assert run("generate", *where, "--compare_with_base", "--max_new_tokens", "5") == 0
+    with serve_judge(lambda body: '{"reasoning": "as asked", "score": 50}') as stub:
+        judge = ("--judge_backend", "openai", "--judge_model", "stub", "--judge_base_url", stub.url)
+        assert run("judge", *where, *judge, "--judge_control_rows", "2") == 0
+
+    assert "tuned     50.0 [50.0, 50.0] on 4 rows, 0 failed" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    scored = [(row["name"], row["value"]) for row in rows if row["metric"] == "judge_score"]
+    assert scored == [("base", 50.0), ("tuned", 50.0)]
+    page = (finished / "report.html").read_text()
+    assert "failed its controls" in page  # it likes an empty answer as much as the reference
 
 
 def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_path: Path) -> None:

@@ -80,10 +80,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tuning_turns_known_facts_into_answers(demo: Path) -> None:
-    scores = json.loads((demo / "scores.json").read_text())
-    assert scores["base"]["rows"] == scores["tuned"]["rows"] == len(SPLIT.test)
-    assert scores["base"]["exact_match"] <= 0.05
-    assert scores["tuned"]["exact_match"] >= 0.80
+    exact = json.loads((demo / "comparison.json").read_text())["metrics"]["exact_match"]
+    assert exact["n"] == len(SPLIT.test)
+    assert exact["a"] <= 0.05 and exact["b"] >= 0.80  # base, tuned
 
 
 def test_the_demo_answers_the_held_out_rows(demo: Path) -> None:
