@@ -1,0 +1,116 @@
+"""Models and endpoints that answer while one watches."""
+
+import os
+import threading
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, TextStreamer
+
+from heed.arena.contestants import Answer, Ask, Failed, Say
+from heed.arena.matches import Question
+from heed.errors import UserError
+from heed.finished import Finished
+from heed.generation import cut_at_stop
+from heed.modeling import context_length
+from heed.prompts import join_input
+
+TIMEOUT = 120.0
+
+
+class Growing(TextStreamer):
+    """Says the whole text so far whenever there is more of it."""
+
+    def __init__(self, tokenizer: Any, say: Say) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.text = ""
+        self.say = say
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.text += text
+        self.say(self.text)
+
+
+class Stopped(StoppingCriteria):
+    """Ends generation when nobody waits for it any more."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
+
+
+def model_asker(finished: Finished, *, max_new_tokens: int) -> Ask:
+    """Greedy answers of a loaded model, one at a time, asked by its contract; the same text as `generate` gives."""
+    one_at_a_time = threading.Lock()
+    model, prompt = finished.model, finished.prompt
+
+    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+        try:
+            ids = prompt.encode_prompt(question.messages)
+        except UserError as error:
+            return Failed(reason=str(error))
+        room = context_length(model) - len(ids)
+        if room < 1:
+            return Failed(reason=f"the question has {len(ids)} tokens, the model {context_length(model)} positions")
+        input_ids = torch.tensor([ids], device=model.device)
+        with one_at_a_time, torch.no_grad():
+            output = model.generate(
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=min(max_new_tokens, room),
+                eos_token_id=list(finished.contract.stop_token_ids),
+                pad_token_id=prompt.eos_token_id,
+                streamer=Growing(prompt.tokenizer, say),
+                stopping_criteria=[Stopped(stop)],
+            )
+        written = cut_at_stop(output[0, len(ids) :].tolist(), finished.contract.stop_token_ids)
+        stopped = bool(written) and written[-1] in finished.contract.stop_token_ids
+        text = prompt.tokenizer.decode(written[:-1] if stopped else written, skip_special_tokens=True)
+        return Answer(text=str(text), cut=not stopped)
+
+    return ask
+
+
+def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) -> Ask:
+    """Answers of an OpenAI-compatible server, which renders the prompt by its own template.
+
+    Raises UserError when the endpoint is not {base_url: ..., model: ...}.
+    """
+    import httpx
+    import openai
+
+    if set(endpoint) != {"base_url", "model"}:
+        raise UserError(f"endpoints.{name}: expected {{base_url: http://..., model: ...}}, found {sorted(endpoint)}")
+    key = os.environ.get("OPENAI_API_KEY", "none")  # local servers want one and do not look at it
+    client = openai.OpenAI(base_url=endpoint["base_url"], api_key=key, timeout=TIMEOUT)
+
+    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+        text, cut = "", False
+        messages: Any = [
+            {"role": each["role"], "content": each["content"]} for each in map(join_input, question.messages)
+        ]
+        try:
+            with client.chat.completions.create(
+                model=endpoint["model"],
+                messages=messages,
+                max_tokens=max_new_tokens,
+                temperature=0,
+                seed=0,
+                stream=True,
+            ) as stream:
+                for chunk in stream:
+                    if stop.is_set():
+                        break
+                    if chunk.choices:
+                        text += chunk.choices[0].delta.content or ""
+                        cut = chunk.choices[0].finish_reason == "length"
+                        say(text)
+        except (openai.OpenAIError, httpx.HTTPError) as error:  # the SDK passes on what breaks a stream
+            return Failed(reason=f"{endpoint['base_url']}: {error}")
+        return Answer(text=text, cut=cut)
+
+    return ask

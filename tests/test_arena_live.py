@@ -1,0 +1,123 @@
+"""Answers that grow while one watches are the answers that generation gives."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from small_world import TINY, gpt2, save_model
+
+from heed.arena.contestants import Answer, Failed, together
+from heed.arena.live import endpoint_asker, model_asker
+from heed.arena.matches import Question
+from heed.errors import UserError
+from heed.finished import Finished, load_all
+from heed.generation import generate
+from heed.prompts import load_prompt
+
+QUESTIONS = [
+    Question(row_id=None, messages=({"role": "user", "content": "What is a swan?"},)),
+    Question(row_id=1, messages=({"role": "user", "content": "Name the larger number.", "input": "12, 8"},)),
+    Question(row_id=2, messages=({"role": "user", "content": "Say <|endoftext|> — naïve ☂."},)),
+]
+
+
+@pytest.fixture(scope="module")
+def finished() -> Finished:
+    return load_all({"tiny": (str(TINY), None)}, dtype="float32", prompt=lambda: "alpaca_short")["tiny"]
+
+
+def ask(asker: object, question: Question) -> tuple[Answer | Failed, list[str]]:
+    said: list[str] = []
+    return asker(question, said.append, threading.Event()), said  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("max_new_tokens", [8, 60])
+def test_a_live_answer_is_the_one_of_generation(finished: Finished, max_new_tokens: int) -> None:
+    expected = generate(
+        finished.model,
+        finished.prompt,
+        [finished.prompt.encode_prompt(question.messages) for question in QUESTIONS],
+        stop_token_ids=finished.contract.stop_token_ids,
+        batch_size=3,
+        max_new_tokens=max_new_tokens,
+    )
+    for question, response in zip(QUESTIONS, expected, strict=True):
+        answer, said = ask(model_asker(finished, max_new_tokens=max_new_tokens), question)
+
+        assert answer == Answer(text=response.text, cut=response.finish_reason == "length")
+        assert said == sorted(said, key=len) and response.text.startswith(said[-1].rstrip("�"))
+
+
+def test_a_question_that_fills_the_context_fails_with_its_length(finished: Finished) -> None:
+    long = Question(row_id=None, messages=({"role": "user", "content": "word " * 3000},))
+    answer, _ = ask(model_asker(finished, max_new_tokens=8), long)
+    assert isinstance(answer, Failed) and "positions" in answer.reason
+
+
+def test_two_answers_grow_together_and_stop_when_nobody_watches(finished: Finished) -> None:
+    asker = model_asker(finished, max_new_tokens=60)
+    *growing, last = together(asker, asker, QUESTIONS[0])
+
+    assert last[0] == last[1] == ask(asker, QUESTIONS[0])[0] and last[2]
+    assert growing and not any(whole for *_, whole in growing)
+
+    endless = model_asker(finished, max_new_tokens=10_000)
+    watched = together(endless, endless, QUESTIONS[0])
+    next(watched)
+    watched.close()  # type: ignore[attr-defined]  # returns once both have stopped
+
+
+def test_a_model_without_a_contract_is_asked_by_the_contract_of_the_other(tmp_path: Path) -> None:
+    base, tuned = save_model(tmp_path / "base", gpt2()), save_model(tmp_path / "tuned", gpt2())
+    with pytest.raises(UserError, match="brings no prompt contract"):
+        load_all({"base": (str(base), None)}, dtype="float32", prompt=lambda: None)
+    tokenizer = load_all({"x": (str(base), None)}, dtype="float32", prompt=lambda: "question")["x"].prompt.tokenizer
+    load_prompt("question", tokenizer).contract().save(tuned)
+
+    both = load_all({"base": (str(base), None), "tuned": (str(tuned), None)}, dtype="float32", prompt=lambda: None)
+
+    assert both["base"].contract == both["tuned"].contract and both["base"].prompt.name == "question"
+
+
+class Server(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server that says each word of its answer in a chunk of its own."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body["model"] == "missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for word in ("You ", "asked: ", body["messages"][-1]["content"]):
+            chunk = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}\n\n')
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+def test_an_endpoint_streams_its_answer_and_its_failure_is_told(endpoint: str) -> None:
+    asker = endpoint_asker("theirs", {"base_url": endpoint, "model": "m"}, max_new_tokens=9)
+    answer, said = ask(asker, QUESTIONS[1])
+
+    assert answer == Answer(text="You asked: Name the larger number.\n\n12, 8", cut=True)
+    assert said[:2] == ["You ", "You asked: "]
+    failed, _ = ask(endpoint_asker("x", {"base_url": endpoint, "model": "missing"}, max_new_tokens=9), QUESTIONS[1])
+    assert isinstance(failed, Failed) and endpoint in failed.reason
+    with pytest.raises(UserError, match=r"endpoints\.x: expected \{base_url: http://\.\.\., model: \.\.\.\}"):
+        endpoint_asker("x", {"url": endpoint}, max_new_tokens=9)
