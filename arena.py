@@ -23,7 +23,7 @@ from heed.errors import UserError, exit_code
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.arena.contestants import Ask, Recording
     from heed.arena.matches import Question
-    from heed.arena.page import Arena
+    from heed.arena.screens import Arena
     from heed.arena.votes import Vote, VoteFile
 
 PASSWORD_VARIABLE = "HEED_ARENA_PASSWORD"
@@ -172,7 +172,7 @@ def make_arena(ours: ArenaConfig, votes: "VoteFile") -> "Arena":
     )
     if without:
         print(f"          {without} rows left out (fewer than two answers)")
-    from heed.arena.page import Arena
+    from heed.arena.screens import Arena
 
     return Arena(
         contestants=contestants,
@@ -187,64 +187,58 @@ def make_arena(ours: ArenaConfig, votes: "VoteFile") -> "Arena":
 def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[str, Recording], list[Question]]":
     from heed.arena.contestants import common_questions, read_recording, refuse_other_answers
 
-    files = dict(ours.responses)
+    files = list(ours.responses.items())
     if ours.run is not None:
-        for name, file in (("base", run_folder.BASE_RESPONSES_FILE), ("tuned", run_folder.RESPONSES_FILE)):
+        names = {"base": run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
+        for name, file in names.items():
             path = Path(ours.run) / file
-            if name in files:
-                raise UserError(f"responses: {name} is a name of run {ours.run}; choose another")
             if not path.is_file():
                 raise UserError(
                     f"run: {path} is missing; make it with `python eval_responses.py --model_name_or_path {ours.run} "
                     "--compare_with_base`"
                 )
-            files[name] = str(path)
-    check_names(files)
-    recordings = {name: read_recording(Path(path)) for name, path in files.items()}
+            files.append((name, str(path)))
+    check_names([name for name, _ in files])
+    recordings = {name: read_recording(Path(path)) for name, path in files}
     refuse_other_answers(votes.read(), recordings, votes.path)
     return recordings, common_questions(recordings)
 
 
 def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]]":
-    from heed import finished
-    from heed.arena.live import endpoint_asker, model_asker
+    from heed.arena.live import endpoint_asker, load_all, model_asker
     from heed.arena.matches import Question
     from heed.sources import Source, read
+    from heed.subjects import Subject, find_base, find_run, set_aside
 
-    models: dict[str, tuple[str, str | None]] = {name: (path, None) for name, path in ours.models.items()}
     run = None
+    subjects = [Subject(name=name, model=model) for name, model in ours.models.items()]
     if ours.run is not None:
-        run = finished.find_run(ours.run)
+        run = find_run(ours.run)
         if run is None:
-            raise UserError(f"run: {ours.run} is no run folder")
-        both = {"base": finished.base_model(run), "tuned": (ours.run, None)}
-        for name in both:
-            if name in models or name in ours.endpoints:
-                raise UserError(f"{name} is a name of run {ours.run}; choose another")
-        models |= both
-    check_names([*models, *ours.endpoints])
+            raise UserError(f"run: {ours.run} is no run folder; name its model with models: {{NAME: {ours.run}}}")
+        subjects = [find_base(ours.run, run), Subject(name="tuned", model=ours.run), *subjects]
+    check_names([*(subject.name for subject in subjects), *ours.endpoints])
     contestants: dict[str, Ask] = {}
-    if models:
-        loaded = finished.load_all(models, dtype=ours.dtype, prompt=lambda: ours.prompt)
-        for name, each in loaded.items():
-            print(f"loaded    {name}: {each.path}, prompt {each.prompt.name}")
-            contestants[name] = model_asker(each, max_new_tokens=ours.max_new_tokens)
+    for loaded in load_all(subjects, dtype=ours.dtype, prompt=lambda: ours.prompt) if subjects else ():
+        print(f"loaded    {loaded.subject.name}: {loaded.subject.model}, prompt {loaded.prompt.name}")
+        contestants[loaded.subject.name] = model_asker(loaded, max_new_tokens=ours.max_new_tokens)
     for name, endpoint in ours.endpoints.items():
         contestants[name] = endpoint_asker(name, endpoint, max_new_tokens=ours.max_new_tokens)
     records = []
     if ours.data is not None:
         records = list(read(Source(data=ours.data)).rows.records)
     elif run is not None:
-        records = finished.held_out_rows(run)
+        records = set_aside(run, "test")
     return contestants, [
         Question(row_id=record.row_id, messages=record.messages[:-1], reference=record.output) for record in records
     ]
 
 
-def check_names(names: Sequence[str] | dict[str, str]) -> None:
-    repeated = [name for name in names if list(names).count(name) > 1]
+def check_names(names: Sequence[str]) -> None:
+    """Raises UserError for fewer than two models, and for two of one name."""
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated:
-        raise UserError(f"{repeated[0]} is the name of a model and of an endpoint; choose another")
+        raise UserError(f"two models are called {repeated[0]} (a run's are base and tuned); give one another name")
     if len(names) < 2:
         raise UserError("nothing to compare: give run: FOLDER, or two of responses, models or endpoints")
 

@@ -10,12 +10,13 @@ import pytest
 from small_world import TINY, gpt2, save_model
 
 from heed.arena.contestants import Answer, Failed, together
-from heed.arena.live import endpoint_asker, model_asker
+from heed.arena.live import Loaded, endpoint_asker, load_all, model_asker
 from heed.arena.matches import Question
 from heed.errors import UserError
-from heed.finished import Finished, load_all
 from heed.generation import generate
+from heed.modeling import load_tokenizer
 from heed.prompts import load_prompt
+from heed.subjects import Subject
 
 QUESTIONS = [
     Question(row_id=None, messages=({"role": "user", "content": "What is a swan?"},)),
@@ -25,8 +26,9 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def finished() -> Finished:
-    return load_all({"tiny": (str(TINY), None)}, dtype="float32", prompt=lambda: "alpaca_short")["tiny"]
+def tiny() -> Loaded:
+    [loaded] = load_all([Subject(name="tiny", model=str(TINY))], dtype="float32", prompt=lambda: "alpaca_short")
+    return loaded
 
 
 def ask(asker: object, question: Question) -> tuple[Answer | Failed, list[str]]:
@@ -35,51 +37,50 @@ def ask(asker: object, question: Question) -> tuple[Answer | Failed, list[str]]:
 
 
 @pytest.mark.parametrize("max_new_tokens", [8, 60])
-def test_a_live_answer_is_the_one_of_generation(finished: Finished, max_new_tokens: int) -> None:
+def test_a_live_answer_is_the_one_of_generation(tiny: Loaded, max_new_tokens: int) -> None:
     expected = generate(
-        finished.model,
-        finished.prompt,
-        [finished.prompt.encode_prompt(question.messages) for question in QUESTIONS],
-        stop_token_ids=finished.contract.stop_token_ids,
+        tiny.model,
+        tiny.prompt,
+        [tiny.prompt.encode_prompt(question.messages) for question in QUESTIONS],
+        stop_token_ids=tiny.contract.stop_token_ids,
         batch_size=3,
         max_new_tokens=max_new_tokens,
     )
     for question, response in zip(QUESTIONS, expected, strict=True):
-        answer, said = ask(model_asker(finished, max_new_tokens=max_new_tokens), question)
+        answer, said = ask(model_asker(tiny, max_new_tokens=max_new_tokens), question)
 
         assert answer == Answer(text=response.text, cut=response.finish_reason == "length")
         assert said == sorted(said, key=len) and response.text.startswith(said[-1].rstrip("�"))
 
 
-def test_a_question_that_fills_the_context_fails_with_its_length(finished: Finished) -> None:
+def test_a_question_that_fills_the_context_fails_with_its_length(tiny: Loaded) -> None:
     long = Question(row_id=None, messages=({"role": "user", "content": "word " * 3000},))
-    answer, _ = ask(model_asker(finished, max_new_tokens=8), long)
+    answer, _ = ask(model_asker(tiny, max_new_tokens=8), long)
     assert isinstance(answer, Failed) and "positions" in answer.reason
 
 
-def test_two_answers_grow_together_and_stop_when_nobody_watches(finished: Finished) -> None:
-    asker = model_asker(finished, max_new_tokens=60)
+def test_two_answers_grow_together_and_stop_when_nobody_watches(tiny: Loaded) -> None:
+    asker = model_asker(tiny, max_new_tokens=60)
     *growing, last = together(asker, asker, QUESTIONS[0])
 
     assert last[0] == last[1] == ask(asker, QUESTIONS[0])[0] and last[2]
     assert growing and not any(whole for *_, whole in growing)
 
-    endless = model_asker(finished, max_new_tokens=10_000)
+    endless = model_asker(tiny, max_new_tokens=10_000)
     watched = together(endless, endless, QUESTIONS[0])
     next(watched)
     watched.close()  # type: ignore[attr-defined]  # returns once both have stopped
 
 
 def test_a_model_without_a_contract_is_asked_by_the_contract_of_the_other(tmp_path: Path) -> None:
-    base, tuned = save_model(tmp_path / "base", gpt2()), save_model(tmp_path / "tuned", gpt2())
+    base, tuned = (Subject(name=name, model=str(save_model(tmp_path / name, gpt2()))) for name in ("base", "tuned"))
     with pytest.raises(UserError, match="brings no prompt contract"):
-        load_all({"base": (str(base), None)}, dtype="float32", prompt=lambda: None)
-    tokenizer = load_all({"x": (str(base), None)}, dtype="float32", prompt=lambda: "question")["x"].prompt.tokenizer
-    load_prompt("question", tokenizer).contract().save(tuned)
+        load_all([base], dtype="float32", prompt=lambda: None)
+    load_prompt("question", load_tokenizer(tuned.model)).contract().save(Path(tuned.model))
 
-    both = load_all({"base": (str(base), None), "tuned": (str(tuned), None)}, dtype="float32", prompt=lambda: None)
+    both = load_all([base, tuned], dtype="float32", prompt=lambda: None)
 
-    assert both["base"].contract == both["tuned"].contract and both["base"].prompt.name == "question"
+    assert both[0].contract == both[1].contract and both[0].prompt.name == "question"
 
 
 class Server(BaseHTTPRequestHandler):

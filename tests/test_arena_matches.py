@@ -1,7 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
-from heed.arena.matches import Match, Matches, Question, pairs_of, vote_of
+from heed.arena.matches import Match, Matches, Question, Side, pairs_of, vote_of
 from heed.arena.votes import Vote, VoteFile
 
 QUESTIONS = [Question(row_id=row, messages=({"role": "user", "content": f"Say {row}."},)) for row in range(4)]
@@ -13,9 +13,8 @@ def matches(folder: Path, answered: dict[str, set[int | str]] = EVERYTHING) -> t
     return Matches(QUESTIONS, pairs_of(answered), file, seed=0), file
 
 
-def cast(match: Match, voter: str, side: str = "left") -> Vote:
-    answers = {"left": match.left, "right": match.right}
-    return vote_of(match, voter=voter, side=side, **answers, live=False, note="", time="now", seconds=1.0)
+def cast(match: Match, voter: str, side: Side = "left") -> Vote:
+    return vote_of(match, voter=voter, side=side, left="L", right="R", live=False, note="", time="now", seconds=1.0)
 
 
 def found(arena: Matches, voter: str) -> Match:
@@ -30,7 +29,7 @@ def test_a_voter_sees_every_pair_once_and_then_none(tmp_path: Path) -> None:
     for done in range(4):
         assert arena.progress("Ada") == (done, 4)
         match = found(arena, "Ada")
-        seen.append(match.question.row_id)
+        seen.append(match.key.item)
         file.add(cast(match, "Ada"))
 
     assert sorted(seen) == [0, 1, 2, 3] and arena.next("Ada") is None and arena.next("Bob") is not None
@@ -102,10 +101,11 @@ def test_only_rows_that_both_answered_are_pairs() -> None:
 def test_a_vote_for_a_side_names_the_model_that_stood_there() -> None:
     match = Match(question=QUESTIONS[2], left="tuned", right="base")
 
-    def line(side: str) -> Vote:
+    def line(side: Side) -> Vote:
         return vote_of(match, voter="Ada", side=side, left="T", right="B", live=True, note="n", time="t", seconds=1.234)
 
-    assert [line(side).preferred for side in ("left", "right", "tie", "both_bad")] == ["tuned", "base", None, None]
+    sides: tuple[Side, ...] = ("left", "right", "tie", "both_bad")
+    assert [line(side).preferred for side in sides] == ["tuned", "base", None, None]
     vote = line("left")
     assert (vote.a, vote.b, vote.winner, vote.first, vote.row_id, vote.seconds) == ("base", "tuned", "b", "b", 2, 1.23)
     assert vote.responses == {"a": "B", "b": "T"} and vote.prompt == "Say 2."

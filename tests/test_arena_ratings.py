@@ -77,14 +77,14 @@ def test_ratings_are_the_most_likely_strengths() -> None:
 def test_known_strengths_are_recovered_in_order_and_the_intervals_cover_them() -> None:
     strengths = {"best": 1200.0, "good": 1070.0, "fair": 930.0, "poor": 800.0}
     rng = np.random.default_rng(0)
-    covered, in_order, runs = 0, 0, 10
+    covered, in_order, runs = 0, 0, 6
     for _ in range(runs):
         standings = rate(simulated(strengths, 400, rng, ties=0.0)).standings
         in_order += [each.model for each in standings] == list(strengths)
         covered += sum(each.ci95[0] <= strengths[each.model] <= each.ci95[1] for each in standings)
 
     assert in_order == runs
-    assert covered >= 36  # of 40
+    assert covered >= 22  # of 24
 
 
 def test_models_that_never_met_are_not_compared() -> None:

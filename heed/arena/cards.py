@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from html import escape
 
 from heed.arena.contestants import Answer, Failed
-from heed.arena.matches import Match, Question
+from heed.arena.matches import Match, Question, Side
 from heed.arena.ratings import PEOPLE, Agreement, Leaderboard, Pair, Standing
 
-VERDICTS = {"tie": "A tie", "both_bad": "Both bad"}
+VERDICTS: dict[Side, str] = {"tie": "A tie", "both_bad": "Both bad"}
 
 
 def question_card(question: Question) -> str:
@@ -54,7 +54,7 @@ def text(plain: str) -> str:
     return f'<div class="text">{escape(plain)}</div>'
 
 
-def revealed(match: Match, side: str) -> str:
+def revealed(match: Match, side: Side) -> str:
     """What is said after a vote."""
     left, right = escape(match.left), escape(match.right)
     verdict = VERDICTS.get(side) or f"You preferred <b>{left if side == 'left' else right}</b>"
@@ -65,15 +65,8 @@ def notice(message: str) -> str:
     return f'<p class="verdict" role="status">{escape(message)}</p>'
 
 
-def finished(total: int) -> str:
-    return (
-        '<section class="question"><p class="eyebrow">Done</p><div class="asked">You have voted on all '
-        f"{total} pairs. Thank you.</div></section>"
-    )
-
-
-def empty_question(message: str) -> str:
-    return f'<section class="question"><div class="asked none">{escape(message)}</div></section>'
+def message_card(words: str) -> str:
+    return f'<section class="question"><div class="asked">{escape(words)}</div></section>'
 
 
 def progress(done: int, total: int, votes: int, voters: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heed.arena.matches import Question
-from heed.arena.votes import Vote, sha256
+from heed.arena.votes import Name, Vote, sha256
 from heed.errors import UserError
 from heed.records import Message
 from heed.responses import read_responses
@@ -76,7 +76,8 @@ def common_questions(recordings: Mapping[str, Recording]) -> list[Question]:
 def refuse_other_answers(votes: Sequence[Vote], recordings: Mapping[str, Recording], path: Path) -> None:
     """Votes that were given to other answers under the same names would mix two models' ratings."""
     for vote in votes:
-        for side, name in (("a", vote.a), ("b", vote.b)):
+        sides: tuple[tuple[Name, str], ...] = (("a", vote.a), ("b", vote.b))
+        for side, name in sides:
             if name not in recordings or vote.responses_sha256 is None or vote.row_id is None:
                 continue
             answer = recordings[name].answers.get(vote.row_id)

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from heed.arena.votes import voter_name
@@ -65,7 +65,7 @@ async def refuse(send: Any, status: int, reason: str) -> None:
     await send({"type": "http.response.body", "body": reason.encode()})
 
 
-def login(password: str) -> Callable[[str, str], Awaitable[bool]]:
+def login(password: str) -> Callable[[str, str], Coroutine[Any, Any, bool]]:
     """One password for all; the name is the voter's own. A wrong one waits, or it could be guessed quickly."""
 
     async def right(name: str, given: str) -> bool:

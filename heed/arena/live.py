@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,12 +12,45 @@ from transformers import StoppingCriteria, TextStreamer
 from heed.arena.contestants import Answer, Ask, Failed, Say
 from heed.arena.matches import Question
 from heed.errors import UserError
-from heed.finished import Finished
 from heed.generation import cut_at_stop
-from heed.modeling import context_length
-from heed.prompts import join_input
+from heed.modeling import context_length, load_tokenizer
+from heed.prompts import Contract, Prompt, fetch_contract, join_input, prompt_from_contract
+from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
 
 TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model in memory and how it is asked."""
+
+    subject: Subject
+    model: Any
+    prompt: Prompt
+    contract: Contract
+
+
+def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: Callable[[], str | None]) -> list[Loaded]:
+    """Models, each with its own prompt contract.
+
+    A model without a contract is asked by what `prompt` names, or else by the first contract among the others, as a
+    base model is beside the model that was made of it. Raises UserError when there is neither, or when that contract
+    would give other ids with the model's tokenizer.
+    """
+    contracts = [fetch_contract(each.model, each.revision) for each in subjects]
+    first = next((contract for contract in contracts if contract is not None), None)
+    found = []
+    for subject, own in zip(subjects, contracts, strict=True):
+        named = None if own is not None else prompt()
+        if own is None and named is None and first is not None:
+            tokenizer = load_tokenizer(subject.model, subject.revision)
+            tokenizer.chat_template = None  # that of a base model has no say here
+            ready, contract = prompt_from_contract(first, tokenizer), first
+        else:
+            ready, contract = find_prompt(subject.model, subject.revision, named)
+        model = load_subject(subject, dtype=dtype, load_in_4bit=in_4bit(find_run(subject.model), None))
+        found.append(Loaded(subject=subject, model=model, prompt=ready, contract=contract))
+    return found
 
 
 class Growing(TextStreamer):
@@ -41,10 +76,10 @@ class Stopped(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
 
 
-def model_asker(finished: Finished, *, max_new_tokens: int) -> Ask:
+def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
     """Greedy answers of a loaded model, one at a time, asked by its contract; the same text as `generate` gives."""
     one_at_a_time = threading.Lock()
-    model, prompt = finished.model, finished.prompt
+    model, prompt = loaded.model, loaded.prompt
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
         try:
@@ -62,13 +97,13 @@ def model_asker(finished: Finished, *, max_new_tokens: int) -> Ask:
                 do_sample=False,
                 num_beams=1,
                 max_new_tokens=min(max_new_tokens, room),
-                eos_token_id=list(finished.contract.stop_token_ids),
+                eos_token_id=list(loaded.contract.stop_token_ids),
                 pad_token_id=prompt.eos_token_id,
                 streamer=Growing(prompt.tokenizer, say),
                 stopping_criteria=[Stopped(stop)],
             )
-        written = cut_at_stop(output[0, len(ids) :].tolist(), finished.contract.stop_token_ids)
-        stopped = bool(written) and written[-1] in finished.contract.stop_token_ids
+        written = cut_at_stop(output[0, len(ids) :].tolist(), loaded.contract.stop_token_ids)
+        stopped = bool(written) and written[-1] in loaded.contract.stop_token_ids
         text = prompt.tokenizer.decode(written[:-1] if stopped else written, skip_special_tokens=True)
         return Answer(text=str(text), cut=not stopped)
 

@@ -5,9 +5,12 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from heed.arena.votes import Key, Vote, VoteFile, sha256
+from heed.arena.votes import Key, Name, Vote, VoteFile, Winner, sha256
 from heed.records import Message
+
+Side = Literal["left", "right", "tie", "both_bad"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,26 +139,26 @@ def pairs_of(answered: dict[str, set[int | str]]) -> list[Key]:
 
 
 def vote_of(
-    match: Match, *, voter: str, side: str, left: str, right: str, live: bool, note: str, time: str, seconds: float
+    match: Match, *, voter: str, side: Side, left: str, right: str, live: bool, note: str, time: str, seconds: float
 ) -> Vote:
-    """The line that a vote for `side` (left, right, tie, both_bad) becomes; `left` and `right` are the answers seen."""
+    """The line that a vote for a side becomes; `left` and `right` are the answers that were seen."""
     a, b = match.key.a, match.key.b
-    first = "a" if match.left == a else "b"
-    answers = {"a": left, "b": right} if first == "a" else {"a": right, "b": left}
-    other = "b" if first == "a" else "a"
-    winner = {"left": first, "right": other, "tie": "tie", "both_bad": "both_bad"}[side]
+    sides: tuple[Name, Name] = ("a", "b") if match.left == a else ("b", "a")
+    first, second = sides
+    answers: dict[Name, str] = {first: left, second: right}
+    winners: dict[Side, Winner] = {"left": first, "right": second, "tie": "tie", "both_bad": "both_bad"}
     return Vote(
         time=time,
         voter=voter,
         a=a,
         b=b,
-        winner=winner,  # type: ignore[arg-type]
-        first=first,  # type: ignore[arg-type]
+        winner=winners[side],
+        first=first,
         row_id=match.question.row_id,
         prompt=match.question.text,
         prompt_sha256=sha256(match.question.text),
-        responses_sha256={name: sha256(text) for name, text in answers.items()},
-        responses=answers if live else None,
+        responses_sha256={name: sha256(answers[name]) for name in sorted(answers)},
+        responses={name: answers[name] for name in sorted(answers)} if live else None,
         note=note,
         seconds=round(seconds, 2),
     )

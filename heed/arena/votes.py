@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from heed import run_folder
 from heed.errors import UserError
 
+Name = Literal["a", "b"]
 Winner = Literal["a", "b", "tie", "both_bad"]
 JUDGE = "judge:"
 MAX_NAME = 40
@@ -43,15 +44,15 @@ class Vote:
     a: str
     b: str
     winner: Winner
-    first: Literal["a", "b"] | None
+    first: Name | None
     """Whose answer stood on the left; None for a judge, who sees both orders."""
     row_id: int | None = None
     """None for a question that was typed."""
     prompt: str | None = None
     prompt_sha256: str | None = None
-    responses_sha256: dict[str, str] | None = None
+    responses_sha256: Mapping[Name, str] | None = None
     """Of the two answers that were seen, as {"a": ..., "b": ...}."""
-    responses: dict[str, str] | None = None
+    responses: Mapping[Name, str] | None = None
     """The two answers of models that were asked live; recorded ones stand in their responses.json."""
     note: str = ""
     seconds: float | None = None
