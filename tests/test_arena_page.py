@@ -109,10 +109,20 @@ def test_a_person_votes_blind_by_click_and_key_and_sees_names_and_ratings_afterw
         shown = page.locator("#right").inner_text() + page.locator("#left").inner_text()
         assert HOSTILE in shown and page.title() == "Heed Arena"
 
+        labels = page.locator("#votes button, #after button").all_inner_texts()
+        assert [label.strip() for label in labels] == [
+            "A is better",
+            "Tie",
+            "Both bad",
+            "B is better",
+            "Skip",
+            "Next pair",
+        ]
+
         page.locator("#note textarea").fill("a note, typed: b t x")
         page.locator("#vote-left").click()
         assert re.search(r"You preferred secret-\w+\. A was secret-\w+, B was secret-\w+\.", wait_for_verdict(page))
-        assert page.locator("#vote-right").is_disabled()
+        assert page.locator("#vote-right").is_disabled() and page.locator("#note textarea").is_disabled()
         [vote] = votes(tmp_path)
         assert vote["note"] == "a note, typed: b t x" and vote["winner"] == vote["first"] and vote["voter"] == "Ada"
         assert vote[vote["winner"]] in page.locator("#left header").inner_text()

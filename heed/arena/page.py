@@ -76,8 +76,8 @@ def build(arena: Arena, *, asks_name: bool) -> gr.Blocks:
             return ["", gr.update(visible=True), gr.update(visible=False), gr.update(visible=False), None, ""]
 
         def first_pair(voter: str) -> Iterator[list[Any]]:
-            if voter:
-                yield from next_pair(voter)
+            # A generator without a value would empty every output, the labels of the buttons too.
+            yield from next_pair(voter) if voter else ([gr.skip()] * len(screen),)
 
         def next_pair(voter: str) -> Iterator[list[Any]]:
             yield from map(updates, screens.next_pair(arena, voter))
@@ -118,7 +118,7 @@ def updates(screen: Screen) -> list[Any]:
         kept(screen.left),
         kept(screen.right),
         screen.verdict,
-        kept(screen.note),
+        gr.update(interactive=screen.may_vote, **({} if screen.note is None else {"value": screen.note})),
         *[gr.update(interactive=screen.may_vote)] * len(BALLOT),
         gr.update(interactive=screen.may_skip),
         gr.update(interactive=screen.may_go_on),
