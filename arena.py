@@ -80,6 +80,8 @@ def open_arena(arguments: Sequence[str]) -> None:
     password = read_password(ours.host)
     from heed.arena.votes import VoteFile, check_writable
 
+    if ours.run is not None and not Path(ours.run).is_dir():
+        raise UserError(f"run: {ours.run}: no such folder")
     path = votes_path(ours)
     check_writable(path)
     file = VoteFile(path)
@@ -161,6 +163,8 @@ def make_arena(ours: ArenaConfig, votes: "VoteFile") -> "Arena":
         recordings, questions = recorded_contestants(ours, votes)
         contestants = {name: recording.ask for name, recording in recordings.items()}
         answered = {name: set(recording.answers) for name, recording in recordings.items()}
+    if ours.limit is not None and ours.limit < 1:
+        raise UserError(f"limit: {ours.limit} shows nothing; give 1 or more, or leave it out")
     questions = questions[: ours.limit]
     kept = {question.item for question in questions}
     pairs = pairs_of({name: items & kept for name, items in answered.items()})

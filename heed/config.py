@@ -137,7 +137,7 @@ class ArenaConfig(ReadRecorder):
     responses: dict[str, str] = key({}, help="recorded answers to compare: a name -> its responses.json")
     models: dict[str, str] = key({}, help="models to ask: a name -> run folder, checkpoint, model folder or Hub id")
     endpoints: dict[str, dict[str, str]] = key(
-        {}, help="servers to ask: a name -> {base_url: http://.../v1, model: its name there}; key in OPENAI_API_KEY"
+        {}, help="servers to ask: a name -> {base_url: http://.../v1, model: ..., key_variable: environment variable}"
     )
     prompt: str | None = key(
         None,

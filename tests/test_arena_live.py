@@ -83,6 +83,20 @@ def test_a_model_without_a_contract_is_asked_by_the_contract_of_the_other(tmp_pa
     assert both[0].contract == both[1].contract and both[0].prompt.name == "question"
 
 
+def test_a_key_goes_only_to_the_endpoint_it_is_given_for(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("THEIR_KEY", "sk-theirs")
+    theirs = {"base_url": endpoint, "model": "tell-key"}
+    without = endpoint_asker("a", theirs, max_new_tokens=9)
+    given = endpoint_asker("b", theirs | {"key_variable": "THEIR_KEY"}, max_new_tokens=9)
+
+    answers = [ask(asker, QUESTIONS[0])[0] for asker in (without, given)]
+
+    assert [answer.text for answer in answers if isinstance(answer, Answer)] == ["Bearer none", "Bearer sk-theirs"]
+    with pytest.raises(UserError, match="the environment variable MISSING_KEY holds no key"):
+        endpoint_asker("b", theirs | {"key_variable": "MISSING_KEY"}, max_new_tokens=9)
+
+
 class Server(BaseHTTPRequestHandler):
     """An OpenAI-compatible server that says each word of its answer in a chunk of its own."""
 
@@ -94,7 +108,8 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        for word in ("You ", "asked: ", body["messages"][-1]["content"]):
+        words = ["You ", "asked: ", body["messages"][-1]["content"]]
+        for word in [self.headers["Authorization"]] if body["model"] == "tell-key" else words:
             chunk = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
         self.wfile.write(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}\n\n')
@@ -120,5 +135,5 @@ def test_an_endpoint_streams_its_answer_and_its_failure_is_told(endpoint: str) -
     assert said[:2] == ["You ", "You asked: "]
     failed, _ = ask(endpoint_asker("x", {"base_url": endpoint, "model": "missing"}, max_new_tokens=9), QUESTIONS[1])
     assert isinstance(failed, Failed) and endpoint in failed.reason
-    with pytest.raises(UserError, match=r"endpoints\.x: expected \{base_url: http://\.\.\., model: \.\.\.\}"):
+    with pytest.raises(UserError, match=r"endpoints\.x: expected .* found url; only key_variable may be left out"):
         endpoint_asker("x", {"url": endpoint}, max_new_tokens=9)

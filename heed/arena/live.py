@@ -13,6 +13,7 @@ from heed.arena.contestants import Answer, Ask, Failed, Say
 from heed.arena.matches import Question
 from heed.errors import UserError
 from heed.generation import cut_at_stop
+from heed.memory import is_out_of_memory
 from heed.modeling import context_length, load_tokenizer
 from heed.prompts import Contract, Prompt, fetch_contract, join_input, prompt_from_contract
 from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
@@ -90,18 +91,23 @@ def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
         if room < 1:
             return Failed(reason=f"the question has {len(ids)} tokens, the model {context_length(model)} positions")
         input_ids = torch.tensor([ids], device=model.device)
-        with one_at_a_time, torch.no_grad():
-            output = model.generate(
-                input_ids=input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=min(max_new_tokens, room),
-                eos_token_id=list(loaded.contract.stop_token_ids),
-                pad_token_id=prompt.eos_token_id,
-                streamer=Growing(prompt.tokenizer, say),
-                stopping_criteria=[Stopped(stop)],
-            )
+        try:
+            with one_at_a_time, torch.no_grad():
+                output = model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    do_sample=False,
+                    num_beams=1,
+                    max_new_tokens=min(max_new_tokens, room),
+                    eos_token_id=list(loaded.contract.stop_token_ids),
+                    pad_token_id=prompt.eos_token_id,
+                    streamer=Growing(prompt.tokenizer, say),
+                    stopping_criteria=[Stopped(stop)],
+                )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return Failed(reason=f"memory does not suffice for a question of {len(ids)} tokens")
         written = cut_at_stop(output[0, len(ids) :].tolist(), loaded.contract.stop_token_ids)
         stopped = bool(written) and written[-1] in loaded.contract.stop_token_ids
         text = prompt.tokenizer.decode(written[:-1] if stopped else written, skip_special_tokens=True)
@@ -113,14 +119,21 @@ def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
 def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) -> Ask:
     """Answers of an OpenAI-compatible server, which renders the prompt by its own template.
 
-    Raises UserError when the endpoint is not {base_url: ..., model: ...}.
+    A key is sent to no server but the one it is given for. Raises UserError for an endpoint without base_url or model.
     """
     import httpx
     import openai
 
-    if set(endpoint) != {"base_url", "model"}:
-        raise UserError(f"endpoints.{name}: expected {{base_url: http://..., model: ...}}, found {sorted(endpoint)}")
-    key = os.environ.get("OPENAI_API_KEY", "none")  # local servers want one and do not look at it
+    if not {"base_url", "model"} <= set(endpoint) <= {"base_url", "model", "key_variable"}:
+        raise UserError(
+            f"endpoints.{name}: expected {{base_url: http://..., model: ..., key_variable: ...}}, found "
+            f"{', '.join(sorted(endpoint)) or 'nothing'}; only key_variable may be left out"
+        )
+    key: str | None = "none"  # local servers want one and do not look at it
+    if "key_variable" in endpoint:
+        key = os.environ.get(endpoint["key_variable"])
+        if not key:
+            raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
     client = openai.OpenAI(base_url=endpoint["base_url"], api_key=key, timeout=TIMEOUT)
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
