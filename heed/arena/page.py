@@ -154,7 +154,7 @@ def question_box() -> tuple[gr.Textbox, gr.Button]:
 def note_box() -> gr.Textbox:
     return gr.Textbox(
         label="Note",
-        placeholder="A note with your vote (optional)",
+        placeholder="Note (optional)",
         show_label=False,
         container=False,
         max_length=MAX_NOTE,
@@ -177,6 +177,7 @@ def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Call
             server_name=host,
             server_port=port,
             auth=None if password is None else login(password),
+            auth_message="Any name will do; it stands beside your votes.",
             share=False,
             quiet=True,
             prevent_thread_lock=True,
