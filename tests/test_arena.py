@@ -1,6 +1,8 @@
 """The arena's script as a user runs it, up to the page."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,16 @@ def run(*arguments: object) -> int:
 def responses(path: Path, answer: str, rows: list[dict[str, Any]] = ROWS) -> Path:
     path.write_text(json.dumps([row | {"model_response": f"{answer} {row['row_id']}"} for row in rows]))
     return path
+
+
+def test_rating_needs_neither_a_model_nor_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("evalica", reason="evalica is missing (make arena-setup installs it)")
+    path = votes_file(tmp_path / "votes.jsonl", "a", "b")
+    program = f"import sys, arena; arena.main(['rate', '--votes', {str(path)!r}]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    *shown, loaded = done.stdout.splitlines()
+    assert shown[0] == "people: 2 votes of 1 voter"
+    assert not {"torch", "transformers", "datasets", "gradio"} & set(loaded.split())
 
 
 def votes_file(path: Path, *winners: str) -> Path:

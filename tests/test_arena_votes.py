@@ -20,10 +20,10 @@ VOTE = Vote(
 def test_votes_come_back_as_they_were_cast(tmp_path: Path) -> None:
     file = VoteFile(tmp_path / "votes.jsonl")
 
-    assert file.add(VOTE) and file.add(replace(VOTE, voter="Bob", winner="both_bad", note="«neither»\n"))
+    assert file.add(VOTE) and file.add(replace(VOTE, voter="Bob", winner="both_bad", note="«neither»\n\u2028"))
 
     [first, second] = VoteFile(tmp_path / "votes.jsonl").read()
-    assert (first, second.note, second.preferred) == (VOTE, "«neither»\n", None)
+    assert (first, second.note, second.preferred) == (VOTE, "«neither»\n\u2028", None)
     assert [json.loads(line)["winner"] for line in (tmp_path / "votes.jsonl").open()] == ["b", "both_bad"]
 
 
@@ -121,14 +121,15 @@ def verdict(row_id: int, first: str, winner: str | None, prompt: str = "pairwise
 def test_a_judge_has_one_vote_on_a_pair_and_a_tie_where_its_two_orders_disagree(tmp_path: Path) -> None:
     path = tmp_path / "judge.jsonl"
     lines = [
-        {"kind": "score", "judge": "openai:llama3", "row_id": 1, "score": 80},
+        {"kind": "score", "judge": "openai:llama3", "row_id": 1, "score": 80, "raw": "\u2028"},
+        *(verdict(9, first, "a") | {"b": "reference", "control": "empty"} for first in "ab"),
         *(verdict(1, "a", "b"), verdict(1, "b", "b")),
         *(verdict(2, "a", "a"), verdict(2, "b", "b")),
         *(verdict(3, "a", None), verdict(3, "b", "b")),
         verdict(4, "a", "a"),
         *(verdict(5, "a", None), verdict(5, "b", "tie"), verdict(5, "a", "tie")),
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     votes, left_out = verdict_votes(path)
 

@@ -196,14 +196,15 @@ class Verdicts(NamedTuple):
 def verdict_votes(path: Path) -> Verdicts:
     """The pair verdicts of a judge.jsonl as votes. Two orders that disagree are a tie.
 
-    Of a pair that was judged twice in the same order, the later verdict counts. Raises UserError for a damaged file.
+    Controls are no votes. Of a pair that was judged twice in the same order, the later verdict counts. Raises UserError
+    for a damaged file.
     """
     if not path.is_file():
         raise UserError(f"judge: {path}: no such file")
     orders: dict[tuple[Any, ...], dict[str, str | None]] = {}
     try:
         for line in run_folder.read_lines(path):
-            if line["kind"] == "pair":
+            if line["kind"] == "pair" and line.get("control") is None:
                 about = (line["judge"], line["prompt"], line["a"], line["b"], line["row_id"])
                 orders.setdefault(about, {})[line["first"]] = line["winner"]
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
