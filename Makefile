@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval browser-setup demo test lint types unit test-slow tiny bench bench-generation clean
+.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo test lint types unit test-slow tiny bench bench-generation clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -23,7 +23,7 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
 	cp requirements.txt $@
 
-.venv/installed-dev: requirements-dev.txt requirements-eval.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	cp requirements-dev.txt $@
 
@@ -35,6 +35,10 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-eval.txt
 	cp requirements-eval.txt $@
 
+.venv/installed-arena: requirements-arena.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-arena.txt
+	cp requirements-arena.txt $@
+
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
@@ -45,6 +49,8 @@ browser-setup:  ## install Chromium, which the tests of pages drive (they are sk
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ]; then echo "Chromium is missing and installing it needs root: sudo apt-get install chromium"; exit 2; fi; \
 	apt-get install -y chromium
+
+arena-setup: .venv/installed-arena  ## add gradio and evalica, for arena.py
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true

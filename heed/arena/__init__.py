@@ -1,0 +1,1 @@
+"""People and judges compare two answers without knowing whose they are; votes become ratings."""

@@ -1,0 +1,164 @@
+"""Models and endpoints that answer while one watches."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, TextStreamer
+
+from heed.arena.contestants import Answer, Ask, Failed, Say
+from heed.arena.matches import Question
+from heed.decoding import plain_generation
+from heed.errors import UserError
+from heed.memory import is_out_of_memory
+from heed.modeling import context_length, load_tokenizer
+from heed.prompts import Contract, Prompt, fetch_contract, join_input, prompt_from_contract
+from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
+
+TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model in memory and how it is asked."""
+
+    subject: Subject
+    model: Any
+    prompt: Prompt
+    contract: Contract
+
+
+def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: Callable[[], str | None]) -> list[Loaded]:
+    """Models, each with its own prompt contract.
+
+    A model without a contract is asked by what `prompt` names, or else by the first contract among the others, as a
+    base model is beside the model that was made of it. Raises UserError when there is neither, or when that contract
+    would give other ids with the model's tokenizer.
+    """
+    contracts = [fetch_contract(each.model, each.revision) for each in subjects]
+    first = next((contract for contract in contracts if contract is not None), None)
+    found = []
+    for subject, own in zip(subjects, contracts, strict=True):
+        named = None if own is not None else prompt()
+        if own is None and named is None and first is not None:
+            tokenizer = load_tokenizer(subject.model, subject.revision)
+            tokenizer.chat_template = None  # that of a base model has no say here
+            ready, contract = prompt_from_contract(first, tokenizer), first
+        else:
+            ready, contract = find_prompt(subject.model, subject.revision, named)
+        model = load_subject(subject, dtype=dtype, load_in_4bit=in_4bit(find_run(subject.model), None))
+        found.append(Loaded(subject=subject, model=model, prompt=ready, contract=contract))
+    return found
+
+
+class Growing(TextStreamer):
+    """Says the whole text so far whenever there is more of it."""
+
+    def __init__(self, tokenizer: Any, say: Say) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.text = ""
+        self.say = say
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.text += text
+        self.say(self.text)
+
+
+class Stopped(StoppingCriteria):
+    """Ends generation when nobody waits for it any more."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
+
+
+def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
+    """Greedy answers of a loaded model, one at a time, asked by its contract; the same text as `generate` gives."""
+    one_at_a_time = threading.Lock()
+    model, prompt = loaded.model, loaded.prompt
+
+    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+        try:
+            ids = prompt.encode_prompt(question.messages)
+        except UserError as error:
+            return Failed(reason=str(error))
+        room = context_length(model) - len(ids)
+        if room < 1:
+            return Failed(reason=f"the question has {len(ids)} tokens, the model {context_length(model)} positions")
+        input_ids = torch.tensor([ids], device=model.device)
+        try:
+            with one_at_a_time, plain_generation(model), torch.no_grad():
+                output = model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    do_sample=False,
+                    num_beams=1,
+                    max_new_tokens=min(max_new_tokens, room),
+                    eos_token_id=list(loaded.contract.stop_token_ids),
+                    pad_token_id=prompt.eos_token_id,
+                    streamer=Growing(prompt.tokenizer, say),
+                    stopping_criteria=[Stopped(stop)],
+                )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return Failed(reason=f"memory does not suffice for a question of {len(ids)} tokens")
+        written = output[0, len(ids) :].tolist()
+        stopped = bool(written) and written[-1] in loaded.contract.stop_token_ids
+        text = prompt.tokenizer.decode(written[:-1] if stopped else written, skip_special_tokens=True)
+        return Answer(text=str(text), cut=not stopped)
+
+    return ask
+
+
+def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) -> Ask:
+    """Answers of an OpenAI-compatible server, which renders the prompt by its own template.
+
+    A key is sent to no server but the one it is given for. Raises UserError for an endpoint without base_url or model.
+    """
+    import httpx
+    import openai
+
+    if not {"base_url", "model"} <= set(endpoint) <= {"base_url", "model", "key_variable"}:
+        raise UserError(
+            f"endpoints.{name}: expected {{base_url: http://..., model: ..., key_variable: ...}}, found "
+            f"{', '.join(sorted(endpoint)) or 'nothing'}; only key_variable may be left out"
+        )
+    key: str | None = "none"  # local servers want one and do not look at it
+    if "key_variable" in endpoint:
+        key = os.environ.get(endpoint["key_variable"])
+        if not key:
+            raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
+    client = openai.OpenAI(base_url=endpoint["base_url"], api_key=key, timeout=TIMEOUT)
+
+    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+        text, cut = "", False
+        messages: Any = [
+            {"role": each["role"], "content": each["content"]} for each in map(join_input, question.messages)
+        ]
+        try:
+            with client.chat.completions.create(
+                model=endpoint["model"],
+                messages=messages,
+                max_tokens=max_new_tokens,
+                temperature=0,
+                seed=0,
+                stream=True,
+            ) as stream:
+                for chunk in stream:
+                    if stop.is_set():
+                        break
+                    if chunk.choices:
+                        text += chunk.choices[0].delta.content or ""
+                        cut = chunk.choices[0].finish_reason == "length"
+                        say(text)
+        except (openai.OpenAIError, httpx.HTTPError) as error:  # the SDK passes on what breaks a stream
+            return Failed(reason=f"{endpoint['base_url']}: {error}")
+        return Answer(text=text, cut=cut)
+
+    return ask

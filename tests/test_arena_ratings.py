@@ -1,0 +1,130 @@
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from heed.arena.ratings import agreements, as_text, leaderboards, rate, wilson
+from heed.arena.votes import Vote, Winner
+
+pytest.importorskip("evalica", reason="evalica is missing (make arena-setup installs it)")
+
+VOTE = Vote(time=None, voter="Ada", a="base", b="tuned", winner="b", first="a", row_id=0)
+
+
+def votes(a: str, b: str, *, wins: int = 0, losses: int = 0, ties: int = 0, both_bad: int = 0) -> list[Vote]:
+    winners: list[Winner] = [*["a"] * wins, *["b"] * losses, *["tie"] * ties, *["both_bad"] * both_bad]  # type: ignore[list-item]
+    return [replace(VOTE, a=a, b=b, winner=winner, row_id=number) for number, winner in enumerate(winners)]
+
+
+def simulated(strengths: Mapping[str, float], count: int, rng: np.random.Generator, ties: float = 0.1) -> list[Vote]:
+    found = []
+    for row in range(count):
+        a, b = rng.choice(list(strengths), 2, replace=False)
+        draw, win = rng.random(2)
+        winner: Winner = (
+            "tie" if draw < ties else "a" if win < 1 / (1 + 10 ** ((strengths[b] - strengths[a]) / 400)) else "b"
+        )
+        found.append(replace(VOTE, a=str(a), b=str(b), winner=winner, row_id=row))
+    return found
+
+
+def test_two_models_are_apart_by_the_logarithm_of_their_odds() -> None:
+    board = rate(votes("base", "tuned", wins=9, losses=29, ties=1, both_bad=0))
+
+    # with the one tie that every pair gets: 30 points against 10, 400 log10(3) = 190.8
+    assert [(each.model, round(each.rating, 1)) for each in board.standings] == [("tuned", 1095.4), ("base", 904.6)]
+    assert [each.rank for each in board.standings] == [1, 2]
+    [pair] = board.pairs
+    assert (pair.wins, pair.losses, pair.ties, pair.both_bad, pair.score) == (9, 29, 1, 0, 9.5)
+
+
+def test_both_bad_counts_as_a_tie_and_apart() -> None:
+    bad, tied = rate(votes("a", "b", wins=3, both_bad=2)), rate(votes("a", "b", wins=3, ties=2))
+
+    assert [each.rating for each in bad.standings] == [each.rating for each in tied.standings]
+    assert (bad.standings[0].ties, bad.standings[0].both_bad) == (0, 2)
+
+
+def test_a_model_that_never_lost_has_a_finite_rating_and_an_interval_with_width() -> None:
+    best, worst = rate(votes("a", "b", wins=10)).standings
+
+    assert best.rating - worst.rating == pytest.approx(400 * math.log10(10.5 / 0.5))
+    assert best.ci95[1] - best.ci95[0] > 100
+
+
+def test_ratings_are_the_most_likely_strengths() -> None:
+    cast = simulated({"a": 0, "b": 100, "c": 250, "d": 300}, 300, np.random.default_rng(1))
+    board = rate(cast)
+    names = sorted(each.model for each in board.standings)
+
+    def unlikelihood(strengths: np.ndarray) -> float:
+        at = dict(zip(names, strengths, strict=True))
+        total = 0.0
+        for pair in board.pairs:
+            points = pair.wins + (pair.ties + pair.both_bad + 1) / 2  # one more tie
+            chance = 1 / (1 + 10 ** ((at[pair.b] - at[pair.a]) / 400))
+            total -= points * math.log(chance) + (pair.votes + 1 - points) * math.log(1 - chance)
+        return total
+
+    found = minimize(unlikelihood, np.zeros(4), method="BFGS").x
+    expected = dict(zip(names, 1000 + found - found.mean(), strict=True))
+    assert {each.model: each.rating for each in board.standings} == pytest.approx(expected, abs=0.1)
+
+
+def test_known_strengths_are_recovered_in_order_and_the_intervals_cover_them() -> None:
+    strengths = {"best": 1200.0, "good": 1070.0, "fair": 930.0, "poor": 800.0}
+    rng = np.random.default_rng(0)
+    covered, in_order, runs = 0, 0, 6
+    for _ in range(runs):
+        standings = rate(simulated(strengths, 400, rng, ties=0.0)).standings
+        in_order += [each.model for each in standings] == list(strengths)
+        covered += sum(each.ci95[0] <= strengths[each.model] <= each.ci95[1] for each in standings)
+
+    assert in_order == runs
+    assert covered >= 22  # of 24
+
+
+def test_models_that_never_met_are_not_compared() -> None:
+    board = rate([*votes("a", "b", wins=3, losses=1), *votes("b", "c", wins=2), *votes("x", "y", losses=2)])
+
+    assert [(each.model, each.group) for each in board.standings] == [("a", 1), ("b", 1), ("c", 1), ("y", 2), ("x", 2)]
+    assert sum(each.rating for each in board.standings[3:]) == pytest.approx(2000)
+    assert "never met" in as_text([board], [])
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_judges_do_not_outvote_people() -> None:
+    judged = [replace(vote, voter="judge:llama3") for vote in votes("base", "tuned", wins=50)]
+    boards = leaderboards([*judged, *votes("base", "tuned", losses=3)])
+
+    assert [(board.who, board.votes, board.standings[0].model) for board in boards] == [
+        ("people", 3, "tuned"),
+        ("judge:llama3", 50, "base"),
+    ]
+
+
+def test_people_and_judges_agree_as_far_as_they_saw_the_same() -> None:
+    ada = votes("base", "tuned", losses=3, ties=1)
+    bob = [replace(vote, voter="Bob", a="tuned", b="base", winner="a") for vote in ada[:2]]  # the same, turned round
+    judge = [replace(vote, voter="judge:llama3", winner="both_bad") for vote in ada[2:]]
+
+    found = {(each.who, each.with_whom): (each.agreed, each.n) for each in agreements([*judge, *ada, *bob])}
+
+    assert found == {("people", "people"): (2, 2), ("people", "judge:llama3"): (1, 2)}
+
+
+def test_agreement_beyond_chance_is_krippendorffs() -> None:
+    ada = votes("base", "tuned", wins=5, losses=5)
+    same = [replace(vote, voter="judge:x") for vote in ada]
+    turned = [replace(vote, voter="judge:x", winner="b" if vote.winner == "a" else "a") for vote in ada]
+
+    assert agreements([*ada, *same])[0].krippendorff_alpha == 1.0
+    assert agreements([*ada, *turned])[0].krippendorff_alpha == pytest.approx(-0.9)
+    assert agreements([*ada[:5], *same[:5]])[0].krippendorff_alpha is None
