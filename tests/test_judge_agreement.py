@@ -47,8 +47,11 @@ def test_scores_and_votes_of_people_are_read_and_several_voices_count_with_their
         '{"a": "base", "b": "tuned", "row_id": 3, "winner": "b", "voter": "ann"}\n'
         '{"a": "tuned", "b": "base", "row_id": 3, "winner": "b", "voter": "bob"}\n'
         '{"a": "base", "b": "tuned", "row_id": 4, "winner": "both_bad", "voter": "ann"}\n'
+        '{"a": "base", "b": "tuned", "row_id": null, "winner": "a", "voter": "ann"}\n'
     )
-    scores, outcomes = read_people(path)
+    said: list[str] = []
+    scores, outcomes = read_people(path, say=said.append)
+    assert said == [f"{path}: 1 votes on questions that people typed belong to no row and are left out"]
     assert scores == {("tuned", "3"): 70.0}
     assert outcomes == {("base", "tuned", "3"): 0.5, ("base", "tuned", "4"): 0.5}
 

@@ -110,6 +110,15 @@ def test_benchmarks_are_drawn_with_the_score_of_guessing(folder: Path) -> None:
     assert html_of(folder).count('class="chance"') == 1
 
 
+def test_the_arena_stands_with_its_ratings(folder: Path) -> None:
+    standing = {"model": "tuned", "rating": 1095.4, "ci95": [1040.0, 1150.0], "wins": 29, "ties": 1, "both_bad": 1}
+    board = {"who": "people", "votes": 40, "standings": [standing | {"losses": 9}]}
+    (folder / "arena.json").write_text(json.dumps({"leaderboards": [board], "agreement": []}))
+
+    assert "people, 40 votes" in text_of(folder)
+    assert "tuned 1,095 1,040 to 1,150" in text_of(folder) and "29 / 2 / 9" in text_of(folder)
+
+
 def test_losses_that_are_no_number_are_counted(folder: Path) -> None:
     assert "1 losses were no finite number and are not drawn." in text_of(folder)
 

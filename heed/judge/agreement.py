@@ -1,7 +1,7 @@
 """How far two judges agree, or a judge and people: on scores, or on which of two answers is better."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -80,10 +80,11 @@ def pair_unit(a: str, b: str, row_id: object, worth: float) -> tuple[Unit, float
     return ((a, b, str(row_id)), worth) if a <= b else ((b, a, str(row_id)), 1.0 - worth)
 
 
-def read_people(path: Path) -> tuple[Opinion, Opinion]:
+def read_people(path: Path, *, say: Callable[[str], object] = print) -> tuple[Opinion, Opinion]:
     """Scores and outcomes that people gave: lines {row_id, name, score}, or votes {a, b, row_id, winner, voter}.
 
-    Several voices on the same count with their mean. Raises UserError naming a line that is neither.
+    Several voices on the same count with their mean. The arena's votes on questions that somebody typed belong to no
+    row; `say` is told how many are left out. Raises UserError naming a line that is neither.
     """
     scores: dict[Unit, list[float]] = {}
     outcomes: dict[Unit, list[float]] = {}
@@ -91,10 +92,13 @@ def read_people(path: Path) -> tuple[Opinion, Opinion]:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    typed = 0
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
-            if "score" in value:
+            if value["row_id"] is None:
+                typed += 1
+            elif "score" in value:
                 score = float(value["score"])
                 if not 0 <= score <= 100:
                     raise ValueError(f"score {score:g} is not from 0 to 100")
@@ -107,6 +111,8 @@ def read_people(path: Path) -> tuple[Opinion, Opinion]:
                 f"{path}:{number}: expected a score {{row_id, name, score}} or a vote {{a, b, row_id, winner, voter}} "
                 f"({type(error).__name__}: {error})"
             ) from error
+    if typed:
+        say(f"{path}: {typed} votes on questions that people typed belong to no row and are left out")
     return means(scores), means(outcomes)
 
 

@@ -100,7 +100,7 @@ def judge_responses(
     began = time.perf_counter()
     by_name = group(items)
     pairs = pairs_of(by_name, settings, say)
-    opinions = agreement.read_people(people) if people is not None else None
+    opinions = agreement.read_people(people, say=say) if people is not None else None
     score_prompt = load_judge_prompt(settings.prompt, "score") if settings.mode != "pair" else None
     pair_prompt = load_judge_prompt(settings.pair_prompt, "pair") if settings.mode != "score" else None
     evaluated = list(by_name.values())[-1]

@@ -28,17 +28,15 @@ def look(evidence: Evidence, name: str) -> str:
     return "ours" if name in (evidence.ours, "tuned", "model") else "theirs"
 
 
-def arena(evidence: Evidence) -> dict[str, Any] | None:
-    """What arena.json says, ratings from the best down, each with its drawing on the scale that all share."""
-    if evidence.arena is None:
-        return None
-    ratings = sorted(evidence.arena["ratings"], key=lambda each: -each["rating"])
-    ends = [end for each in ratings for end in (each["rating"], *(each["ci95"] or ()))]
-    low, high = min(ends, default=0) - 20, max(ends, default=1) + 20
-    drawn = [each | {"drawn": rating_strip(evidence, each, low=low, high=high)} for each in ratings]
-    board = evidence.arena.get("leaderboard")
-    there = board is not None and (evidence.folder / board).is_file()
-    return evidence.arena | {"ratings": drawn, "leaderboard": board if there else None}
+def arena(evidence: Evidence) -> list[dict[str, Any]]:
+    """The leaderboards of arena.json: each model's standing with its drawing, on the scale that a board shares."""
+    boards = []
+    for board in (evidence.arena or {}).get("leaderboards", []):
+        ends = [end for each in board["standings"] for end in (each["rating"], *each["ci95"])]
+        low, high = min(ends, default=0) - 20, max(ends, default=1) + 20
+        drawn = [each | {"drawn": rating_strip(evidence, each, low=low, high=high)} for each in board["standings"]]
+        boards.append(board | {"standings": drawn})
+    return boards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +203,7 @@ def hero(evidence: Evidence) -> Markup | None:
 
 
 def rating_strip(evidence: Evidence, rating: dict[str, Any], *, low: float, high: float) -> Markup:
-    ci95 = (rating["ci95"][0], rating["ci95"][1]) if rating["ci95"] else None
-    measure = Measure(look=look(evidence, rating["name"]), value=rating["rating"], ci95=ci95)
-    told = f"{rating['name']}: {rating['rating']:.0f}"
+    ci95 = (rating["ci95"][0], rating["ci95"][1])
+    measure = Measure(look=look(evidence, rating["model"]), value=rating["rating"], ci95=ci95)
+    told = f"{rating['model']}: {rating['rating']:.0f}"
     return strip([measure], low=low, high=high, label=told, bars=False)

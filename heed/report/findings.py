@@ -28,7 +28,7 @@ LABELS = {
     "cut": "Cut by max_new_tokens",
 }
 LESS_IS_BETTER = {"premature_eos", "cut"}
-OWN_SYSTEMS = ("metrics", "stop", "judge")
+OWN_SYSTEMS = ("metrics", "stop", "judge", "comparison")
 
 
 def label(metric: str) -> str:
