@@ -86,7 +86,9 @@ def main(arguments: Sequence[str]) -> None:
         def begin_here() -> start.Start:
             run_folder.make_folder(folder)
             held.enter_context(locked(folder, say))
-            return start.find_start(folder, facts, resume=resume, overwrite=overwrite, allowed=allowed, say=say)
+            return start.find_start(
+                folder, facts, resume=resume, overwrite=overwrite, allowed=allowed, world=args.world_size, say=say
+            )
 
         found = from_first(begin_here)
         if found.done:
@@ -121,7 +123,7 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
     if not torch.accelerator.is_available():
         for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
             training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
-    config.derive_accumulation(settings, training, int(os.environ.get("WORLD_SIZE", "1")))
+    config.derive_accumulation(sft.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
     precision = choose_precision(training, weights=sft.dtype)
     config.check_launcher(training)
     defaults = {

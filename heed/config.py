@@ -498,28 +498,25 @@ def refuse_both(settings: Settings, first: str, second: str) -> None:
         raise UserError(f"{one.source}: {first} and {second} contradict each other; keep one of them")
 
 
-def derive_accumulation(settings: Settings, training: Settings, processes: int) -> None:
-    """Settle gradient_accumulation_steps, and if need be smaller micro-batches, by global_batch_size.
+def derive_accumulation(rows: int | None, settings: Settings, training: Settings, processes: int) -> None:
+    """Settle gradient_accumulation_steps, and if need be smaller micro-batches, by `rows` (global_batch_size).
 
     So a run can go on with another number of processes: the rows of each step stay the same. Raises UserError when
     the rows cannot be shared evenly.
     """
-    asked = settings.get("global_batch_size")
-    if asked is None or asked.value is None:
+    if rows is None:
         return
     refuse_both(settings, "global_batch_size", "gradient_accumulation_steps")
     refuse_both(settings, "global_batch_size", "tokens_per_batch")
-    rows, left = divmod(asked.value, processes)
-    if asked.value < 1 or left:
-        raise UserError(
-            f"{asked.source}: global_batch_size: {asked.value} rows cannot be shared evenly by {processes} processes"
-        )
+    own, left = divmod(rows, processes)
+    if rows < 1 or left:
+        raise UserError(f"global_batch_size: {rows} rows cannot be shared evenly by {processes} processes")
     most = training.get("per_device_train_batch_size", Setting(value=8, source="default")).value
-    size = next(size for size in range(min(most, rows), 0, -1) if rows % size == 0)
-    source = f"follows global_batch_size: {asked.value} with {processes} process(es)"
+    size = next(size for size in range(min(most, own), 0, -1) if own % size == 0)
+    source = f"follows global_batch_size: {rows} with {processes} process(es)"
     if size != most:
         training["per_device_train_batch_size"] = Setting(value=size, source=source)
-    training["gradient_accumulation_steps"] = Setting(value=rows // size, source=source)
+    training["gradient_accumulation_steps"] = Setting(value=own // size, source=source)
 
 
 def check_launcher(settings: Settings) -> None:

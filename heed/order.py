@@ -114,9 +114,11 @@ class RowBatches(Sampler[list[int]]):
         assert len(batches) == self.count, f"epoch {epoch} was not planned for"
         if self.strategy == "group_by_length":
             # Whole steps, so that no process waits for a longer batch; the last one stays last if it is not full.
-            steps = generator.permutation(self.count // self.parts).tolist()
+            rows_per_step = (self.rows_per_batch or 0) * self.parts
+            full = len(rows) // rows_per_step if rows_per_step else self.count // self.parts
+            steps = generator.permutation(full).tolist()
             if epoch == 0 and steps:  # running out of memory shows at the first step
-                heaviest = int(np.argmax([self._tokens(batch) for batch in batches[: len(steps) * self.parts]]))
+                heaviest = int(np.argmax([self._weight(batch) for batch in batches[: len(steps) * self.parts]]))
                 steps.remove(heaviest // self.parts)
                 steps.insert(0, heaviest // self.parts)
             order = [step * self.parts + index for step in steps for index in range(self.parts)]
@@ -206,10 +208,11 @@ class RowBatches(Sampler[list[int]]):
                 f"{longest} at least, or lower max_length and say with on_long_row what happens to longer rows"
             )
 
-    def _tokens(self, batch: np.ndarray) -> int:
-        """What a batch weighs: its tokens, or with `rows_per_batch` those after padding to the longest row."""
+    def _weight(self, batch: np.ndarray) -> int:
+        """What says which batch is the largest: its tokens, or with `rows_per_batch` its longest row, since it may be
+        padded to that."""
         lengths = self.lengths[batch]
-        return int(lengths.sum() if self.rows_per_batch is None else len(batch) * lengths.max())
+        return int(lengths.sum() if self.rows_per_batch is None else lengths.max())
 
 
 def sorted_in_blocks(rows: np.ndarray, lengths: np.ndarray, block: int) -> np.ndarray:

@@ -66,6 +66,7 @@ def find_start(
     resume: str,
     overwrite: bool,
     allowed: Sequence[str],
+    world: int,
     say: Say,
 ) -> Start:
     """Make the folder ready, and say where to begin. Call it with the folder locked.
@@ -77,7 +78,7 @@ def find_start(
     if overwrite:
         clear(folder)
     if resume not in ("auto", "never"):
-        return from_path(Path(resume), folder, fingerprint, allowed=allowed, say=say)
+        return from_path(Path(resume), folder, fingerprint, allowed=allowed, world=world, say=say)
     if is_empty(folder):
         return Start()
     record = run_folder.read_json(folder / run_folder.RUN_FILE)
@@ -94,10 +95,10 @@ def find_start(
     if found is None:
         say("resume    there is no checkpoint to go on from: beginning at step 0")
         return Start()
-    return from_checkpoint(found, folder, fingerprint, allowed=allowed, say=say)
+    return from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
 
 
-def from_path(path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], say: Say) -> Start:
+def from_path(path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], world: int, say: Say) -> Start:
     """As the user says: a checkpoint, or the newest whole one of a run folder."""
     if checkpoints.NAME.fullmatch(path.name) or (path / checkpoints.MANIFEST_FILE).exists():
         found: Checkpoint | None = checkpoints.verify(path)
@@ -105,7 +106,7 @@ def from_path(path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allow
         found = checkpoints.newest_whole(path, say)
     if found is None:
         raise UserError(f"resume: {path} holds no checkpoint that could be gone on from")
-    start = from_checkpoint(found, folder, fingerprint, allowed=allowed, say=say)
+    start = from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
     if checkpoints.inside(found.path, folder):
         for later in checkpoints.checkpoints(folder):
             if checkpoints.step_of(later) > found.step:
@@ -114,7 +115,7 @@ def from_path(path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allow
 
 
 def from_checkpoint(
-    found: Checkpoint, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], say: Say
+    found: Checkpoint, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], world: int, say: Say
 ) -> Start:
     checkpoints.refuse_pickles(found.path, own=checkpoints.inside(found.path, folder))
     if not found.facts["resumable"]:
@@ -126,6 +127,11 @@ def from_checkpoint(
     say(f"resume    from {found.path} (step {found.step}), whose files are as they were written")
     if changed:
         say(f"          changed since, as allowed: {', '.join(changed)}")
+    if found.facts["processes"] != world:
+        say(
+            f"          {found.facts['processes']} processes wrote it, {world} go on: the rows of each step are the same, "
+            "sums are rounded otherwise, and with dropout other numbers are drawn"
+        )
     for name, version in run_folder.versions().items():
         if found.facts["versions"].get(name) != version:
             say(f"          {name} was {found.facts['versions'].get(name)} and is {version} now")

@@ -506,6 +506,7 @@ class HeedTrainer(Trainer):
                 fresh.pop("lr")
             group.update(fresh)
         self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self.param_groups]
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.param_groups]  # what is logged
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
