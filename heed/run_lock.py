@@ -16,7 +16,7 @@ SAY_AFTER = 1.0
 
 
 @contextmanager
-def locked(folder: Path, say: Callable[[str], object] = print, *, patience: float = PATIENCE) -> Iterator[None]:
+def locked(folder: Path, say: Callable[[str], object] = print) -> Iterator[None]:
     """Hold the folder. Raises UserError with the other's process and host when somebody else does.
 
     The lock is the process's own (lockf, not flock): no worker forked from it can keep it. It ends with the process,
@@ -33,11 +33,11 @@ def locked(folder: Path, say: Callable[[str], object] = print, *, patience: floa
             waited = time.monotonic() - began
             file.seek(0)
             holder = file.read().strip() or "another process"
-            if waited > patience:
+            if waited > PATIENCE:
                 raise UserError(f"output_dir: {folder} is in use by {holder}; wait for it, or choose another folder")
             if waited > SAY_AFTER and not said:
                 said = True
-                say(f"waiting up to {patience:.0f} s for {holder}, which uses {folder}")
+                say(f"waiting up to {PATIENCE:.0f} s for {holder}, which uses {folder}")
             time.sleep(0.05)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

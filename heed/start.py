@@ -98,7 +98,9 @@ def find_start(
     return from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
 
 
-def from_path(path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], world: int, say: Say) -> Start:
+def from_path(
+    path: Path, folder: Path, fingerprint: Mapping[str, Any], *, allowed: Sequence[str], world: int, say: Say
+) -> Start:
     """As the user says: a checkpoint, or the newest whole one of a run folder."""
     if checkpoints.NAME.fullmatch(path.name) or (path / checkpoints.MANIFEST_FILE).exists():
         found: Checkpoint | None = checkpoints.verify(path)
@@ -129,8 +131,8 @@ def from_checkpoint(
         say(f"          changed since, as allowed: {', '.join(changed)}")
     if found.facts["processes"] != world:
         say(
-            f"          {found.facts['processes']} processes wrote it, {world} go on: the rows of each step are the same, "
-            "sums are rounded otherwise, and with dropout other numbers are drawn"
+            f"          {found.facts['processes']} processes wrote it, {world} go on: the rows of each step are the "
+            "same, sums are rounded otherwise, and with dropout other numbers are drawn"
         )
     for name, version in run_folder.versions().items():
         if found.facts["versions"].get(name) != version:

@@ -143,9 +143,8 @@ class HeedTrainer(Trainer):
             except NotFinite as error:
                 raise UserError(f"{error}. {self.where(error.step)}") from error
             except UnpicklingError as error:
-                raise UserError(
-                    f"the checkpoint holds objects that are no tensors, so it is not loaded: {error}"
-                ) from error
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"the checkpoint holds more than tensors, so it is not loaded: {reason}") from error
             except Stopped:  # whoever keeps a file open closes it
                 self.callback_handler.on_train_end(self.args, self.state, self.control)
                 raise

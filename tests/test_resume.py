@@ -1,6 +1,7 @@
 """A run that goes on from a checkpoint has the very numbers of one that was never interrupted."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ CELLS: dict[str, dict[str, Any]] = {
 }
 
 
-def trainer_of(folder: Path, *, rehearse: bool = False, row_losses: RowLosses | None = None, **cell: Any) -> HeedTrainer:
+def trainer_of(
+    folder: Path, *, rehearse: bool = False, row_losses: RowLosses | None = None, **cell: Any
+) -> HeedTrainer:
     model: PreTrainedModel = gpt2(**cell.pop("model", {}))
     if cell.pop("adapter", False):
         torch.manual_seed(1)
@@ -139,7 +142,7 @@ def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes(strategy: A
         return [sorted(row for batch in batches for row in batch) for batches in micro_batches]
 
     wanted = steps(1, 4, 2)
-    assert [sorted(sum(wanted[:half], [])) for half in (len(wanted) // 2,)] == [list(range(45))]
+    assert [sorted(chain(*wanted[:half])) for half in (len(wanted) // 2,)] == [list(range(45))]
     assert steps(2, 2, 2) == wanted
     assert steps(4, 1, 2) == wanted
     if not tokens:
@@ -163,7 +166,7 @@ def test_the_flight_recorder_knows_what_the_collator_was_given(tmp_path: Path) -
     trainer.train()
     found = [rows_of_step(tmp_path, step) for step in range(1, 7)]
     assert [each.rows for each in found] == [
-        sum(given[start:end], []) for start, end in ((0, 2), (2, 4), (4, 5), (5, 7), (7, 9), (9, 10))
+        list(chain(*given[start:end])) for start, end in ((0, 2), (2, 4), (4, 5), (5, 7), (7, 9), (9, 10))
     ]
     logs = [log for log in trainer.state.log_history if "loss" in log]
     for each, log in zip(found, logs, strict=True):

@@ -1,4 +1,4 @@
-"""Real trainings in real processes that can be killed: forked from one that has imported everything, so they are cheap."""
+"""Real trainings in processes that can be killed: forked from one that has imported everything, so they are cheap."""
 
 import hashlib
 import json
@@ -15,7 +15,16 @@ from typing import Any
 
 from small_world import ROOT, gpt2, save_model
 
-PRELOADED = ["torch", "datasets", "train_sft", "heed.plan", "heed.trainer", "heed.preflight", "heed.start", "faults.harness"]
+PRELOADED = [
+    "torch",
+    "datasets",
+    "train_sft",
+    "heed.plan",
+    "heed.trainer",
+    "heed.preflight",
+    "heed.start",
+    "faults.harness",
+]
 TIMEOUT = 120.0
 CONFIG = """\
 prompt: alpaca_short
@@ -60,14 +69,18 @@ class Forks:
         return process
 
     def training(
-        self, config: Path, output_dir: Path, *more: str, world: int = 1, log: Path, prepare: Callable[[], Any] | None = None
+        self,
+        config: Path,
+        output_dir: Path,
+        *more: str,
+        world: int = 1,
+        log: Path,
+        prepare: Callable[[], Any] | None = None,
     ) -> list[BaseProcess]:
         """`python train_sft.py ...` on `world` processes; what they print is appended to `log`."""
         arguments = ["--config", str(config), "--output_dir", str(output_dir), *more]
         port = free_port()
-        return [
-            self.start(train, arguments, environment(rank, world, port), log, prepare) for rank in range(world)
-        ]
+        return [self.start(train, arguments, environment(rank, world, port), log, prepare) for rank in range(world)]
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:
@@ -77,9 +90,7 @@ def environment(rank: int, world: int, port: int) -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in names.items()}
 
 
-def train(
-    arguments: Sequence[str], variables: Mapping[str, str], log: Path, prepare: Callable[[], Any] | None
-) -> None:
+def train(arguments: Sequence[str], variables: Mapping[str, str], log: Path, prepare: Callable[[], Any] | None) -> None:
     """In the forked process: the script, with its output in a file."""
     import train_sft
     from heed.errors import exit_code
