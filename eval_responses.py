@@ -1,30 +1,47 @@
-"""Answer the held-out rows with a fine-tuned model, and show how it did.
+"""Answer the held-out rows with a fine-tuned model, measure and judge the answers, and report on them.
 
     python eval_responses.py --config configs/eval.yaml
     python eval_responses.py --model_name_or_path runs/tiny --compare_with_base
     python eval_responses.py --model_name_or_path runs/tiny --data my_rows.json --output_dir answers
     python eval_responses.py --model_name_or_path EleutherAI/pythia-70m --prompt question --data rows.json \
         --output_dir base
+    python eval_responses.py judge --model_name_or_path runs/tiny --judge_backend ollama --judge_model llama3
 
-Writes responses.json, a list of {instruction, input, output, model_response, ...}, and scores.json.
+Without a word in front everything is done that the keys ask for. A word does a part of it, with what the parts before
+have left in the folder; only `generate` loads a model:
+
+    generate    answer the rows (goes on where it was interrupted)         responses.json, evaluation.json
+    compare     all of it, with a second model: the base, or compare_with
+    score       metrics with intervals, and the two models compared        rows.jsonl, items.jsonl, comparison.json
+    judge       let an LLM judge the answers                               judge.jsonl, judge_summary.json
+    export      the answers for AlpacaEval, and as messages                alpaca_eval_outputs.json, messages.jsonl
+    report      one page about all of it                                   report.html
 """
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed import __version__, config, run_folder
-from heed.config import EvalConfig, SftConfig
+from heed.config import EvalConfig
 from heed.errors import UserError, exit_code
-from heed.metrics import exact_match, mean
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.generation import Response
-    from heed.prompts import Contract, Prompt
+    from heed.answering import OnResponse, Response
+    from heed.evaluation import Asked, Evaluation, Scores
+    from heed.generation import Engine
+    from heed.judge.judging import JudgeSettings
+    from heed.metrics import Metric
+    from heed.prompts import Prompt
     from heed.records import Record
+    from heed.subjects import Subject
 
+WORDS = ("generate", "compare", "score", "judge", "export", "report")
 EXAMPLES_SHOWN = 3
 
 
@@ -32,238 +49,453 @@ def main(arguments: Sequence[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(config.help_text(EvalConfig, __doc__ or ""))
         return
-    command_line = config.parse_command_line(arguments, flags=("explain",))
+    word = arguments[0] if arguments and arguments[0] in WORDS else None
+    command_line = config.parse_command_line(arguments[1:] if word else arguments, flags=("explain",))
     settings = config.read_settings(command_line, config.field_types(EvalConfig))
     ours = config.script_config(EvalConfig, settings)
     if command_line.explain:
         print(config.explain(config.resolved_values(ours, settings)))
         return
-
-    run = find_run(ours.model_name_or_path)
-    prompt, contract = find_prompt(ours)
-    records, what = read_records(ours, run)
-    models = {"base": base_model(ours, run)} if ours.compare_with_base else {}
-    models["tuned" if run else "model"] = (ours.model_name_or_path, ours.model_revision)
-    folder = output_folder(ours)
-    batch_size, max_new_tokens = ours.batch_size, ours.max_new_tokens
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size: {batch_size} answers nothing; give 1 or more, or leave it out")
-    dtype, load_in_4bit = ours.dtype, in_4bit(ours, run)
-    config.refuse_unread(ours, settings)  # whatever was to be read has been read
-
-    print(f"Heed {__version__}: {len(records)} {what} rows, prompt {prompt.name}")
-    responses: dict[str, list[Response]] = {}
-    for name, (path, revision) in models.items():
-        model = load_model(path, revision, dtype=dtype, load_in_4bit=load_in_4bit)
-        responses[name] = answer(
-            model, f"{name} {path}", prompt, contract, records, batch_size=batch_size, max_new_tokens=max_new_tokens
-        )
-        del model  # the next one may need its memory
-        run_folder.write_json(folder / responses_file(name), response_rows(records, responses[name]))
-    scores = score(records, responses, {name: path for name, (path, _) in models.items()})
-    run_folder.write_json(folder / run_folder.SCORES_FILE, scores)
-    print(scores_text(scores, what))
-    print(examples_text(records, responses))
-    print(files_text(folder, list(models), run))
+    if word is not None:
+        # A file describes the whole evaluation, so a part of it need not read every key.
+        settings = {name: setting for name, setting in settings.items() if setting.source == "command line"}
+    evaluate(ours, word, check=lambda: config.refuse_unread(ours, settings))
 
 
-def responses_file(name: str) -> str:
-    return run_folder.BASE_RESPONSES_FILE if name == "base" else run_folder.RESPONSES_FILE
+def evaluate(
+    ours: EvalConfig,
+    word: str | None = None,
+    *,
+    check: Callable[[], None] = lambda: None,
+    say: Callable[[str], object] = print,
+) -> None:
+    """All stages, or the one that `word` names. `check` is called when every key of `ours` has been read."""
+    from heed.evaluation import export, judge, read_evaluation, score, scores_text
+    from heed.judge.summary import summary_text
+    from heed.report import write_report
+
+    folder = evaluation_folder(ours)
+    metrics = load_metrics(ours) if word in (None, "compare", "score") else None
+    settings = judge_settings(ours) if word in (None, "compare", "judge") else None
+    if word == "judge" and settings is None:
+        raise UserError("judge_backend is missing (openai, ollama or decision): who is to judge?")
+    people = Path(ours.people) if settings is not None and ours.people is not None else None
+
+    if word in (None, "compare", "generate"):
+        evaluation = answer_rows(ours, word, folder, check=check, say=say)
+    else:
+        check()
+        evaluation = read_evaluation(folder)
+    if metrics is not None:
+        scores = score(folder, evaluation, metrics, clean_rows=None, say=say)
+        say(scores_text(evaluation, scores))
+        say(examples_text(folder, evaluation))
+        say(worse_text(scores))
+    if settings is not None:
+        say(summary_text(judge(folder, evaluation, settings, people=people, say=say)))
+    if word == "export":
+        for path in export(folder, evaluation, say):
+            say(f"written   {path}")
+    if word not in ("generate", "export"):
+        say(f"\nreport    {write_report(folder)}")
+    say("\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
 
 
-def find_run(model: str) -> Path | None:
-    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
-
-    Raises UserError for a run that was stopped before it saved its model.
-    """
-    folder = Path(model)
-    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
-    if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
-        checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
-        raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
-    return run
+# ---- what is asked for
 
 
-def find_prompt(ours: EvalConfig) -> "tuple[Prompt, Contract]":
-    """The prompt contract a model brings; only a model without one is asked how it wants to be prompted.
-
-    Raises UserError when a prompt is given to a model that has its own, or none to one that has not.
-    """
-    from heed.modeling import load_tokenizer
-    from heed.prompts import fetch_contract, load_prompt, prompt_from_contract
-
-    tokenizer = load_tokenizer(ours.model_name_or_path, ours.model_revision)
-    contract = fetch_contract(ours.model_name_or_path, ours.model_revision)
-    if contract is not None:
-        if ours.prompt is not None:
-            raise UserError(
-                f"prompt: {ours.prompt}, but {ours.model_name_or_path} was trained with {contract.prompt} and brings "
-                "that contract; leave prompt out"
-            )
-        return prompt_from_contract(contract, tokenizer), contract
-    if ours.prompt is None:
-        raise UserError(
-            f"{ours.model_name_or_path} brings no prompt contract (it was not trained by Heed, or not to the end); "
-            "say how it wants to be prompted with prompt: NAME (a file in prompts/, or model for its own chat template)"
-        )
-    prompt = load_prompt(ours.prompt, tokenizer)
-    return prompt, prompt.contract()
-
-
-def read_records(ours: EvalConfig, run: Path | None) -> "tuple[list[Record], str]":
-    """The rows to answer, and what they are called.
-
-    Raises UserError when the run's data are no longer what it was trained and tested on.
-    """
-    from heed.plan import read_rows
-    from heed.sources import Source, read
-
-    if ours.data is not None:
-        source = Source(data=ours.data, columns=ours.columns, on_bad_row=ours.on_bad_row)
-        return read(source).rows.records[: ours.limit], ours.data
-    if run is None:
-        raise UserError(
-            f"data is missing: {ours.model_name_or_path} is no run folder that would know its own test rows"
-        )
-    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
-    names = config.field_types(SftConfig)
-    sft = SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})
-    reading, splits = read_rows(sft, lambda text: None)
-    trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
-    if reading.rows.sha256 != trained_on:
-        raise UserError(
-            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.rows.sha256[:12]}, then "
-            f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
-        )
-    if not splits[ours.split]:
-        raise UserError(f"split: the {ours.split} split of {run} is empty")
-    return splits[ours.split][: ours.limit], ours.split
-
-
-def base_model(ours: EvalConfig, run: Path | None) -> tuple[str, str | None]:
-    if run is None:
-        raise UserError(f"compare_with_base: {ours.model_name_or_path} is no run folder that would name its base model")
-    record = run_folder.read_json(run / run_folder.RUN_FILE)
-    return record["model"], record["model_revision"]
-
-
-def output_folder(ours: EvalConfig) -> Path:
-    folder = Path(ours.output_dir or ours.model_name_or_path)
+def evaluation_folder(ours: EvalConfig) -> Path:
+    if ours.responses is not None and ours.output_dir is None:
+        raise UserError("output_dir is missing: where are the scores of responses to go?")
+    place = ours.output_dir or ours.model_name_or_path
+    if place is None:
+        raise UserError("model_name_or_path is missing: a run folder, or any model folder or Hub id")
+    folder = Path(place)
     if ours.output_dir is None and not folder.is_dir():
-        raise UserError(f"output_dir is missing: {ours.model_name_or_path} is not a folder that could take the answers")
-    folder.mkdir(parents=True, exist_ok=True)
+        raise UserError(f"output_dir is missing: {place} is no folder here that could take the answers")
     return folder
 
 
-def in_4bit(ours: EvalConfig, run: Path | None) -> bool:
-    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
-    if ours.load_in_4bit is not None or run is None:
-        return bool(ours.load_in_4bit)
-    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
-    return bool(resolved["use_peft"]["value"] and resolved["load_in_4bit"]["value"])
+def load_metrics(ours: EvalConfig) -> "dict[str, Metric]":
+    from heed.metrics import load_metrics
+
+    return load_metrics(
+        ours.metrics, bertscore_model=ours.bertscore_model, bertscore_num_layers=ours.bertscore_num_layers
+    )
 
 
-def load_model(path: str, revision: str | None, *, dtype: str, load_in_4bit: bool) -> Any:
-    import torch
+def judge_settings(ours: EvalConfig) -> "JudgeSettings | None":
+    from heed.judge.judging import JudgeSettings
 
-    from heed import modeling
+    if ours.judge_backend is None:
+        return None
+    if ours.judge_model is None:
+        raise UserError(f"judge_model is missing: which model of {ours.judge_backend} is to judge?")
+    defaults = JudgeSettings(backend=ours.judge_backend, model=ours.judge_model)
+    prices = ours.judge_prices
+    if prices is not None and len(prices) != 2:
+        raise UserError(f"judge_prices: {prices} is not [prompt, completion]")
+    if ours.judge_max_cost is not None and prices is None:
+        raise UserError("judge_max_cost: without judge_prices nobody knows what a request costs")
+    return replace(
+        defaults,
+        base_url=ours.judge_base_url,
+        mode=ours.judge_mode,
+        prompt=ours.judge_prompt if ours.judge_mode != "pair" else defaults.prompt,
+        pair_prompt=ours.judge_pair_prompt if ours.judge_mode != "score" else defaults.pair_prompt,
+        concurrency=ours.judge_concurrency,
+        timeout=ours.judge_timeout,
+        retries=ours.judge_retries,
+        max_tokens=ours.judge_max_tokens,
+        control_rows=ours.judge_control_rows,
+        prices=(prices[0], prices[1]) if prices is not None else None,
+        max_cost=ours.judge_max_cost,
+        seed=ours.judge_seed,
+    )
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return modeling.load_finished(path, revision=revision, dtype=dtype, load_in_4bit=load_in_4bit, device=device).eval()
+
+# ---- answers
 
 
-def answer(
-    model: Any,
-    name: str,
-    prompt: "Prompt",
-    contract: "Contract",
-    records: "Sequence[Record]",
-    *,
-    batch_size: int | None,
-    max_new_tokens: int,
-) -> "list[Response]":
-    from tqdm.auto import tqdm
+def answer_rows(
+    ours: EvalConfig, word: str | None, folder: Path, *, check: Callable[[], None], say: Callable[[str], object]
+) -> "Evaluation":
+    """Ask every model of the evaluation, or take the files that hold their answers; write evaluation.json."""
+    from heed.evaluation import Evaluation, read_answers, rows_sha256, write_evaluation
 
-    from heed.generation import generate
+    began = time.monotonic()
+    if ours.responses is not None:
+        evaluation = taken_answers(ours, folder, check)
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        evaluation = asked_answers(ours, word, folder, check=check, say=say)
+    answers = read_answers(folder, evaluation, say)
+    evaluation = replace(
+        evaluation,
+        data_sha256=rows_sha256(answers[evaluation.evaluated]),
+        seconds=round(time.monotonic() - began, 1),
+    )
+    assert isinstance(evaluation, Evaluation)
+    write_evaluation(folder, evaluation)
+    return evaluation
 
-    with tqdm(total=len(records), desc=name, unit="row") as bar:
-        return generate(
-            model,
-            prompt,
-            [prompt.encode_prompt(record.messages[:-1]) for record in records],
-            stop_token_ids=contract.stop_token_ids,
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            on_done=bar.update,
-            say=lambda text: bar.write(f"{name}: {text}"),
+
+def taken_answers(ours: EvalConfig, folder: Path, check: Callable[[], None]) -> "Evaluation":
+    """An evaluation of files of answers, which other tools may have written."""
+    assert ours.responses is not None
+    systems = {}
+    if ours.compare_with is not None:
+        systems["other"] = asked_of(folder, Path(ours.compare_with).resolve(), model=ours.compare_with)
+    model = ours.model_name_or_path or ours.responses
+    systems["model"] = asked_of(folder, Path(ours.responses).resolve(), model=model)
+    check()
+    rows = len(run_folder.read_json(Path(ours.responses)))
+    return record(systems, data=ours.responses, split=None, n=rows, n_full=rows)
+
+
+def asked_answers(
+    ours: EvalConfig, word: str | None, folder: Path, *, check: Callable[[], None], say: Callable[[str], object]
+) -> "Evaluation":
+    """Ask the models themselves, on this machine or through an endpoint."""
+    from heed.subjects import Subject, find_base, find_run
+
+    run = find_run(ours.model_name_or_path) if ours.model_name_or_path is not None else None
+    records, data, split = read_records(ours, run)
+    limit = ours.limit
+    subject = Subject(
+        name="tuned" if run else "model",
+        model=ours.model_name_or_path or endpoint_model(ours),
+        revision=ours.model_revision,
+    )
+    asker = EndpointAsker(ours) if ours.engine == "endpoint" else LocalAsker(ours, ours.engine, run)
+    asker.learn_prompt(ours, subject)
+    other: Subject | Path | None = None
+    if ours.compare_with is not None:
+        if ours.compare_with_base:
+            raise UserError("compare_with_base and compare_with contradict each other; keep one of them")
+        found = Path(ours.compare_with)
+        other = found.resolve() if found.suffix == ".json" else Subject(name="other", model=ours.compare_with)
+    elif ours.compare_with_base or word == "compare":
+        other = find_base(subject.model, run)
+    if isinstance(other, Subject):
+        asker.check_second(other)
+    check()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = records[:limit]
+    say(f"Heed {__version__}: {len(kept)} {split or data} rows, prompt {asker.prompt_name}")
+    systems: dict[str, Asked] = {}
+    if isinstance(other, Path):
+        systems["other"] = asked_of(folder, other, model=str(ours.compare_with))
+    for each in [other, subject] if isinstance(other, Subject) else [subject]:
+        file = folder / (run_folder.RESPONSES_FILE if each is subject else run_folder.BASE_RESPONSES_FILE)
+        asker.answer(each, kept, file, say=say)
+        systems[each.name] = asked_of(
+            folder, file, model=each.model, revision=each.revision, contract=asker.template_sha256
+        )
+    return record(
+        systems,
+        data=data,
+        split=split,
+        n=len(kept),
+        n_full=len(records),
+        limit=limit,
+        prompt=asker.prompt_name,
+        contract=asker.template_sha256,
+        engine=asker.engine,
+        max_new_tokens=ours.max_new_tokens,
+        device=asker.device,
+    )
+
+
+def asked_of(
+    folder: Path, file: Path, *, model: str, revision: str | None = None, contract: str | None = None
+) -> "Asked":
+    from heed.evaluation import Asked
+    from heed.sources import file_sha256
+
+    if not file.is_file():
+        raise UserError(f"{file}: no such file of answers")
+    name = file.name if file.parent == folder else str(file)
+    return Asked(model=model, revision=revision, responses=name, responses_sha256=file_sha256(file), contract=contract)
+
+
+def record(systems: "dict[str, Asked]", **facts: Any) -> "Evaluation":
+    """evaluation.json as far as it is known before all is answered."""
+    from heed.evaluation import Evaluation
+
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("limit", "prompt", "contract", "engine", "max_new_tokens", "device", "seconds")
+    )
+    return Evaluation(
+        **(unknown | facts),
+        heed=__version__,
+        systems=systems,
+        data_sha256="",
+        versions=run_folder.versions(),
+        command=shlex.join(sys.argv),
+        time=run_folder.now(),
+    )
+
+
+def read_records(ours: EvalConfig, run: Path | None) -> "tuple[list[Record], str, str | None]":
+    """The rows to answer, where they come from, and which split of a run they are."""
+    from heed.sources import Source, read
+    from heed.subjects import resolved_sft_config, set_aside
+
+    if ours.data is not None:
+        source = Source(data=ours.data, columns=ours.columns, on_bad_row=ours.on_bad_row)
+        return read(source).rows.records, ours.data, None
+    if run is None:
+        what = ours.model_name_or_path or "an endpoint"
+        raise UserError(f"data is missing: {what} is no run folder that would know its own test rows")
+    data = resolved_sft_config(run).data
+    name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
+    return set_aside(run, ours.split), name, ours.split
+
+
+class LocalAsker:
+    """Models on this machine, loaded one after the other, all asked with the prompt contract of the evaluated one."""
+
+    def __init__(self, ours: EvalConfig, engine: "Engine", run: Path | None) -> None:
+        from heed.subjects import in_4bit
+
+        self.engine = engine
+        self.batch_size, self.max_new_tokens = ours.batch_size, ours.max_new_tokens
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"batch_size: {self.batch_size} answers nothing; give 1 or more, or leave it out")
+        self.dtype, self.load_in_4bit = ours.dtype, in_4bit(run, ours.load_in_4bit)
+        self.device = "cpu"
+
+    def learn_prompt(self, ours: EvalConfig, subject: "Subject") -> None:
+        from heed.subjects import find_prompt
+
+        self.prompt, self.contract = find_prompt(subject.model, subject.revision, ours.prompt)
+        self.prompt_name, self.template_sha256 = self.prompt.name, self.contract.template_sha256
+
+    def check_second(self, other: "Subject") -> None:
+        """Raises UserError for a model that was trained with another prompt: the comparison would be one of prompts."""
+        from heed.prompts import fetch_contract
+
+        contract = fetch_contract(other.model, other.revision)
+        if contract is not None and contract.template_sha256 != self.template_sha256:
+            raise UserError(
+                f"compare_with: {other.model} was trained with the prompt {contract.prompt}, the evaluated model with "
+                f"{self.prompt.name}; answer the rows with each (generate), then score its responses.json against the "
+                "other's, which is a comparison of prompts as well"
+            )
+
+    def prompt_of(self, subject: "Subject") -> "tuple[Prompt, list[int]]":
+        """The evaluated model's template at work with the subject's own tokenizer, and where answers end."""
+        from heed.modeling import load_tokenizer
+        from heed.prompts import make_prompt
+
+        tokenizer = load_tokenizer(subject.model, subject.revision)
+        if tokenizer.get_vocab() == self.prompt.tokenizer.get_vocab():
+            return self.prompt, self.contract.stop_token_ids
+        prompt = make_prompt(self.prompt.name, self.contract.template, tokenizer)
+        return prompt, prompt.contract().stop_token_ids
+
+    def answer(
+        self, subject: "Subject", records: "Sequence[Record]", file: Path, *, say: Callable[[str], object]
+    ) -> None:
+        """Write the subject's answers, and how likely it is to stop where the references do."""
+        from tqdm.auto import tqdm
+
+        from heed.answering import model_identity, resumed, row_keys
+        from heed.evaluation import write_stops
+        from heed.generation import generate
+        from heed.likelihood import stop_measurements
+        from heed.responses import response_rows
+        from heed.subjects import load_subject
+
+        prompt, stop_token_ids = self.prompt_of(subject)
+        prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
+        request = {
+            "model": model_identity(subject.model, subject.revision),
+            "contract": self.template_sha256,
+            "stop_token_ids": stop_token_ids,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+            "load_in_4bit": self.load_in_4bit,
+        }
+        model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
+        self.device = str(model.device)
+        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+
+            def tell(text: str) -> None:
+                bar.write(f"{subject.name} {subject.model}: {text}")
+
+            def ask(missing: list[int], on_response: "OnResponse") -> None:
+                generate(
+                    model,
+                    prompt,
+                    [prompts_ids[index] for index in missing],
+                    stop_token_ids=stop_token_ids,
+                    batch_size=self.batch_size,
+                    max_new_tokens=self.max_new_tokens,
+                    engine=self.engine,
+                    on_response=lambda place, response: on_response(missing[place], response),
+                    say=tell,
+                )
+
+            def write(responses: "list[Response]") -> None:
+                run_folder.write_json(file, response_rows(records, responses))
+
+            resumed(
+                file.with_suffix(".partial.jsonl"),
+                row_keys(request, prompts_ids),
+                ask,
+                write=write,
+                on_response=lambda index, response: bar.update(),
+                say=tell,
+            )
+        examples = [prompt.encode(record.messages)._asdict() for record in records]
+        stops = stop_measurements(model, examples, eos_token_id=prompt.eos_token_id, say=say)
+        write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
+
+
+class EndpointAsker:
+    """A server that runs the model, on this machine or elsewhere."""
+
+    engine = "endpoint"
+
+    def __init__(self, ours: EvalConfig) -> None:
+        from heed.endpoint import Endpoint
+
+        if ours.base_url is None:
+            raise UserError("base_url is missing: engine: endpoint asks a server, such as http://127.0.0.1:8000/v1")
+        self.endpoint = Endpoint(base_url=ours.base_url, model=endpoint_model(ours), concurrency=ours.concurrency)
+        self.max_new_tokens = ours.max_new_tokens
+        self.device = self.endpoint.base_url
+
+    def learn_prompt(self, ours: EvalConfig, subject: "Subject") -> None:
+        """The contract of the model that the server runs, where that model is at hand; else the server's own prompt."""
+        from heed.subjects import find_prompt
+
+        self.prompt: Prompt | None = None
+        self.prompt_name, self.template_sha256 = "the server's own", None
+        if ours.model_name_or_path is not None:
+            self.prompt, contract = find_prompt(subject.model, subject.revision, ours.prompt)
+            self.prompt_name, self.template_sha256 = self.prompt.name, contract.template_sha256
+
+    def check_second(self, other: "Subject") -> None:
+        raise UserError(
+            f"engine: endpoint asks one server, which does not run {other.model}; let that answer by itself, and give "
+            "its responses.json as compare_with"
         )
 
+    def answer(
+        self, subject: "Subject", records: "Sequence[Record]", file: Path, *, say: Callable[[str], object]
+    ) -> None:
+        from tqdm.auto import tqdm
 
-def response_rows(records: "Sequence[Record]", responses: "Sequence[Response]") -> list[dict[str, Any]]:
-    """What responses.json holds: the four fields that every tool reads first, then how the answer came about."""
-    return [
-        {
-            "instruction": record.instruction,
-            "input": record.input,
-            "output": record.output,
-            "model_response": response.text,
-            "row_id": record.row_id,
-            "finish_reason": response.finish_reason,
-            "prompt_tokens": response.prompt_tokens,
-            "response_tokens": response.response_tokens,
-            "seconds": round(response.seconds, 4),
+        from heed.answering import resumed, row_keys
+        from heed.endpoint import ask
+        from heed.responses import response_rows
+
+        conversations = [record.messages[:-1] for record in records]
+        request = {
+            "base_url": self.endpoint.base_url,
+            "model": self.endpoint.model,
+            "contract": self.template_sha256,
+            "max_new_tokens": self.max_new_tokens,
         }
-        for record, response in zip(records, responses, strict=True)
-    ]
+        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+            resumed(
+                file.with_suffix(".partial.jsonl"),
+                row_keys(request, [list(each) for each in conversations]),
+                lambda missing, on_response: ask(
+                    self.endpoint,
+                    [conversations[index] for index in missing],
+                    prompt=self.prompt,
+                    max_new_tokens=self.max_new_tokens,
+                    on_response=lambda place, response: on_response(missing[place], response),
+                    say=bar.write,
+                ),
+                write=lambda responses: run_folder.write_json(file, response_rows(records, responses)),
+                on_response=lambda index, response: bar.update(),
+                say=bar.write,
+            )
 
 
-def score(
-    records: "Sequence[Record]", responses: "dict[str, list[Response]]", paths: dict[str, str]
-) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "model": paths[name],
-            "rows": len(records),
-            "exact_match": mean(
-                [exact_match(each.text, record.output) for each, record in zip(given, records, strict=True)]
-            ),
-            "cut_by_length": sum(each.finish_reason == "length" for each in given),
-            "seconds": round(sum(each.seconds for each in given), 3),
-        }
-        for name, given in responses.items()
-    }
+def endpoint_model(ours: EvalConfig) -> str:
+    name = ours.endpoint_model or ours.model_name_or_path
+    if name is None:
+        raise UserError("model_name_or_path is missing: a run folder, or any model folder or Hub id")
+    return name
 
 
-def scores_text(scores: dict[str, dict[str, Any]], what: str) -> str:
-    lines = [f"\nexact match on {next(iter(scores.values()))['rows']} {what} rows"]
-    for name, each in scores.items():
-        cut = f"{each['cut_by_length']} cut by max_new_tokens"
-        lines.append(f"  {name:<6} {each['exact_match']:.3f}   {each['model']} ({cut}, {each['seconds']:.1f} s)")
-    return "\n".join(lines)
+# ---- for the terminal
 
 
-def examples_text(records: "Sequence[Record]", responses: "dict[str, list[Response]]") -> str:
+def examples_text(folder: Path, evaluation: "Evaluation") -> str:
     """A few rows side by side, evenly spaced, so that nobody has picked the good ones."""
+    from heed.evaluation import read_answers
     from heed.preview import one_line
 
+    answers = read_answers(folder, evaluation, lambda text: None)
+    asked = answers[evaluation.evaluated]
+    by_row = {name: {each.row_id: each.model_response for each in given} for name, given in answers.items()}
     lines = []
-    count = min(EXAMPLES_SHOWN, len(records))
-    for index in (number * len(records) // count for number in range(count)):
-        record = records[index]
-        lines.append(f"\nrow {record.row_id}    {one_line(record.instruction)}")
-        if record.input:
-            lines.append(f"  input    {one_line(record.input)}")
-        lines.append(f"  expected {one_line(record.output)}")
-        lines += [f"  {name:<8} {one_line(given[index].text)}" for name, given in responses.items()]
+    count = min(EXAMPLES_SHOWN, len(asked))
+    for index in (number * len(asked) // count for number in range(count)):
+        row = asked[index]
+        lines.append(f"\nrow {row.row_id}    {one_line(row.instruction)}")
+        if row.input:
+            lines.append(f"  input    {one_line(row.input)}")
+        lines.append(f"  expected {one_line(row.output)}")
+        lines += [f"  {name:<8} {one_line(given[row.row_id])}" for name, given in by_row.items() if row.row_id in given]
     return "\n".join(lines)
 
 
-def files_text(folder: Path, names: Sequence[str], run: Path | None) -> str:
-    lines = ["", *(f"answers   {folder / responses_file(name)}" for name in names)]
-    lines.append(f"scores    {folder / run_folder.SCORES_FILE}")
-    if run is not None:
-        lines += [f"loss plot {run / run_folder.LOSS_PLOT}", f"model     {run}"]
-    return "\n".join(lines)
+def worse_text(scores: "Scores") -> str:
+    if scores.comparison is None:
+        return ""
+    notes = [f"  {note}" for note in scores.comparison.notes]
+    count = len({each.row_id for each in scores.comparison.worse})
+    total = scores.comparison.metrics and next(iter(scores.comparison.metrics.values())).n
+    return "\n".join([f"\nworse by some metric on {count} of {total} rows; the report shows which", *notes])
 
 
 if __name__ == "__main__":

@@ -380,6 +380,8 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
             stop_token_ids=plan.contract.stop_token_ids,
             batch_size=1,
             max_new_tokens=max_new_tokens,
+            engine="batch",
+            say=lambda text: None,
         )
     model.train(was_training)
     return response.text
@@ -388,7 +390,7 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
 def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
     """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
     from heed.callbacks import complete_checkpoint
-    from heed.report import plot_losses
+    from heed.plots import plot_losses
 
     contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.

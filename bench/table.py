@@ -16,17 +16,22 @@ HEADER = (
 
 
 def write_tables(figures: Path, page: Path) -> None:
-    """Replaces what stands between the page's markers `<!-- NAME -->` and `<!-- /NAME -->`; NAME is the file's stem.
+    """Prints the tables and puts them into the page, under the file's stem."""
+    text = render(json.loads(figures.read_text()))
+    print(text)
+    put(page, figures.stem, text)
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replaces what stands between the page's markers `<!-- NAME -->` and `<!-- /NAME -->`.
 
     A page without the markers stays as it is, so that a trial run with --out elsewhere changes no documentation.
     """
-    report = json.loads(figures.read_text())
-    start, end = f"<!-- {figures.stem} -->", f"<!-- /{figures.stem} -->"
-    text = page.read_text() if page.exists() else ""
-    print(render(report))
-    if start in text and end in text:
-        before, rest = text.split(start, 1)
-        page.write_text(f"{before}{start}\n{render(report)}\n{end}{rest.split(end, 1)[1]}")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    old = page.read_text() if page.exists() else ""
+    if start in old and end in old:
+        before, rest = old.split(start, 1)
+        page.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end, 1)[1]}")
 
 
 def render(report: Mapping[str, Any]) -> str:

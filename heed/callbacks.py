@@ -74,7 +74,15 @@ class GoOn(TrainerCallback):
 class LogLines(TrainerCallback):
     """Prints one readable line a log, above the progress bar."""
 
-    NAMES = ("loss", "eval_loss", "initial_train_loss", "learning_rate", "grad_norm")
+    NAMES = (
+        "loss",
+        "eval_loss",
+        "eval_p_eos",
+        "eval_premature_eos",
+        "initial_train_loss",
+        "learning_rate",
+        "grad_norm",
+    )
 
     def on_log(
         self,
@@ -88,7 +96,11 @@ class LogLines(TrainerCallback):
         shown = [f"{name} {logs[name]:.4g}" for name in self.NAMES if name in logs]
         if not (state.is_world_process_zero and shown):
             return
-        covered = [f"{logs[name]:,} {name.split('_')[-1]}" for name in logs if name.endswith(("_rows", "_tokens"))]
+        covered = [
+            f"{logs[name]:,} {'rows cut before EOS' if name.endswith('_cut_rows') else name.split('_')[-1]}"
+            for name in logs
+            if name.endswith(("_rows", "_tokens")) and (logs[name] or not name.endswith("_cut_rows"))
+        ]
         if covered:
             shown.append(f"over {', '.join(covered)}")
         tqdm.write(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))

@@ -1,38 +1,33 @@
-"""Prompts to responses: greedy text in left-padded batches, the same as one by one."""
+"""Prompts to responses by a model that is here: the same greedy text whichever engine writes it."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedModel
 
+from heed.answering import OnResponse, Response
+from heed.continuous import decode_continuously
+from heed.decoding import Finished, decode_batch, decode_one_by_one
 from heed.errors import UserError
 from heed.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.modeling import context_length
 from heed.prompts import Prompt
 
-
-@dataclass(frozen=True, kw_only=True)
-class Response:
-    """What a model wrote. `text` is decoded from the ids it generated, up to the stop id; nothing is searched for."""
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int
-    response_tokens: int
-    """Generated ids, the stop id included."""
-    seconds: float
-    """The batch's time divided by its size."""
-
-
-# At most. On two CPU cores 64 rows of the tiny model are about as fast as 32 or 128, and faster than 16.
+Engine = Literal["auto", "batch", "continuous", "one"]
+ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
+    "batch": decode_batch,
+    "continuous": decode_continuously,
+    "one": decode_one_by_one,
+}
+# At most. On one CPU core 64 rows of a 30 M-parameter model are faster than 32 or 110.
 MOST_ROWS = 64
 RELIEF = "allow fewer new tokens (max_new_tokens), or choose a smaller type for the weights (dtype: bfloat16)"
+# What a generation_config may hold without a greedy answer depending on it.
+HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens", "transformers_version"}
+HARMLESS |= {"_from_model_config", "use_cache", "output_attentions", "output_hidden_states"}
 
 
-@torch.no_grad()
 def generate(
     model: Any,
     prompt: Prompt,
@@ -41,34 +36,67 @@ def generate(
     stop_token_ids: Sequence[int],
     batch_size: int | None,
     max_new_tokens: int,
-    on_done: Callable[[int], object] = lambda count: None,
+    engine: Engine = "auto",
+    on_response: OnResponse = lambda index, response: None,
     say: Callable[[str], object] = print,
 ) -> list[Response]:
-    """Greedy responses in the order of `prompts_ids`; `on_done` is told how many more are finished.
+    """Greedy responses in the order of `prompts_ids`; `on_response` is told each as it is finished.
 
-    Prompts of like length share a batch, so little is padded. Padding is on the left, and position ids follow the
-    attention mask, so that a row's answer does not depend on its neighbours. A row that would reach the end of the
-    model's context is answered alone, up to there. Without a `batch_size` memory sets it, and `say` is told; so it is
-    when memory runs out. Raises UserError for a prompt that fills the context.
+    All engines write the same text (in float32; in half precision two scores can be so near that it depends on the
+    shape of the batch). A row that would reach the end of the model's context is answered up to there. Without a
+    `batch_size` memory sets it, and `say` is told; so it is when memory runs out, and when the model's own
+    generation_config asks for anything but greedy text. Raises UserError for a prompt that fills the context.
     """
     positions = context_length(model)
-    lengths = list(map(len, prompts_ids))
-    longest = max(lengths, default=0)
+    longest = max(map(len, prompts_ids), default=0)
     if longest >= positions:
         raise UserError(f"a prompt of {longest} tokens leaves no room in the model's {positions} positions")
-    if batch_size is None:
-        new_tokens = min(max_new_tokens, positions - longest)
-        needed, free = row_bytes(model, longest, new_tokens), free_memory(model.device)
+    if engine == "auto":
+        engine, reason = choose_engine(model.device)
+        say(f"engine {engine}: {reason}")
+    if engine == "one" and batch_size not in (None, 1):
+        raise UserError(f"batch_size: {batch_size}, but engine: one answers one by one; leave one of them out")
+    if put_aside := own_settings(model):
+        say(f"the model's generation_config asks for {put_aside}; that is put aside, answers are greedy")
+    limits = [min(max_new_tokens, positions - len(ids)) for ids in prompts_ids]
+    if batch_size is None and engine != "one" and prompts_ids:
+        lengths = [len(ids) + limit for ids, limit in zip(prompts_ids, limits, strict=True)]
+        needed, free = row_bytes(model, longest, max(lengths) - longest), free_memory(model.device)
         batch_size = rows_that_fit(free, needed, most=min(MOST_ROWS, len(prompts_ids)))
         say(f"{batch_size} rows at once (one takes up to {needed / 2**20:.1f} MiB, {free / 2**20:,.0f} MiB are free)")
-    size = BatchSize(batch_size, key="batch_size", relief=RELIEF, say=say)
-    answer = partial(respond, model, prompt, prompts_ids, stop_token_ids=stop_token_ids, max_new_tokens=max_new_tokens)
     responses: dict[int, Response] = {}
-    for rows in together_and_alone(lengths, positions - max_new_tokens):
-        for batch, answers in size.batches(rows, answer):
-            responses.update(zip(batch, answers, strict=True))
-            on_done(len(batch))
+    for index, ids, seconds in ENGINES[engine](
+        model,
+        prompts_ids,
+        limits=limits,
+        stop_token_ids=stop_token_ids,
+        pad_token_id=prompt.eos_token_id,
+        size=BatchSize(batch_size or 1, key="batch_size", relief=RELIEF, say=say),
+    ):
+        stopped = ids[-1] in stop_token_ids
+        responses[index] = Response(
+            text=str(prompt.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(prompts_ids[index]),
+            response_tokens=len(ids),
+            seconds=seconds,
+        )
+        on_response(index, responses[index])
     return [responses[index] for index in range(len(prompts_ids))]
+
+
+def choose_engine(device: torch.device) -> tuple[Literal["batch"], str]:
+    """What `auto` means on a device, and why."""
+    if device.type == "cpu":
+        return "batch", "measured fastest on CPUs (docs/performance.md)"
+    return "batch", f"measured fastest on CPUs; on {device.type} nothing has been measured yet"
+
+
+def own_settings(model: Any) -> str:
+    """What the model's generation_config holds that would change a greedy answer, as `key: value` pairs."""
+    owner = model if isinstance(model, PreTrainedModel) else model.get_base_model()
+    own = owner.generation_config.to_diff_dict()
+    return ", ".join(f"{key}: {value}" for key, value in sorted(own.items()) if key not in HARMLESS and value)
 
 
 def row_bytes(model: Any, prompt_tokens: int, new_tokens: int) -> int:
@@ -82,81 +110,3 @@ def row_bytes(model: Any, prompt_tokens: int, new_tokens: int) -> int:
     width = config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * head_size
     cache = 2 * width * (prompt_tokens + new_tokens) * model.dtype.itemsize
     return cache + forward_bytes(config, tokens=prompt_tokens, scored=1, itemsize=model.dtype.itemsize)
-
-
-def together_and_alone(lengths: Sequence[int], roomy: int) -> list[list[int]]:
-    """Indices to cut batches from: all prompts up to `roomy` tokens, shortest first; then each longer one alone."""
-    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    together = [index for index in order if lengths[index] <= roomy]
-    return [together, *([index] for index in order[len(together) :])]
-
-
-def respond(
-    model: Any,
-    prompt: Prompt,
-    prompts_ids: Sequence[Sequence[int]],
-    batch: Sequence[int],
-    *,
-    stop_token_ids: Sequence[int],
-    max_new_tokens: int,
-) -> list[Response]:
-    """The responses to the prompts of one batch, as far as the context reaches."""
-    longest = max(len(prompts_ids[index]) for index in batch)
-    began = time.perf_counter()
-    generated = generate_batch(
-        model,
-        [prompts_ids[index] for index in batch],
-        pad_token_id=prompt.eos_token_id,
-        stop_token_ids=stop_token_ids,
-        max_new_tokens=min(max_new_tokens, context_length(model) - longest),
-    )
-    seconds = (time.perf_counter() - began) / len(batch)
-    responses = []
-    for index, ids in zip(batch, generated, strict=True):
-        stopped = bool(ids) and ids[-1] in stop_token_ids
-        responses.append(
-            Response(
-                text=str(prompt.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)),
-                finish_reason="stop" if stopped else "length",
-                prompt_tokens=len(prompts_ids[index]),
-                response_tokens=len(ids),
-                seconds=seconds,
-            )
-        )
-    return responses
-
-
-def generate_batch(
-    model: Any,
-    prompts_ids: Sequence[Sequence[int]],
-    *,
-    pad_token_id: int,
-    stop_token_ids: Sequence[int],
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """The ids each prompt is continued with, ending in a stop id or at `max_new_tokens`."""
-    longest = max(map(len, prompts_ids))
-    input_ids = torch.full((len(prompts_ids), longest), pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(prompts_ids):
-        input_ids[row, longest - len(ids) :] = torch.tensor(list(ids))
-        attention_mask[row, longest - len(ids) :] = 1
-    output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(stop_token_ids),
-        pad_token_id=pad_token_id,
-    )
-    return [cut_at_stop(ids, stop_token_ids) for ids in output[:, longest:].tolist()]
-
-
-def cut_at_stop(ids: list[int], stop_token_ids: Sequence[int]) -> list[int]:
-    """Up to and including the first stop id; behind it a batch only holds padding."""
-    for place, token_id in enumerate(ids):
-        if token_id in stop_token_ids:
-            return ids[: place + 1]
-    return ids

@@ -48,12 +48,13 @@ class BatchSize:
             batch = items[place : place + self.rows]
             made = attempt(function, batch)
             if not made:
-                self._halve(len(batch))
+                self.halve(len(batch))
                 continue
             place += len(batch)
             yield batch, made.pop()
 
-    def _halve(self, tried: int) -> None:
+    def halve(self, tried: int) -> None:
+        """Go on with half of what was `tried`. Raises UserError when that was a single row."""
         free_unused()
         if tried == 1:
             raise UserError(f"memory does not suffice for a single row; {self.relief}")

@@ -22,7 +22,6 @@ SAMPLES_FILE = "samples.jsonl"
 LOSS_PLOT = "loss.png"
 RESPONSES_FILE = "responses.json"
 BASE_RESPONSES_FILE = "responses_base.json"
-SCORES_FILE = "scores.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 
 
@@ -61,7 +60,15 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Raises UserError for a line that is not JSON, such as one that was being written when the power went."""
+    values = []
+    # Not splitlines: a text may hold U+2028 or U+0085, which end a line there and not in JSON.
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        try:
+            values += [json.loads(line)] if line else []
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: damaged ({error})") from error
+    return values
 
 
 def rewind_lines(path: Path, step: int) -> None:

@@ -23,12 +23,13 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from heed import checkpoints, processes, run_folder
 from heed.attention import flat_rows
-from heed.batches import IGNORE, LOSS_KEYS, Batch, FlatCollator, supervised_tokens
+from heed.batches import Batch, FlatCollator, supervised_tokens
 from heed.checkpoints import STAGING
 from heed.encoding import column, row_lengths
 from heed.errors import Stopped, UserError
 from heed.graphs import StepGraphs
 from heed.guard import FiniteGuard, NotFinite
+from heed.likelihood import row_scores, target_nll
 from heed.memory import BatchSize, KeptMemory, forward_bytes, free_memory, rows_that_fit
 from heed.order import RowBatches, row_batches
 from heed.recorder import RowLosses, StepRows, step_rows
@@ -43,24 +44,6 @@ from heed.speed import (
 
 EAGER = SpeedChoice("eager", "the plain way")
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
-
-
-def target_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Negative log-likelihood of every target of a batch, in nats, shape (targets,): 0 where there is none.
-
-    Logits are computed only where a target is predicted from (`logits_to_keep`), and scored in float32 at least.
-    """
-    inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
-    logits = model(**inputs, use_cache=False).logits.flatten(0, 1)
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return torch.nn.functional.cross_entropy(logits, batch["targets"], ignore_index=IGNORE, reduction="none")
-
-
-def row_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """The summed negative log-likelihood of each example's targets, in nats: shape (examples,), float64 on the CPU."""
-    nll = target_nll(model, batch).cpu().double()  # not every device has float64, and thousands of rows are added up
-    return torch.stack([own.sum() for own in nll.split(list(batch["row_targets"]))])
 
 
 def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
@@ -114,6 +97,7 @@ class HeedTrainer(Trainer):
             self.add_callback(stop)
         self.speed, self.say = speed, say
         self.eval_collator = self.data_collator.for_evaluation()
+        self.eos_token_id: int = self.data_collator.pad_token_id  # padding is EOS
         self.eval_rows = BatchSize(
             self.args.eval_batch_size, key="per_device_eval_batch_size", relief="lower max_length", say=say
         )
@@ -319,11 +303,13 @@ class HeedTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """The loss per supervised token over the whole set, with the number of rows and tokens it covers.
+        """The loss per supervised token over the whole set, and how sure the model is of where answers end.
 
         Trainer's own loop averages batch means, so its eval_loss depends on the batch size
         (huggingface/transformers#39241). Here each row gives a sum and a count, whichever process it falls to. Logits
-        are computed where there are targets, and none outlive their batch.
+        are computed where there are targets, and none outlive their batch; all numbers come from these.
+        `p_eos` (the mean probability of EOS where the reference ends) and `premature_eos` (the share of rows whose
+        likeliest token is EOS somewhere before) leave rows out whose response was cut; `cut_rows` are these.
         """
         model = self._evaluation_model()
         model.eval()
@@ -333,26 +319,32 @@ class HeedTrainer(Trainer):
         counted = len(mine)
         mine += [0] * (-(-len(dataset) // world) - counted)  # some engines need as many forward passes of everyone
 
+        loss_on = self.eval_collator.loss_on
+
         def score(part: Sequence[int]) -> torch.Tensor:
-            batch = self._prepare_inputs(self.eval_collator([dataset[index] for index in part]))
+            examples = [dataset[index] for index in part]
+            batch = self._prepare_inputs(self.eval_collator(examples))
             # Compiling for evaluation as well would take longer than it saves.
             with self.compute_loss_context_manager(), self.rows_as_collated(), torch.compiler.set_stance("force_eager"):
-                return row_nll(model, batch)
+                return row_scores(model, batch, examples, loss_on=loss_on, eos_token_id=self.eos_token_id)
 
         self.size_evaluation(dataset)
         found = []
-        for _, sums in self.eval_rows.batches(mine, score):
-            found.append(sums)
+        for _, scores in self.eval_rows.batches(mine, score):
+            found.append(scores)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        loss_on = self.eval_collator.loss_on
+        own = torch.cat(found)[:counted]
         learned = sum(supervised_tokens(dataset[index], loss_on) for index in mine[:counted])
-        totals = (float(torch.cat(found)[:counted].sum()), learned, counted)
-        nll, tokens, count = (sum(each) for each in zip(*gather_object([totals]), strict=True))
+        totals = (*own.sum(dim=0).tolist(), learned, counted)
+        nll, ended, p_eos, premature, tokens, count = (sum(each) for each in zip(*gather_object([totals]), strict=True))
         metrics = {
-            f"{metric_key_prefix}_loss": nll / tokens if tokens else float("nan"),
-            f"{metric_key_prefix}_rows": int(count),
-            f"{metric_key_prefix}_tokens": int(tokens),
+            "loss": nll / tokens if tokens else float("nan"),
+            **({"p_eos": p_eos / ended, "premature_eos": premature / ended} if ended else {}),
+            "rows": int(count),
+            "tokens": int(tokens),
+            "cut_rows": int(count - ended),
         }
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         no_predictions = np.empty(0)
         return EvalLoopOutput(predictions=no_predictions, label_ids=None, metrics=metrics, num_samples=int(count))
 

@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
-from bench import cpu, gpu
+from bench import cpu, generation, gpu
 from bench.jobs import Job
 from bench.measure import ratios, result, run_apart
 from bench.rows import EOS, examples
@@ -110,6 +111,23 @@ def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatc
     text = page.read_text()
     assert text.startswith("before\n<!-- figures -->\nMachine: ") and text.endswith("<!-- /figures -->\nafter\n")
     assert "old" not in text and "| trainer |" in text and "2.5 x |" in text
+
+
+def test_the_generation_benchmark_compares_engines_that_write_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "COMPARISONS", (generation.Comparison(shape="tiny", prompts=4, mean=6, threads=1),))
+    monkeypatch.setattr(generation, "MOST", 9)
+    out, page = tmp_path / "figures.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    engines = ["padded", "continuous", "batch"]
+    threads = torch.get_num_threads()
+    generation.main(["--rounds", "1", "--engines", *engines, "--out", str(out), "--page", str(page)])
+    torch.set_num_threads(threads)
+    found = json.loads(out.read_text())["results"][0]["engines"]
+    assert list(found) == ["one", *engines] and [len(each["runs"]) for each in found.values()] == [1] * 4
+    assert {run["tokens"] for each in found.values() for run in each["runs"]} == {found["one"]["runs"][0]["tokens"]}
+    assert "| batch |" in page.read_text() and "| 4.0 x |" in page.read_text()
 
 
 def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

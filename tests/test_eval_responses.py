@@ -3,17 +3,19 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_world import gpt2, save_model
+from test_endpoint import completion, serve
 
 import eval_responses
 import train_sft
-from heed import generation
+from heed import modeling, run_folder
+from heed.decoding import Batch
 from heed.errors import exit_code
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"]
@@ -55,10 +57,100 @@ def test_the_held_out_rows_are_answered_by_base_and_tuned_model(
     assert all(row["model_response"].endswith("!") for row in rows)  # it learned the manner
     base = json.loads((finished / "responses_base.json").read_text())
     assert [row["model_response"] for row in base] != [row["model_response"] for row in rows]
-    scores = json.loads((finished / "scores.json").read_text())
-    assert list(scores) == ["base", "tuned"] and scores["tuned"]["rows"] == 4
-    assert "exact match on 4 test rows" in out and out.count("expected ") == 3
-    assert str(finished / "loss.png") in out and str(finished / "responses.json") in out
+    assert re.search(r"exact_match +0\.000 \[0\.000, 0\.000\] +\d\.\d{3}", out) and out.count("expected ") == 3
+    assert f"report    {finished}/report.html" in out and str(finished / "responses.json") in out
+
+
+def test_what_was_measured_can_be_traced(finished: Path) -> None:
+    assert run("--model_name_or_path", finished, "--compare_with_base", "--max_new_tokens", "5", "--limit", "3") == 0
+
+    evaluation = json.loads((finished / "evaluation.json").read_text())
+    assert list(evaluation["systems"]) == ["base", "tuned"]
+    facts = ("split", "n", "n_full", "limit", "prompt", "engine", "max_new_tokens")
+    assert [evaluation[name] for name in facts] == ["test", 3, 4, 3, "alpaca", "auto", 5]
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    exact = next(row for row in rows if row["metric"] == "exact_match" and row["name"] == "tuned")
+    assert (exact["system"], exact["n"], exact["n_full"]) == ("metrics", 3, 4)
+    assert exact["contract"] == evaluation["contract"] and exact["data_sha256"] == evaluation["data_sha256"]
+    assert {row["metric"] for row in rows if row["system"] == "stop"} == {"p_eos", "premature_eos", "cut"}
+    assert {row["name"] for row in rows if row["system"] == "comparison"} == {"tuned - base"}
+    items = [json.loads(line) for line in (finished / "items.jsonl").read_text().splitlines()]
+    assert [(item["name"], item["row_id"]) for item in items] == [
+        (n, i) for n in ("base", "tuned") for i in (14, 15, 16)
+    ]
+    assert set(json.loads((finished / "comparison.json").read_text())["metrics"]) >= {"exact_match", "chrf", "p_eos"}
+    assert "Say o." in (finished / "report.html").read_text()
+
+
+def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--output_dir", tmp_path)
+    assert run("score", *where) == 2
+    assert "holds no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
+    assert run("generate", "--model_name_or_path", finished, *where, "--max_new_tokens", "5") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"responses.json", "evaluation.json", "stops.jsonl"}
+
+    monkeypatch.setattr(modeling, "load_finished", None)
+    assert run("score", *where, "--metrics", "exact_match") == 0
+    assert run("export", *where) == 0 and run("report", *where) == 0
+    exported = json.loads((tmp_path / "alpaca_eval_outputs.json").read_text())
+    assert exported[0]["instruction"] == "Say o." and exported[0]["generator"] == str(finished)
+    assert run("judge", *where) == 2
+    assert "judge_backend is missing (openai, ollama or decision)" in capsys.readouterr().err
+
+    (tmp_path / "responses.json").write_text("[]")
+    assert run("score", *where) == 2
+    assert "responses.json has changed since it was written down in" in capsys.readouterr().err
+
+
+def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", gpt2())
+    words = ("--compare_with", other, "--output_dir", tmp_path / "answers", "--max_new_tokens", "3")
+    assert run("--model_name_or_path", finished, *words) == 0
+
+    systems = json.loads((tmp_path / "answers" / "evaluation.json").read_text())["systems"]
+    assert {name: each["model"] for name, each in systems.items()} == {"other": str(other), "tuned": str(finished)}
+    assert systems["other"]["contract"] == systems["tuned"]["contract"]
+
+
+def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"instruction": f"Say {word}.", "input": "", "output": word} for word in ("one", "two")]
+    (tmp_path / "ours.json").write_text(json.dumps([row | {"model_response": row["output"]} for row in rows]))
+    (tmp_path / "theirs.json").write_text(json.dumps([row | {"model_response": "one"} for row in rows]))
+    files = ("--responses", tmp_path / "ours.json", "--compare_with", tmp_path / "theirs.json")
+
+    assert run(*files) == 2
+    assert "output_dir is missing: where are the scores of responses to go?" in capsys.readouterr().err
+    assert run(*files, "--output_dir", tmp_path / "out") == 0
+    assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 0 worse", capsys.readouterr().out)
+
+
+def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Path) -> None:
+    with serve(lambda body: completion("o!", usage=None)) as stub:
+        words = ("--engine", "endpoint", "--base_url", stub.url, "--endpoint_model", "served", "--limit", "2")
+        assert run("--model_name_or_path", finished, *words, "--output_dir", tmp_path) == 0
+
+    assert [body["model"] for body in stub.bodies] == ["served", "served"]
+    rows = json.loads((tmp_path / "responses.json").read_text())
+    assert [(row["model_response"], row["prompt_tokens"]) for row in rows] == [("o!", None)] * 2
+    assert json.loads((tmp_path / "evaluation.json").read_text())["engine"] == "endpoint"
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5", "--batch_size", "1")
+    write_json = run_folder.write_json
+
+    def power_cut(path: Path, value: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder, "write_json", power_cut)
+    assert run("generate", *words) == 130
+    monkeypatch.setattr(run_folder, "write_json", write_json)
+    assert run("generate", *words) == 0
+    assert "4 of 4 answers are taken from an interrupted run" in capsys.readouterr().out
 
 
 def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
@@ -76,7 +168,7 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     )
 
     most = 3
-    monkeypatch.setattr(generation, "generate_batch", short_of_memory(lambda: most))
+    monkeypatch.setattr(Batch, "_forward", short_of_memory(lambda: most))
     assert answers() == expected
     halved = "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)"
     assert f"tuned {finished}: {halved}" in capsys.readouterr().out
@@ -85,13 +177,13 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     assert "does not suffice for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
 
 
-def short_of_memory(most: Callable[[], int]) -> Callable[..., list[list[int]]]:
-    generate_batch = generation.generate_batch
+def short_of_memory(most: Callable[[], int]) -> Callable[..., torch.Tensor]:
+    forward = Batch._forward
 
-    def short(model: Any, prompts_ids: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
-        if len(prompts_ids) > most():
+    def short(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(input_ids) > most():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generate_batch(model, prompts_ids, **options)
+        return forward(batch, input_ids, *rest)
 
     return short
 
@@ -124,6 +216,14 @@ def test_a_model_without_a_contract_is_told_how_it_is_prompted(tmp_path: Path, m
         (["--on_bad_row", "drop"], "on_bad_row is set, but nothing in this run reads it; it works with data"),
         (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
         (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
+        (["--metrics", "exact_mach"], "metrics: 'exact_mach' is none of"),
+        (
+            ["--judge_model", "llama3"],
+            "judge_model is set, but nothing in this run reads it; it works with judge_backend",
+        ),
+        (["--judge_backend", "ollama"], "judge_model is missing: which model of ollama is to judge?"),
+        (["--engine", "endpoint"], "base_url is missing: engine: endpoint asks a server"),
+        (["--compare_with_base", "--compare_with", "x"], "contradict each other"),
     ],
 )
 def test_bad_input_ends_with_code_2(
@@ -135,7 +235,7 @@ def test_bad_input_ends_with_code_2(
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_name_or_path", tmp_path / "none") == 2
-    assert "could not be loaded (there is no folder of that name here)" in capsys.readouterr().err
+    assert "none is no folder here that could take the answers" in capsys.readouterr().err
 
 
 def test_a_run_that_did_not_finish_points_to_its_checkpoints(

@@ -1,17 +1,20 @@
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from small_world import MODELS
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from small_world import MODELS, gpt2, gpt_neox, llama, qwen2
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from heed import generation
+from heed import continuous, generation
+from heed.answering import Response
+from heed.decoding import Batch
 from heed.errors import UserError
-from heed.generation import cut_at_stop, generate, generate_batch, row_bytes, together_and_alone
-from heed.prompts import Prompt, load_prompt
+from heed.generation import ENGINES, Engine, generate, row_bytes
+from heed.prompts import load_prompt
 
 LENGTHS = [3, 17, 40, 9, 5, 28, 11, 60, 4, 2]
+FAMILIES: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": gpt2, "gpt_neox": gpt_neox, "llama": llama}
 
 
 def prompts() -> list[list[int]]:
@@ -19,76 +22,227 @@ def prompts() -> list[list[int]]:
     return [torch.randint(1, 2000, (length,), generator=generator).tolist() for length in LENGTHS]
 
 
+def lively(model: PreTrainedModel) -> PreTrainedModel:
+    """Random weights repeat one token; larger ones make answers differ."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    return model.eval()
+
+
+def alone(model: Any, ids: list[int], count: int, stops: list[int]) -> list[int]:
+    """What transformers itself writes behind a prompt."""
+    output = model.generate(
+        torch.tensor([ids]), do_sample=False, max_new_tokens=count, eos_token_id=stops, pad_token_id=0
+    )
+    return list(output[0, len(ids) :].tolist())
+
+
 def likely_stop(model: PreTrainedModel) -> int:
     """An id that some, but not all answers reach, so that rows of one batch end at different places."""
-    answers = [
-        generate_batch(model, [ids], pad_token_id=0, stop_token_ids=[0], max_new_tokens=12)[0] for ids in prompts()
-    ]
+    answers = [alone(model, ids, 12, [0]) for ids in prompts()]
     reached = {token: sum(token in answer for answer in answers) for answer in answers for token in answer}
     return max(reached, key=lambda token: (reached[token] < len(answers), reached[token]))
 
 
-def test_a_batch_answers_as_one_by_one(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    model.eval()
-    with torch.no_grad():  # random weights repeat one token; larger ones make answers differ
-        for parameter in model.parameters():
-            parameter.mul_(4)
+def told(responses: list[Response]) -> list[tuple[Any, ...]]:
+    return [(each.text, each.finish_reason, each.prompt_tokens, each.response_tokens) for each in responses]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_engine_writes_the_same_greedy_text(family: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Mixed lengths, stop ids in play, and rows that reach the end of the context of 256."""
+    model = lively(FAMILIES[family]())
     prompt, stops = load_prompt("question", tokenizer), [0, likely_stop(model)]
+    ids = [*prompts(), [5, 9] * 125, [7] * 255]
+    expected = [alone(model, each, min(12, 256 - len(each)), stops) for each in ids]
+    asked: list[tuple[Engine, int | None]] = [("one", None), ("batch", 1), ("batch", 4), ("batch", 12)]
+    asked += [("continuous", 4), ("continuous", None)]
     answers = {}
-    for size in (1, 4, 10):
-        responses = generate(model, prompt, prompts(), stop_token_ids=stops, batch_size=size, max_new_tokens=12)
-        answers[size] = [
-            (each.text, each.finish_reason, each.response_tokens, each.prompt_tokens) for each in responses
-        ]
-    assert answers[1] == answers[4] == answers[10]
-    assert [each[3] for each in answers[1]] == LENGTHS
-    assert {each[1] for each in answers[1]} == {"stop", "length"}
+    for engine, size in asked:
+        seen: dict[int, Response] = {}
+        answers[engine, size] = generate(
+            model,
+            prompt,
+            ids,
+            stop_token_ids=stops,
+            batch_size=size,
+            max_new_tokens=12,
+            engine=engine,
+            on_response=seen.__setitem__,
+        )
+        assert [seen[index] for index in range(len(ids))] == answers[engine, size]
+    one = answers["one", None]
+    assert [each.response_tokens for each in one] == list(map(len, expected))
+    assert [each.text for each in one] == [
+        tokenizer.decode(each[:-1] if each[-1] in stops else each, skip_special_tokens=True) for each in expected
+    ]
+    assert [each.prompt_tokens for each in one] == [*LENGTHS, 250, 255]
+    assert {each.finish_reason for each in one} == {"stop", "length"} and one[-1].response_tokens == 1
+    for given in answers.values():
+        assert told(given) == told(one)
+        assert all(each.seconds > 0 for each in given)
 
 
-def test_a_row_at_the_end_of_the_context_is_answered_up_to_there(tokenizer: PreTrainedTokenizerBase) -> None:
-    model = MODELS["gpt2"]().eval()  # 256 positions
+def test_rows_that_forget_are_batched_too(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A sliding window keeps less than the row; such rows leave a batch, and others wait until it is empty."""
+    model = lively(qwen2(use_sliding_window=True, sliding_window=8, max_window_layers=1))
     prompt = load_prompt("question", tokenizer)
-    ids = [[5] * 250, [5] * 10]
-    long, short = generate(model, prompt, ids, stop_token_ids=[0], batch_size=2, max_new_tokens=20)
-    assert (long.response_tokens, long.finish_reason) == (6, "length")
-    assert short.response_tokens == 20
+    answers = {}
+    for engine in ENGINES:
+        given = generate(
+            model, prompt, prompts(), stop_token_ids=[0], batch_size=None, max_new_tokens=20, engine=engine
+        )
+        answers[engine] = told(given)
+    assert answers["one"] == answers["batch"] == answers["continuous"]
+    batch = Batch(model, prompts(), limits=[5] * 10, stop_token_ids=[0], pad_token_id=0)
+    with torch.no_grad():
+        batch.advance([0, 1])
+    assert batch.room(8) == 0
+
+
+def test_rows_join_when_an_eighth_of_the_batch_is_free(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = MODELS["gpt2"]().eval()
+    batch = Batch(model, [[5] * 3] * 20, limits=[1] * 2 + [9] * 18, stop_token_ids=[0], pad_token_id=0)
+    with torch.no_grad():
+        assert batch.room(16) == 16
+        batch.advance(range(16))
+    assert batch.room(16) == 0
+    assert [each.row for each in batch.finished()] == [0, 1]
+    assert batch.room(16) == 2 and len(batch.rows) == 14 == len(batch.mask)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_settings_of_the_model_change_no_greedy_answer(engine: Engine, tokenizer: PreTrainedTokenizerBase) -> None:
+    model, prompt = lively(gpt2()), load_prompt("question", tokenizer)
+    said: list[str] = []
+
+    def texts() -> list[str]:
+        responses = generate(
+            model,
+            prompt,
+            prompts()[:3],
+            stop_token_ids=[0],
+            batch_size=None,
+            max_new_tokens=20,
+            engine=engine,
+            say=said.append,
+        )
+        return [response.text for response in responses]
+
+    expected = texts()
+    assert not any("generation_config" in text for text in said)
+    own = GenerationConfig(do_sample=True, temperature=3.0, repetition_penalty=5.0, eos_token_id=7)
+    model.generation_config = own
+    assert texts() == expected and model.generation_config is own
+    asks = "do_sample: True, repetition_penalty: 5.0, temperature: 3.0"
+    assert f"the model's generation_config asks for {asks}; that is put aside, answers are greedy" in said
+
+
+def test_an_adapter_answers_through_every_engine(tokenizer: PreTrainedTokenizerBase) -> None:
+    from heed.modeling import Adapter, add_adapter
+
+    torch.manual_seed(1)
+    model = add_adapter(gpt2(), Adapter(rank=2, alpha=64, dropout=0.0, target_modules=None))
+    plain = lively(gpt2())
+    model = lively(model)
+    prompt = load_prompt("question", tokenizer)
+    options: dict[str, Any] = {"stop_token_ids": [0], "batch_size": None, "max_new_tokens": 12}
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    answers = [told(generate(model, prompt, prompts(), engine=engine, **options)) for engine in ENGINES]
+    assert answers[0] == answers[1] == answers[2] != told(generate(plain, prompt, prompts(), **options))
+
+
+def test_a_prompt_that_fills_the_context_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    model, prompt = MODELS["gpt2"]().eval(), load_prompt("question", tokenizer)
     with pytest.raises(UserError, match="a prompt of 256 tokens leaves no room in the model's 256 positions"):
         generate(model, prompt, [[5] * 256], stop_token_ids=[0], batch_size=2, max_new_tokens=20)
+    with pytest.raises(UserError, match="batch_size: 2, but engine: one answers one by one"):
+        generate(model, prompt, [[5]], stop_token_ids=[0], batch_size=2, max_new_tokens=20, engine="one")
 
 
-def test_prompts_of_like_length_stand_together_and_long_ones_alone() -> None:
-    assert together_and_alone([30, 10, 99, 20, 15, 98], roomy=50) == [[1, 4, 3, 0], [5], [2]]
-
-
-def texts(model: PreTrainedModel, prompt: Prompt, batch_size: int | None, **options: Any) -> list[str]:
-    responses = generate(
-        model, prompt, prompts(), stop_token_ids=[0], batch_size=batch_size, max_new_tokens=12, **options
-    )
+def texts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> list[str]:
+    prompt = load_prompt("question", tokenizer)
+    responses = generate(model, prompt, prompts(), stop_token_ids=[0], max_new_tokens=12, **options)
     return [response.text for response in responses]
 
 
 def test_running_out_of_memory_changes_no_answer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompt = load_prompt("question", tokenizer)
-    expected = texts(model, prompt, 4)
-    sizes: list[int] = []
+    lively(model)
+    expected = texts(model, tokenizer, batch_size=4, engine="batch")
+    forward, sizes = Batch._forward, []
 
-    def small(model: Any, prompts_ids: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
-        sizes.append(len(prompts_ids))
-        if len(prompts_ids) > 3:
+    def small(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(input_ids))
+        if len(input_ids) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generate_batch(model, prompts_ids, **options)
+        return forward(batch, input_ids, *rest)
 
-    monkeypatch.setattr(generation, "generate_batch", small)
+    monkeypatch.setattr(Batch, "_forward", small)
     said: list[str] = []
     done: list[int] = []
-    assert texts(model, prompt, 8, say=said.append, on_done=done.append) == expected
-    assert sizes == [8, 4, 2, 2, 2, 2, 2] and done == [2] * 5
+    on_response = lambda index, response: done.append(index)  # noqa: E731
+    assert texts(model, tokenizer, batch_size=8, engine="batch", say=said.append, on_response=on_response) == expected
+    assert sizes[:3] == [8, 4, 2] and sorted(done) == list(range(10))
     assert said == [
         "memory does not suffice for 8 rows at once; going on with 4 (batch_size: 4 begins there)",
         "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)",
     ]
+
+
+def test_continuous_batching_that_runs_out_of_memory_goes_on_with_half(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively(llama())
+    expected = texts(model, tokenizer, batch_size=4, engine="batch")
+    forward = model.forward
+
+    def small(*words: Any, **options: Any) -> Any:
+        if options["input_ids"].shape[1] > 90:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(*words, **options)
+
+    monkeypatch.setattr(model, "forward", small)
+    said: list[str] = []
+    assert texts(model, tokenizer, batch_size=8, engine="continuous", say=said.append) == expected
+    assert "memory does not suffice for 8 rows at once; going on with 4 (batch_size: 4 begins there)" in said
+
+
+def test_continuous_batching_reads_long_prompts_in_pieces(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively(gpt_neox())
+    expected = texts(model, tokenizer, batch_size=4, engine="batch")
+    monkeypatch.setattr(continuous, "BATCH_TOKENS", 16)
+    assert texts(model, tokenizer, batch_size=4, engine="continuous") == expected
+
+
+def test_continuous_batching_that_is_given_up_answers_nothing_more(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Ctrl-C, or an error while a response is written down."""
+    model, prompt = gpt2().eval(), load_prompt("question", tokenizer)
+    steps: list[object] = []
+    model.register_forward_hook(lambda *given: steps.append(given))
+
+    def interrupt(index: int, response: Response) -> None:
+        raise KeyboardInterrupt
+
+    ids = [[5] * 255, *prompts()]
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            model,
+            prompt,
+            ids,
+            stop_token_ids=[1999],
+            batch_size=2,
+            max_new_tokens=150,
+            engine="continuous",
+            on_response=interrupt,
+        )
+    assert len(steps) < 160  # of about 750
 
 
 def test_a_batch_is_sized_to_memory(
@@ -97,14 +251,9 @@ def test_a_batch_is_sized_to_memory(
     # In float32: keys and values of two layers of 32 for 60 + 12 tokens, activations for 60, 2,000 scores.
     assert row_bytes(model, 60, 12) == 4 * (2 * 2 * 32 * 72 + 24 * 32 * 60 + 4 * 2000)
     monkeypatch.setattr(generation, "free_memory", lambda device: 7 * 2 * row_bytes(model, 60, 12) + 9)
-    prompt = load_prompt("question", tokenizer)
     said: list[str] = []
-    done: list[int] = []
-    assert texts(model, prompt, None, say=said.append, on_done=done.append) == texts(model, prompt, 2)
-    assert done == [7, 3]
-    assert said == ["7 rows at once (one takes up to 0.2 MiB, 3 MiB are free)"]
-
-
-def test_an_answer_ends_with_its_first_stop_id() -> None:
-    assert cut_at_stop([5, 6, 9, 9, 9], [0, 9]) == [5, 6, 9]
-    assert cut_at_stop([5, 6], [0, 9]) == [5, 6]
+    assert texts(model, tokenizer, batch_size=None, say=said.append) == texts(model, tokenizer, batch_size=2)
+    assert said == [
+        "engine batch: measured fastest on CPUs (docs/performance.md)",
+        "7 rows at once (one takes up to 0.2 MiB, 3 MiB are free)",
+    ]

@@ -282,7 +282,7 @@ def test_two_processes_compute_the_losses_of_one(config_file: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     one = config_file.parent / "run"
-    for name in ("loss", "eval_loss"):
+    for name in ("loss", "eval_loss", "eval_p_eos", "eval_premature_eos"):
         ours, theirs = losses(one, name), losses(two, name)
         assert ours.keys() == theirs.keys()
         assert max(abs(ours[step] - theirs[step]) for step in ours) < 1e-5

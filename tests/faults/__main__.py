@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults import injection, stock
-from faults.harness import ROOT, Forks, kill, logged, state, wait, wait_until, weights, write_config
 from safetensors.numpy import load_file
 
+from faults import injection, stock
+from faults.harness import ROOT, Forks, kill, logged, state, wait, wait_until, weights, write_config
 from heed import checkpoints, run_folder
 
 DOCUMENT = ROOT / "docs" / "reliability.md"

@@ -1,0 +1,78 @@
+"""Every reply that was paid for, so that nothing is asked twice: one line of JSON per request, found by its hash."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CACHE_FILE = "judge_cache.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a judge wrote, and what it cost; tokens are None where a server does not count them."""
+
+    text: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cut: bool = False
+    """It reached its token limit."""
+    reasked: bool = False
+    """The text answers the second asking; the tokens are those of both."""
+
+
+def request_key(backend: str, body: dict[str, Any]) -> str:
+    """SHA-256 of all that determines a reply: kind of server, model, messages, parameters. Not where the server is."""
+    return hashlib.sha256(json.dumps([backend, body], sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """Replies that held a verdict, on disk as soon as they came in. A rerun asks for the others again.
+
+    A process killed while writing leaves a torn last line; it is cut off when the file is opened next.
+    """
+
+    def __init__(self, path: Path, *, say: Callable[[str], object]) -> None:
+        self.path = path
+        self.replies: dict[str, Reply] = {}
+        self.refused: dict[str, set[str]] = {}
+        """Parameters that a server will not take, by server and model."""
+        damaged = self._read()
+        if damaged:
+            say(f"{path}: {damaged} damaged line(s) left out; what they held is asked again")
+
+    def _read(self) -> int:
+        if not self.path.is_file():
+            return 0
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        return (len(whole) < len(content)) + sum(not self._take(line) for line in whole.splitlines())
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            entry = json.loads(line)
+            if "refused" in entry:
+                self.refused.setdefault(entry["server"], set()).add(entry["refused"])
+            else:
+                key = entry.pop("key")
+                self.replies[key] = Reply(**entry)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return True
+
+    def keep(self, key: str, reply: Reply) -> None:
+        self.replies[key] = reply
+        self._append({"key": key, **asdict(reply)})
+
+    def keep_refusal(self, server: str, parameter: str) -> None:
+        self.refused.setdefault(server, set()).add(parameter)
+        self._append({"server": server, "refused": parameter})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:  # closed, so that a killed process loses nothing written
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -1,0 +1,268 @@
+"""One judge on all answers: scores, pairs and controls, into judge.jsonl and judge_summary.json, and how it agrees."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from heed import run_folder
+from heed.errors import UserError
+from heed.judge import agreement
+from heed.judge.asking import Asker, Prices
+from heed.judge.cache import CACHE_FILE, Cache
+from heed.judge.client import Backend, OpenAIBackend
+from heed.judge.controls import check_pairs, check_scores, make_controls
+from heed.judge.ollama_client import OllamaBackend
+from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, same
+from heed.judge.prompts import JudgePrompt, load_judge_prompt
+from heed.judge.scores import judge_scores, length_correlation, score_summary
+from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict, line_of, verdict_of
+
+VERDICTS_FILE = "judge.jsonl"
+SUMMARY_FILE = "judge_summary.json"
+CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
+LIBRARIES = {"openai": "openai", "ollama": "ollama", "decision": "transformers"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """What a judge is told; the keys of the configuration are these with judge_ in front."""
+
+    backend: Literal["openai", "ollama", "decision"]
+    model: str
+    base_url: str | None = None
+    mode: Literal["score", "pair", "both"] = "score"
+    prompt: str = "rubric"
+    pair_prompt: str = "pair"
+    concurrency: int | None = None
+    timeout: float = 120.0
+    retries: int = 4
+    max_tokens: int = 512
+    control_rows: int = 5
+    prices: tuple[float, float] | None = None
+    """For a million prompt tokens and a million completion tokens."""
+    max_cost: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"concurrency": 1, "retries": 0, "max_tokens": 1, "control_rows": 1, "max_cost": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"judge_{name}: {value} is less than {least}")
+        if self.timeout <= 0:
+            raise UserError(f"judge_timeout: {self.timeout:g} seconds leave no time to answer")
+        if self.prices is not None and (len(self.prices) != 2 or min(self.prices) < 0):
+            raise UserError(
+                f"judge_prices: {list(self.prices)} is not [prompt, completion], each 0 or more per million"
+            )
+
+
+def open_judge(settings: JudgeSettings) -> Backend:
+    if settings.backend == "decision":
+        from heed.judge.decision import DecisionBackend  # torch
+
+        if settings.base_url is not None:
+            raise UserError("judge_base_url: judge_backend: decision runs its model in this process; leave it out")
+        return DecisionBackend(settings.model)
+    kind = OpenAIBackend if settings.backend == "openai" else OllamaBackend
+    return kind(
+        settings.model,
+        base_url=settings.base_url,
+        timeout=settings.timeout,
+        retries=settings.retries,
+        max_tokens=settings.max_tokens,
+        concurrency=settings.concurrency,
+    )
+
+
+def judge_responses(
+    items: Sequence[Item],
+    settings: JudgeSettings,
+    folder: Path,
+    *,
+    people: Path | None = None,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Judge all answers, put the verdicts into `folder`, and give back what judge_summary.json then holds.
+
+    The system whose answers come last is the one evaluated; pairs compare it with the first. What other judges said
+    about the same answers stays, and their agreement is computed anew; so is that with `people`, a file of scores or
+    votes. Raises UserError for what keeps the judge from judging at all; single failures are counted.
+    """
+    from tqdm.auto import tqdm
+
+    began = time.perf_counter()
+    by_name = group(items)
+    pairs = pairs_of(by_name, settings, say)
+    opinions = agreement.read_people(people) if people is not None else None
+    score_prompt = load_judge_prompt(settings.prompt, "score") if settings.mode != "pair" else None
+    pair_prompt = load_judge_prompt(settings.pair_prompt, "pair") if settings.mode != "score" else None
+    evaluated = list(by_name.values())[-1]
+    controls = make_controls(evaluated, rows=settings.control_rows, seed=settings.seed)
+    asker = Asker(
+        open_judge(settings),
+        Cache(folder / CACHE_FILE, say=say),
+        max_tokens=settings.max_tokens,
+        prices=Prices(prompt=settings.prices[0], completion=settings.prices[1]) if settings.prices else None,
+        max_cost=settings.max_cost,
+        say=say,
+    )
+    scores: list[ScoreVerdict] = []
+    compared: list[PairVerdict] = []
+    scored = [item for given in by_name.values() for item in given]
+    count = (len(scored) + len(controls)) * (score_prompt is not None)
+    different = sum(not same(a, b) for a, b in [*pairs, *control_pairs(controls)])
+    count += 2 * different * (pair_prompt is not None)
+    with tqdm(total=count, desc=f"judge {Path(settings.model).name}", unit="verdict") as bar:
+        if score_prompt is not None:
+            scores = judge_scores(scored, controls, score_prompt, asker, on_done=bar.update)
+        if pair_prompt is not None:
+            compared = judge_pairs(pairs, controls, pair_prompt, asker, on_done=bar.update)
+    entry = summarise(asker, settings, by_name, scores, compared, [score_prompt, pair_prompt])
+    entry["seconds"] = round(time.perf_counter() - began, 1)
+    verdicts, entries = merged(folder, entry, [*scores, *compared], say)
+    summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
+    replace_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
+    run_folder.write_json(folder / SUMMARY_FILE, summary)
+    return summary
+
+
+def group(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """By system, in their order. Raises UserError where there is nothing to judge."""
+    by_name: dict[str, list[Item]] = {}
+    for item in items:
+        by_name.setdefault(item.name, []).append(item)
+    if not by_name:
+        raise UserError("judge: there are no answers to judge")
+    return by_name
+
+
+def pairs_of(
+    by_name: Mapping[str, Sequence[Item]], settings: JudgeSettings, say: Callable[[str], object]
+) -> list[tuple[Item, Item]]:
+    if settings.mode == "score":
+        return []
+    names = list(by_name)
+    first, last = names[0], names[-1]
+    if first == last:
+        raise UserError(
+            f"judge_mode: {settings.mode} compares two systems, and there are answers of {first} only; set "
+            "compare_with_base: true, or judge_mode: score"
+        )
+    pairs = pair_up(by_name[last], by_name[first])
+    if not pairs:
+        raise UserError(f"judge_mode: {settings.mode}, but {first} and {last} have answered no row in common")
+    alone = len(by_name[first]) + len(by_name[last]) - 2 * len(pairs)
+    if alone:
+        say(f"judge: {alone} answers to rows that only one of {first} and {last} has answered are in no pair")
+    return pairs
+
+
+def summarise(
+    asker: Asker,
+    settings: JudgeSettings,
+    by_name: Mapping[str, Sequence[Item]],
+    scores: Sequence[ScoreVerdict],
+    compared: Sequence[PairVerdict],
+    prompts: Sequence[JudgePrompt | None],
+) -> dict[str, Any]:
+    """This judge's part of judge_summary.json."""
+    usage = asker.usage
+    entry: dict[str, Any] = {
+        "judge": asker.judge,
+        "prompt": settings.prompt if scores else settings.pair_prompt,
+        "prompts_sha256": {prompt.name: prompt.sha256 for prompt in prompts if prompt is not None},
+        "library": f"{LIBRARIES[settings.backend]} {metadata.version(LIBRARIES[settings.backend])}",
+        "answers_sha256": answers_hash(by_name),
+        "rows": max(map(len, by_name.values())),
+        "scores": {},
+        "length_correlation": {},
+    }
+    for name, items in by_name.items():
+        given = [verdict for verdict in scores if verdict.name == name and verdict.control is None]
+        if given:
+            entry["scores"][name] = score_summary(given)
+            entry["length_correlation"][name] = length_correlation(items, given)
+    own = [verdict for verdict in compared if verdict.control is None]
+    entry["pairs"] = {f"{own[0].a} vs {own[0].b}": pair_summary(own)} if own else {}
+    entry["controls"] = check_scores([each for each in scores if each.control is not None]) if scores else None
+    entry["pair_controls"] = check_pairs([each for each in compared if each.control is not None]) if own else None
+    entry |= asdict(usage)
+    entry |= {"cost": asker.cost, "currency_note": CURRENCY_NOTE if settings.prices else None}
+    return entry
+
+
+def answers_hash(by_name: Mapping[str, Sequence[Item]]) -> str:
+    """What was judged: verdicts on other answers are of no use beside these."""
+    answers = [asdict(item) for items in by_name.values() for item in items]
+    return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+
+
+Verdicts = list[ScoreVerdict | PairVerdict]
+
+
+def merged(
+    folder: Path, entry: dict[str, Any], verdicts: Verdicts, say: Callable[[str], object]
+) -> tuple[Verdicts, list[dict[str, Any]]]:
+    """The verdicts and entries of other judges on the same answers, then this one's; what is older is left out."""
+    if not (folder / SUMMARY_FILE).is_file() or not (folder / VERDICTS_FILE).is_file():
+        return verdicts, [entry]
+    earlier = run_folder.read_json(folder / SUMMARY_FILE)["judges"]
+    mine = said_by(entry)
+    kept = [each for each in earlier if judge_of(each) != judge_of(entry) and not said_by(each) <= mine]
+    for each in [each for each in kept if each["answers_sha256"] != entry["answers_sha256"]]:
+        say(f"judge: what {each['judge']} said with {each['prompt']} was about other answers; left out")
+        kept.remove(each)
+    others: set[tuple[str, str]] = set().union(*map(said_by, kept)) - mine
+    lines = run_folder.read_lines(folder / VERDICTS_FILE)
+    old = [verdict_of(line) for line in lines if (line["judge"], line["prompt"]) in others]
+    return [*old, *verdicts], [*kept, entry]
+
+
+def judge_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["judge"], entry["prompt"]
+
+
+def said_by(entry: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The judge with each of its prompts, as the lines of judge.jsonl name them."""
+    return {(entry["judge"], prompt) for prompt in entry["prompts_sha256"]}
+
+
+def agreements(
+    verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None, say: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    """Every two judges, and every judge and people, on scores and on pairs."""
+    scores: dict[str, list[ScoreVerdict]] = {}
+    pairs: dict[str, list[PairVerdict]] = {}
+    for verdict in verdicts:
+        judge = f"{verdict.judge} ({verdict.prompt})"
+        if isinstance(verdict, ScoreVerdict):
+            scores.setdefault(judge, []).append(verdict)
+        else:
+            pairs.setdefault(judge, []).append(verdict)
+    on_scores = {judge: agreement.scores_of(given) for judge, given in scores.items()}
+    on_pairs = {judge: agreement.outcomes_of(given) for judge, given in pairs.items()}
+    if people is not None:
+        on_scores["people"], on_pairs["people"] = people
+    found = [
+        agreement.agreement(one, other, a=a, b=b, on=on)
+        for on, opinions in (("scores", on_scores), ("pairs", on_pairs))
+        for (a, one), (b, other) in combinations(opinions.items(), 2)
+        if one and other
+    ]
+    if found and not agreement.has_evalica():
+        say("judge: Krippendorff's alpha needs evalica, which is not installed (make setup-eval)")
+    return found
+
+
+def replace_lines(path: Path, lines: Sequence[Any]) -> None:
+    """A file that is either the old or the new one, never half of it."""
+    part = path.with_name(path.name + ".part")
+    run_folder.write_lines(part, lines)
+    os.replace(part, path)

@@ -1,0 +1,81 @@
+"""Each answer alone: a score from 0 to 100 against the reference, and what the scores of a system come to."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from heed.intervals import mean_estimate
+from heed.judge.asking import Asker
+from heed.judge.controls import Control
+from heed.judge.prompts import JudgePrompt
+from heed.judge.verdicts import Item, ScoreVerdict, how_it_came
+
+MOST_FAILURES = 0.05
+"""Share of failures above which a mean is withheld: the rows that could not be judged may be unlike the others."""
+
+
+def judge_scores(
+    items: Sequence[Item],
+    controls: Sequence[Control],
+    prompt: JudgePrompt,
+    asker: Asker,
+    *,
+    on_done: Callable[[], object] = lambda: None,
+) -> list[ScoreVerdict]:
+    """A verdict for every control and then for every item, in their order: whatever stops a judge, it was checked."""
+    judged: list[tuple[Item, str | None]] = [(control.item, control.kind) for control in controls]
+    judged += [(item, None) for item in items]
+    questions = [prompt.ask({**item.asked, "response": item.model_response}) for item, _ in judged]
+    return [
+        ScoreVerdict(
+            judge=asker.judge,
+            prompt=prompt.name,
+            name=item.name,
+            row_id=item.row_id,
+            control=control,
+            score=asked.verdict.value if isinstance(asked.verdict.value, int | float) else None,
+            **how_it_came(asked),
+        )
+        for (item, control), asked in zip(judged, asker.ask_all(questions, on_done=on_done), strict=True)
+    ]
+
+
+def score_summary(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
+    """Mean and interval of one system's scores, over the rows that have one; withheld when too many have none."""
+    scores = [verdict.score for verdict in verdicts if verdict.score is not None]
+    failures = Counter(verdict.failure for verdict in verdicts if verdict.score is None)
+    rate = sum(failures.values()) / len(verdicts)
+    withheld = rate > MOST_FAILURES
+    estimate = mean_estimate(scores) if scores and not withheld else None
+    return {
+        "mean": estimate.value if estimate else None,
+        "ci95": estimate.ci95 if estimate else None,
+        "n": len(scores),
+        "n_full": len(verdicts),
+        "failures": dict(failures),
+        "failure_rate": rate,
+        "withheld": withheld,
+    }
+
+
+def length_correlation(items: Sequence[Item], verdicts: Sequence[ScoreVerdict]) -> float | None:
+    """Spearman's correlation of score and length in characters; None for fewer than three scores, or all alike.
+
+    A judge should reward what is right. Where long answers are not better, a high value says that it rewards length.
+    """
+    pairs = [
+        (verdict.score, len(item.model_response))
+        for item, verdict in zip(items, verdicts, strict=True)
+        if verdict.score is not None
+    ]
+    return spearman([score for score, _ in pairs], [length for _, length in pairs])
+
+
+def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    """Rank correlation; None where there is none to speak of: fewer than three values, or all of a side alike."""
+    if len(xs) < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
+        return None
+    return float(spearmanr(xs, ys).statistic)

@@ -1,0 +1,89 @@
+"""The report of a run: one HTML file made from the files that training and evaluation left behind.
+
+No model is loaded and nothing is measured again. A file that is not there leaves its part out, and the page says which
+file that is and what makes it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from heed import __version__, run_folder
+from heed.pages import render_page, write_page
+from heed.report import charts, findings
+from heed.report.answers import browser_data
+from heed.report.evidence import Evidence, read_evidence
+from heed.report.facts import contract, provenance, rejected, spending
+from heed.report.headline import headline, tiles
+
+REPORT_FILE = "report.html"
+FOLDER = Path(__file__).parent
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html into an evaluation folder (a run folder, or the output_dir of an evaluation).
+
+    Raises UserError for a file that is damaged.
+    """
+    evidence = read_evidence(folder)
+    html = render_page(
+        FOLDER / "page.jinja",
+        styles=[FOLDER / "style.css"],
+        scripts=[FOLDER / "page.js"],
+        data={"answers": browser_data(evidence)},
+        **page_values(evidence),
+    )
+    path = folder / REPORT_FILE
+    write_page(path, html)
+    return path
+
+
+def page_values(evidence: Evidence) -> dict[str, Any]:
+    """What the template shows, under the names it uses."""
+    judges = (evidence.judging or {}).get("judges", [])
+    return {
+        "evidence": evidence,
+        "title": evidence.models.get(evidence.ours or "") or evidence.folder.name,
+        "headline": headline(evidence),
+        "hero": charts.hero(evidence),
+        "tiles": tiles(evidence),
+        "notices": findings.notices(evidence),
+        "tables": {
+            "Against the reference": findings.findings(evidence, ("metrics",)),
+            "By a judge": findings.judge_findings(evidence),
+            "How answers end": findings.findings(evidence, ("stop",)),
+        },
+        "outcomes": findings.outcomes(evidence),
+        "worse": worse(evidence),
+        "judges": [charts.judge_view(evidence, judge) for judge in judges],
+        "agreement": (evidence.judging or {}).get("agreement", []),
+        "agreement_chart": charts.agreement(evidence),
+        "losses": charts.losses(evidence),
+        "benchmarks": findings.benchmarks(evidence),
+        "rejected": rejected(evidence),
+        "arena": charts.arena(evidence),
+        "contract": contract(evidence),
+        "spending": spending(evidence),
+        "provenance": provenance(evidence),
+        "look": charts.look,
+        "strip": charts.finding_strip,
+        "shares": charts.outcome_shares,
+        "label": findings.label,
+        "number": findings.number,
+        "signed": findings.signed,
+        "interval_text": findings.interval_text,
+        "version": __version__,
+        "now": run_folder.now(),
+    }
+
+
+def worse(evidence: Evidence) -> list[dict[str, Any]]:
+    """Rows that the evaluated system does worse than the other, with what was asked."""
+    answers = evidence.responses.get(evidence.ours or "", {})
+    return [
+        each
+        | {
+            "label": findings.label(each["metric"]),
+            "instruction": answers[each["row_id"]].instruction if each["row_id"] in answers else None,
+        }
+        for each in (evidence.comparison or {}).get("worse", [])
+    ]

@@ -1,0 +1,163 @@
+"""The answers as the page's script reads them: every row with its measures and what it can be filtered by."""
+
+from collections import Counter
+from typing import Any
+
+from heed.report.evidence import Evidence, Verdict
+from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
+from heed.responses import Answer
+
+
+def browser_data(evidence: Evidence) -> dict[str, Any]:
+    """Names, measures, filters and rows. Values of systems stand in the order of `names`, measures in their own."""
+    names = [name for name in evidence.names if name in evidence.responses]
+    scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
+    judges = list(dict.fromkeys(judge_key(each) for each in scored.values()))
+    metrics = list(dict.fromkeys(m for rows in evidence.items.values() for values in rows.values() for m in values))
+    pairs: dict[int, list[Verdict]] = {}
+    for verdict in evidence.verdicts:
+        if verdict["kind"] == "pair":
+            pairs.setdefault(verdict["row_id"], []).append(verdict)
+    ids = list(dict.fromkeys(row for answers in evidence.responses.values() for row in answers))
+    rows = [row_data(evidence, names, row, judges, scored, metrics, pairs.get(row, [])) for row in ids]
+    measures: list[dict[str, Any]] = [
+        {"label": f"Score by {judge_label(judge, judges)}", "less": False, "judge": True} for judge in judges
+    ]
+    measures += [
+        {"label": label(metric), "less": less_is_better(evidence, metric), "judge": False} for metric in metrics
+    ]
+    place = opening_measure(primary(evidence), judges, metrics)
+    if place is not None:
+        add_outcomes(rows, place, less=measures[place]["less"])
+    counts = Counter(tag for row in rows for tag in row["tags"])
+    return {
+        "names": names,
+        "measures": measures,
+        "measure": place,
+        "disputed": dispute_text(judges, metrics),
+        "filters": [{"tag": tag, "count": count} for tag, count in sorted(counts.items())],
+        "rows": rows,
+    }
+
+
+def row_data(
+    evidence: Evidence,
+    names: list[str],
+    row: int,
+    judges: list[JudgeKey],
+    scored: dict[tuple[str, str, str, int], Verdict],
+    metrics: list[str],
+    pairs: list[Verdict],
+) -> dict[str, Any]:
+    answers = [evidence.responses[name].get(row) for name in names]
+    asked = next(answer for answer in reversed(answers) if answer is not None)
+    verdicts = [[scored.get((*judge, name, row)) for judge in judges] for name in names]
+    values = [
+        [verdict["score"] if verdict else None for verdict in given]
+        + [evidence.items.get(name, {}).get(row, {}).get(metric) for metric in metrics]
+        for name, given in zip(names, verdicts, strict=True)
+    ]
+    return {
+        "id": row,
+        "instruction": asked.instruction,
+        "input": asked.input,
+        "output": asked.output,
+        "system": asked.system_prompt or "",
+        "tags": tags(names, answers, verdicts, pairs),
+        "answers": [answer_data(answer, given) for answer, given in zip(answers, verdicts, strict=True)],
+        "values": values,
+        "pairs": [
+            {"judge": each["judge"], "winner": winner(each), "failure": each["failure"], "reason": each.get("reason")}
+            for each in pairs
+        ],
+        "disputed": dispute(values[-1], len(judges), metrics),
+    }
+
+
+def answer_data(answer: Answer | None, verdicts: list[Verdict | None]) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    return {
+        "text": answer.model_response,
+        "finish": answer.finish_reason,
+        "tokens": answer.response_tokens,
+        "verdicts": [
+            {"judge": each["judge"], "failure": each["failure"], "reason": each.get("reason")}
+            | ({"raw": each.get("raw")} if each["failure"] else {})
+            for each in verdicts
+            if each is not None and (each["failure"] or each.get("reason"))
+        ],
+    }
+
+
+def winner(pair: Verdict) -> str | None:
+    return {"a": pair["a"], "b": pair["b"], "tie": "tie"}.get(pair["winner"])
+
+
+def tags(
+    names: list[str],
+    answers: list[Answer | None],
+    verdicts: list[list[Verdict | None]],
+    pairs: list[Verdict],
+) -> list[str]:
+    """What a row can be found by; `outcome` tags come later, from the measure the page opens with."""
+    found = []
+    for name, answer, given in zip(names, answers, verdicts, strict=True):
+        if answer is None:
+            found.append(f"No answer: {name}")
+            continue
+        if answer.finish_reason:
+            found.append(f"Finish reason: {name} {answer.finish_reason}")
+        found += [f"Flag: {flag}" for flag in answer.flags]
+        found += [f"Judge failed: {each['failure']}" for each in given if each is not None and each["failure"]]
+    for pair in pairs:
+        if pair["failure"]:
+            found.append(f"Judge failed: {pair['failure']}")
+        else:
+            found.append(f"Side by side: {'tie' if pair['winner'] == 'tie' else f'{winner(pair)} wins'}")
+    return list(dict.fromkeys(found))
+
+
+def opening_measure(finding: Finding | None, judges: list[JudgeKey], metrics: list[str]) -> int | None:
+    """Where the measure of the headline stands among all; None when rows have no value of it."""
+    if finding is None:
+        return None
+    if finding.judge is not None:
+        return judges.index(finding.judge) if finding.judge in judges else None
+    return len(judges) + metrics.index(finding.metric) if finding.metric in metrics else None
+
+
+def add_outcomes(rows: list[dict[str, Any]], place: int, *, less: bool) -> None:
+    """Tag every row that both systems answered as better, equal or worse by the measure at `place`."""
+    for row in rows:
+        theirs, ours = row["values"][0][place], row["values"][-1][place]
+        if len(row["values"]) > 1 and theirs is not None and ours is not None:
+            gain = (theirs - ours) if less else (ours - theirs)
+            row["tags"].append("Outcome: " + ("better" if gain > 0 else "worse" if gain < 0 else "equal"))
+
+
+def dispute(values: list[float | None], judges: int, metrics: list[str]) -> float | None:
+    """How far opinions on the evaluated answer lie apart, from 0 to 100."""
+    given = values[:judges]
+    if judges > 1:
+        present = [score for score in given if score is not None]
+        return max(present) - min(present) if len(present) > 1 else None
+    place = yardstick(metrics)
+    if judges == 1 and place is not None:
+        score, value = given[0], values[judges + place]
+        return abs(score - 100 * value) if score is not None and value is not None else None
+    return None
+
+
+def dispute_text(judges: list[JudgeKey], metrics: list[str]) -> str | None:
+    if len(judges) > 1:
+        return "the judges' scores lie furthest apart"
+    place = yardstick(metrics)
+    if len(judges) == 1 and place is not None:
+        return f"the judge's score and {label(metrics[place])} lie furthest apart"
+    return None
+
+
+def yardstick(metrics: list[str]) -> int | None:
+    """The metric that a single judge is held against: one that knows more than right and wrong."""
+    return next((metrics.index(each) for each in ("rougeL", "token_f1", "exact_match") if each in metrics), None)

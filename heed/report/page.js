@@ -1,0 +1,253 @@
+"use strict";
+// The list of answers: filtered, ordered, searched and shown a page at a time. Texts become text nodes, never markup.
+(() => {
+  const PAGE = 10;
+  const LONG = 600;
+  const WAIT = 120;
+  const byId = (id) => document.getElementById(id);
+
+  const make = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  };
+
+  // Which part is being read, in the rail.
+  const links = new Map([...document.querySelectorAll(".rail a")].map((link) => [link.hash.slice(1), link]));
+  const reading = new Set();
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) reading[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+      const current = [...links.keys()].find((id) => reading.has(id));
+      for (const [id, link] of links) {
+        if (id === current) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      }
+    },
+    { rootMargin: "-80px 0px -50% 0px" },
+  );
+  for (const id of links.keys()) if (byId(id)) observer.observe(byId(id));
+
+  const browser = byId("browser");
+  if (!browser) return;
+  const { names, measures, measure: opening, disputed, filters, rows } = JSON.parse(byId("answers").textContent);
+  const ours = names.length - 1;
+  browser.hidden = false;
+
+  // What the list shows now.
+  const state = { words: [], filter: "", measure: opening ?? 0, order: measures.length ? "worst" : "row", page: 0 };
+
+  const known = (value) => typeof value === "number";
+  const gain = (row) => {
+    const [before, after] = [row.values[0][state.measure], row.values[ours][state.measure]];
+    if (!known(before) || !known(after)) return null;
+    return measures[state.measure].less ? before - after : after - before;
+  };
+  const goodness = (row) => {
+    const value = row.values[ours][state.measure];
+    if (!known(value)) return null;
+    return measures[state.measure].less ? -value : value;
+  };
+  const ORDERS = [
+    ["worst", "Worst first", measures.length > 0, goodness],
+    ["best", "Best first", measures.length > 0, (row) => negative(goodness(row))],
+    ["fell", "Fell most", names.length > 1 && measures.length > 0, gain],
+    ["disputed", "Most disputed", disputed !== null, (row) => negative(row.disputed)],
+    ["row", "By row", true, (row) => row.id],
+  ].filter(([, , usable]) => usable);
+  const negative = (value) => (known(value) ? -value : null);
+
+  // Every text of a row in one, made when it is first searched.
+  const texts = new Map();
+  const textOf = (row) => {
+    if (!texts.has(row)) {
+      const said = row.answers.flatMap((answer) => (answer ? [answer.text, ...answer.verdicts.map((each) => each.reason ?? "")] : []));
+      texts.set(row, [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...said].join("\n").toLowerCase());
+    }
+    return texts.get(row);
+  };
+
+  const chosen = () => {
+    const key = ORDERS.find(([id]) => id === state.order)[3];
+    return rows
+      .filter((row) => !state.filter || row.tags.includes(state.filter))
+      .filter((row) => state.words.every((word) => textOf(row).includes(word)))
+      .map((row) => [key(row), row])
+      .sort(([a, first], [b, second]) => {
+        if (known(a) && known(b)) return a - b || first.id - second.id;
+        return known(a) ? -1 : known(b) ? 1 : first.id - second.id; // rows without a value come last
+      })
+      .map(([, row]) => row);
+  };
+
+  // A text with the words that are searched for marked in it.
+  const marked = (text) => {
+    const fragment = document.createDocumentFragment();
+    const lower = text.toLowerCase();
+    if (!state.words.length || lower.length !== text.length) {
+      fragment.append(text);
+      return fragment;
+    }
+    let from = 0;
+    while (from < text.length) {
+      let [place, length] = [-1, 0];
+      for (const word of state.words) {
+        const found = lower.indexOf(word, from);
+        if (found >= 0 && (place < 0 || found < place || (found === place && word.length > length))) {
+          [place, length] = [found, word.length];
+        }
+      }
+      if (place < 0) break;
+      fragment.append(text.slice(from, place), make("mark", {}, text.slice(place, place + length)));
+      from = place + length;
+    }
+    fragment.append(text.slice(from));
+    return fragment;
+  };
+
+  const figure = (value, place) => {
+    if (value === null || value === undefined) return "–";
+    if (!known(value)) return value;
+    return measures[place].judge ? String(value) : Math.abs(value) > 1 ? value.toFixed(1) : value.toFixed(3);
+  };
+
+  const textBlock = (text) => {
+    if (!text) return make("div", { class: "text none" }, "(empty)");
+    const block = make("div", { class: "text" }, marked(text.length > LONG ? text.slice(0, LONG) + " …" : text));
+    if (text.length <= LONG) return block;
+    const more = make("button", { type: "button", class: "more" }, `Show all ${text.length.toLocaleString("en")} characters`);
+    more.addEventListener("click", () => {
+      block.replaceChildren(marked(text));
+      block.tabIndex = -1;
+      block.focus();
+      more.remove();
+    });
+    const both = document.createDocumentFragment();
+    both.append(block, more);
+    return both;
+  };
+
+  const side = (row, place) => {
+    const answer = row.answers[place];
+    const look = place === ours ? "ours" : "theirs";
+    const head = make("h4", {}, make("span", { class: `dot ${look}`, "aria-hidden": "true" }), names[place]);
+    const box = make("div", { class: `side is-${look}` }, head);
+    if (!answer) {
+      box.append(make("div", { class: "text none" }, "(not asked)"));
+      return box;
+    }
+    if (measures.length) {
+      const value = row.values[place][state.measure];
+      head.append(make("span", { class: "at", title: measures[state.measure].label }, figure(value, state.measure)));
+    }
+    box.append(textBlock(answer.text));
+    for (const { judge, failure, reason, raw } of answer.verdicts) {
+      if (failure) box.append(make("p", { class: "said-of bad" }, `${judge} failed (${failure})${raw ? `: ${raw}` : ""}`));
+      else if (reason) box.append(make("p", { class: "said-of" }, `${judge}: `, marked(reason)));
+    }
+    return box;
+  };
+
+  const details = (row) => {
+    const table = make("table");
+    const head = make("tr", {}, make("th", { scope: "col" }, "Measure"));
+    for (const name of names) head.append(make("th", { scope: "col", class: "number" }, name));
+    const body = make("tbody");
+    measures.forEach((measure, place) => {
+      const line = make("tr", {}, make("th", { scope: "row" }, measure.label));
+      names.forEach((_, which) => line.append(make("td", { class: "number" }, figure(row.values[which][place], place))));
+      body.append(line);
+    });
+    for (const [label, field] of [["Tokens", "tokens"], ["Finish reason", "finish"]]) {
+      const line = make("tr", {}, make("th", { scope: "row" }, label));
+      for (const answer of row.answers) line.append(make("td", { class: "number" }, String(answer?.[field] ?? "–")));
+      body.append(line);
+    }
+    table.append(make("thead", {}, head), body);
+    const box = make("details", {}, make("summary", {}, "All measures"), make("div", { class: "scroll" }, table));
+    for (const { judge, winner, failure, reason } of row.pairs) {
+      const verdict = failure ? `failed (${failure})` : winner === "tie" ? "a tie" : `${winner} wins`;
+      box.append(make("p", { class: "said-of" }, `Side by side, ${judge}: ${verdict}${reason ? `. ${reason}` : ""}`));
+    }
+    return box;
+  };
+
+  const card = (row) => {
+    const head = make("div", { class: "card-head" }, make("h3", {}, `Row ${row.id}`));
+    for (const tag of row.tags) {
+      if (tag.startsWith("Flag: ")) head.append(make("span", { class: "tag warn" }, tag.slice(6)));
+      if (tag.startsWith("Judge failed: ")) head.append(make("span", { class: "tag bad" }, "judge failed"));
+      if (tag === "Outcome: worse") head.append(make("span", { class: "tag bad" }, "got worse"));
+      if (tag === `Finish reason: ${names[ours]} length`) head.append(make("span", { class: "tag warn" }, "cut short"));
+    }
+    const box = make("article", { class: "card" }, head);
+    if (row.system) box.append(make("p", { class: "input" }, marked(row.system)));
+    box.append(make("p", { class: "question" }, marked(row.instruction)));
+    if (row.input) box.append(make("p", { class: "input" }, marked(row.input)));
+    const expected = make("div", { class: "side" }, make("h4", {}, "expected"), textBlock(row.output));
+    box.append(make("div", { class: "sides" }, expected, ...names.map((_, place) => side(row, place))), details(row));
+    return make("li", {}, box);
+  };
+
+  const show = () => {
+    const found = chosen();
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    state.page = Math.min(state.page, pages - 1);
+    const from = state.page * PAGE;
+    byId("cards").replaceChildren(...found.slice(from, from + PAGE).map(card));
+    const count = (number) => number.toLocaleString("en");
+    const why = state.order === "disputed" ? `; first those where ${disputed}` : "";
+    byId("status").textContent = `${count(found.length)} of ${count(rows.length)} rows${why}`;
+    byId("page").textContent = `Page ${count(state.page + 1)} of ${count(pages)}`;
+    byId("previous").disabled = state.page === 0;
+    byId("next").disabled = state.page >= pages - 1;
+  };
+  const change = (changes) => {
+    Object.assign(state, { page: 0 }, changes);
+    show();
+  };
+
+  const filter = byId("filter");
+  filter.append(make("option", { value: "" }, "All rows"));
+  const groups = new Map();
+  for (const { tag, count } of filters) {
+    const [group, ...rest] = tag.split(": ");
+    if (!groups.has(group)) groups.set(group, make("optgroup", { label: group }));
+    groups.get(group).append(make("option", { value: tag }, `${rest.join(": ")} (${count.toLocaleString("en")})`));
+  }
+  filter.append(...groups.values());
+  filter.addEventListener("change", () => change({ filter: filter.value }));
+
+  const measure = byId("measure");
+  measures.forEach((each, place) => measure.append(make("option", { value: place }, each.label)));
+  measure.value = state.measure;
+  measure.closest("label").hidden = !measures.length;
+  measure.addEventListener("change", () => change({ measure: Number(measure.value) }));
+
+  for (const [id, label] of ORDERS) {
+    const input = make("input", { type: "radio", name: "order", value: id });
+    input.checked = id === state.order;
+    input.addEventListener("change", () => change({ order: id }));
+    byId("order").append(make("label", {}, input, label));
+  }
+
+  byId("order").hidden = ORDERS.length < 2;
+
+  let timer;
+  const search = byId("search");
+  search.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => change({ words: search.value.toLowerCase().split(/\s+/).filter(Boolean) }), WAIT);
+  });
+  search.form.addEventListener("submit", (event) => event.preventDefault());
+
+  for (const [id, step] of [["previous", -1], ["next", 1]]) {
+    byId(id).addEventListener("click", () => {
+      state.page += step;
+      show();
+      byId("status").scrollIntoView({ block: "center" });
+    });
+  }
+  show();
+})();

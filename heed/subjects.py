@@ -1,0 +1,116 @@
+"""A model under evaluation: where it lies, how it wants to be asked, and which rows it has never seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from heed import config, run_folder
+from heed.config import SftConfig
+from heed.errors import UserError
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.prompts import Contract, Prompt
+    from heed.records import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """`name` is the model's part in the comparison: base or other, and tuned or model."""
+
+    name: str
+    model: str
+    revision: str | None = None
+
+
+def find_run(model: str) -> Path | None:
+    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
+
+    Raises UserError for a run that was stopped before it saved its model.
+    """
+    folder = Path(model)
+    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
+        checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
+        raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
+    return run
+
+
+def find_base(model: str, run: Path | None) -> Subject:
+    """The model a run started from. Raises UserError when there is no run that would name it."""
+    if run is None:
+        raise UserError(f"compare_with_base: {model} is no run folder that would name its base model")
+    record = run_folder.read_json(run / run_folder.RUN_FILE)
+    return Subject(name="base", model=record["model"], revision=record["model_revision"])
+
+
+def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "tuple[Prompt, Contract]":
+    """The prompt contract a model brings; only a model without one is asked how it wants to be prompted.
+
+    Raises UserError when a prompt is given to a model that has its own, or none to one that has not.
+    """
+    from heed.modeling import load_tokenizer
+    from heed.prompts import fetch_contract, load_prompt, prompt_from_contract
+
+    tokenizer = load_tokenizer(model, revision)
+    contract = fetch_contract(model, revision)
+    if contract is not None:
+        if prompt_name is not None:
+            raise UserError(
+                f"prompt: {prompt_name}, but {model} was trained with {contract.prompt} and brings that contract; "
+                "leave prompt out"
+            )
+        return prompt_from_contract(contract, tokenizer), contract
+    if prompt_name is None:
+        raise UserError(
+            f"{model} brings no prompt contract (it was not trained by Heed, or not to the end); say how it wants to "
+            "be prompted with prompt: NAME (a file in prompts/, or model for its own chat template)"
+        )
+    prompt = load_prompt(prompt_name, tokenizer)
+    return prompt, prompt.contract()
+
+
+def resolved_sft_config(run: Path) -> SftConfig:
+    """What a run was told, as its folder remembers."""
+    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
+    names = config.field_types(SftConfig)
+    return SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})
+
+
+def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list[Record]":
+    """The rows of a run's split, read again.
+
+    Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
+    """
+    from heed.plan import read_rows
+
+    sft = resolved_sft_config(run)
+    reading, splits = read_rows(sft, lambda text: None)
+    trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
+    if reading.rows.sha256 != trained_on:
+        raise UserError(
+            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.rows.sha256[:12]}, then "
+            f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
+        )
+    if not splits[split]:
+        raise UserError(f"split: the {split} split of {run} is empty")
+    return splits[split]
+
+
+def in_4bit(run: Path | None, asked: bool | None) -> bool:
+    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
+    if asked is not None or run is None:
+        return bool(asked)
+    sft = resolved_sft_config(run)
+    return sft.use_peft and sft.load_in_4bit
+
+
+def load_subject(subject: Subject, *, dtype: str, load_in_4bit: bool) -> Any:
+    """The model on the accelerator, if there is one, ready to be asked."""
+    import torch
+
+    from heed import modeling
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return modeling.load_finished(
+        subject.model, revision=subject.revision, dtype=dtype, load_in_4bit=load_in_4bit, device=device
+    ).eval()
