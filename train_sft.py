@@ -6,6 +6,8 @@
     python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
 
+A run that was killed or preempted goes on when the same command is given again; one that is done says so.
+
 Every name of transformers.TrainingArguments is a key too (learning_rate, max_steps, save_steps, bf16, ...).
 """
 
@@ -16,22 +18,27 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed import __version__, config, run_folder
 from heed.config import Settings, SftConfig
-from heed.errors import UserError, exit_code
+from heed.errors import DISK_FULL, Stopped, UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.plan import Plan, Say
     from heed.records import Record
+    from heed.run_state import RunState
+    from heed.signals import StopSignals
+    from heed.start import Start
     from heed.trainer import HeedTrainer
 
+REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 RELOAD_ROWS = 4
 RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
@@ -48,17 +55,23 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(settings))
         return
 
+    from heed.signals import StopSignals, die_with_launcher
+
+    die_with_launcher()
     args = training_arguments(training)
     say: Say = print if args.process_index == 0 else silent
     folder = Path(str(args.output_dir))
-    resume = args.resume_from_checkpoint is not None
-    overwrite = sft.overwrite_output_dir
-    if not command_line.dry_run:
-        run_folder.check_folder(folder, overwrite=overwrite, resume=resume)
-    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
 
+    from heed import start
+    from heed.fingerprint import fingerprint, refuse_unknown
     from heed.plan import make_plan
+    from heed.processes import from_first
+    from heed.run_lock import locked
 
+    resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
+    if not command_line.dry_run:
+        start.check_folder(folder, resume=resume, overwrite=overwrite)
+    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
     plan = make_plan(sft, args, say)
     callbacks = make_callbacks(plan, folder)
     config.refuse_unread(sft, settings)  # whatever was to be read has been read
@@ -66,13 +79,26 @@ def main(arguments: Sequence[str]) -> None:
         say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
         return
 
-    with args.main_process_first(desc="output_dir"):
-        if args.process_index == 0:
-            run_folder.open_folder(folder, overwrite=overwrite, resume=resume)
-    with recorded(folder, writes=args.process_index == 0) as record:
-        record |= begin(plan, settings, folder)
-        trainer = train(plan, callbacks, say)
-        record |= finish(trainer, plan, folder, say)
+    facts = fingerprint(plan)
+    refuse_unknown(allowed, facts)
+    with ExitStack() as held:
+
+        def begin_here() -> start.Start:
+            run_folder.make_folder(folder)
+            held.enter_context(locked(folder, say))
+            return start.find_start(
+                folder, facts, resume=resume, overwrite=overwrite, allowed=allowed, world=args.world_size, say=say
+            )
+
+        found = from_first(begin_here)
+        if found.done:
+            say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
+            return
+        signals = held.enter_context(StopSignals())
+        known = {"fingerprint": facts} | begin(plan, settings, folder)
+        with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
+            trainer = train(plan, found, facts, [*callbacks, state], signals, say)
+            record |= finish(trainer, plan, folder, say)
 
 
 def silent(text: str) -> None:
@@ -97,6 +123,7 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
     if not torch.accelerator.is_available():
         for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
             training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
+    config.derive_accumulation(sft.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
     precision = choose_precision(training, weights=sft.dtype)
     config.check_launcher(training)
     defaults = {
@@ -123,10 +150,6 @@ def training_arguments(training: Settings) -> "TrainingArguments":
     args.load_best_model_at_end = keep_best
     if args.process_index > 0:
         set_verbosity_error()
-    checkpoint = args.resume_from_checkpoint
-    if checkpoint is not None and not (Path(checkpoint) / "trainer_state.json").is_file():
-        raise UserError(f"resume_from_checkpoint: {checkpoint} is not a checkpoint folder (runs/NAME/checkpoint-N)")
-    args.eval_on_start = args.eval_on_start and checkpoint is None  # the checkpoint was scored when it was written
     if args.n_gpu > 1:
         raise UserError(
             f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
@@ -147,8 +170,8 @@ def training_arguments(training: Settings) -> "TrainingArguments":
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
     """What watches this run, beside what needs the trainer itself (see `train`)."""
     from heed.callbacks import (
-        CompleteCheckpoint,
         EarlyStopping,
+        GoOn,
         LogLines,
         MetricsFile,
         RewindFiles,
@@ -156,41 +179,71 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
         ScoreCheckpoints,
     )
 
-    samples = folder / run_folder.SAMPLES_FILE
+    samples, metrics = folder / run_folder.SAMPLES_FILE, folder / run_folder.METRICS_FILE
     callbacks: list[TrainerCallback] = [
         LogLines(),
-        MetricsFile(folder / run_folder.METRICS_FILE),
-        RewindFiles(folder / run_folder.METRICS_FILE, samples),
-        CompleteCheckpoint(plan.contract),
+        MetricsFile(metrics),
+        RewindFiles(metrics, samples, folder / run_folder.FLIGHT_FILE),
+        GoOn(folder),
     ]
     if plan.args.eval_strategy != "no":
         callbacks.append(ScoreCheckpoints())
         if plan.sft.early_stopping_patience is not None:
             callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
-    if plan.splits["validation"] and plan.sft.sample_max_new_tokens:
+    if plan.samples:
         record = plan.splits["validation"][0]
-        callbacks.append(SampleAnswer(record, lambda model: answer(model, plan, record), samples))
+        callbacks.append(
+            SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples)
+        )
     return callbacks
 
 
 @contextmanager
-def recorded(folder: Path, *, writes: bool) -> Iterator[dict[str, Any]]:
-    """run.json, which says how the run went whatever happens: running, then done, stopped or failed."""
+def recorded(
+    folder: Path, found: "Start", known: dict[str, Any], *, writes: bool
+) -> "Iterator[tuple[dict[str, Any], RunState]]":
+    """run.json and run_state.json, which say how the run went whatever happens: running, then done, preempted or
+    failed, with a reason. `known` is what is in run.json from the start."""
+    from heed.run_state import RunState, Status
+
+    path = folder / run_folder.RUN_FILE
     record: dict[str, Any] = {"status": "running", "heed": __version__, "command": shlex.join(sys.argv)}
     record |= {"started": run_folder.now(), "versions": run_folder.versions()}
-    path = folder / run_folder.RUN_FILE
-    if writes:
-        run_folder.write_json(path, record)
-    try:
-        yield record
-        record["status"] = "done"
-    except BaseException as error:
-        record |= {"status": "stopped" if isinstance(error, KeyboardInterrupt) else "failed", "reason": repr(error)}
-        raise
-    finally:
-        record["finished"] = run_folder.now()
+    record["resumed_from"] = str(found.checkpoint.path) if found.checkpoint else None
+    record |= {"earlier": earlier_starts(path) if found.checkpoint else []} | known
+    state = RunState(folder, writes=writes, step=found.checkpoint.step if found.checkpoint else 0)
+
+    def write(status: Status, reason: str = "") -> None:
+        record.update({"status": status, "reason": reason} if reason else {"status": status})
         if writes:
+            state.write(status, reason)
             run_folder.write_json(path, record)
+
+    write("running")
+    try:
+        yield record, state
+    except BaseException as error:
+        record["finished"] = run_folder.now()
+        wished = isinstance(error, Stopped | KeyboardInterrupt)
+        try:
+            write("preempted" if wished else "failed", str(error) if isinstance(error, UserError) else repr(error))
+        except OSError as full:
+            if full.errno not in DISK_FULL:
+                raise
+            print(f"{state.folder}: no space is left to write down how the run ended", file=sys.stderr)
+        raise
+    record["finished"] = run_folder.now()
+    write("done")
+
+
+def earlier_starts(path: Path) -> list[dict[str, Any]]:
+    """How the run was started before, oldest first."""
+    if not path.is_file():
+        return []
+    last = run_folder.read_json(path)
+    earlier: list[dict[str, Any]] = last.get("earlier", [])
+    names = ("command", "started", "finished", "status", "reason", "resumed_from", "processes")
+    return [*earlier, {name: last[name] for name in names if name in last}]
 
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
@@ -229,15 +282,27 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     }
 
 
-def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "HeedTrainer":
+def train(
+    plan: "Plan",
+    found: "Start",
+    facts: dict[str, Any],
+    callbacks: "list[TrainerCallback]",
+    signals: "StopSignals",
+    say: "Say",
+) -> "HeedTrainer":
     """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
     from transformers import PrinterCallback, ProgressCallback
 
-    from heed.callbacks import InitialTrainLoss, ProgressBar
+    from heed.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
+    from heed.preflight import Rehearsal, check_disk, check_engine
+    from heed.recorder import FlightRecorder, RowLosses
+    from heed.signals import GracefulStop
     from heed.trainer import HeedTrainer
 
-    args = plan.args
+    args, folder = plan.args, Path(str(plan.args.output_dir))
+    args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
     train_set = plan.encoded["train"].dataset
+    row_losses = RowLosses() if plan.sft.record_row_loss else None
     trainer = HeedTrainer(
         model=plan.model,
         args=args,
@@ -248,17 +313,28 @@ def train(plan: "Plan", callbacks: "list[TrainerCallback]", say: "Say") -> "Heed
         callbacks=callbacks,
         tokens_per_batch=plan.sft.tokens_per_batch,
         speed=plan.speed,
+        stop=GracefulStop(signals),
+        row_losses=row_losses,
+        facts={"fingerprint": facts},
+        complete=lambda staged: complete_checkpoint(staged, plan.contract),
         say=say,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if not args.disable_tqdm:
         trainer.add_callback(ProgressBar())
+    # Behind GracefulStop: it also writes what it holds when that asks for a checkpoint.
+    trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
+    say_schedule(trainer, len(train_set), say)
+    check_engine(trainer)
+    check_disk(trainer, steps=total_steps(trainer), say=say)
+    if plan.sft.preflight == "full":
+        answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
+        trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
     trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
-    say_schedule(trainer, len(train_set), say)
     logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=str(found.checkpoint.path) if found.checkpoint else None)
     return trainer
 
 
@@ -273,9 +349,7 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
     tokens = trainer.tokens_per_batch
     batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
     micro_batches = len(trainer.get_train_dataloader())
-    steps = math.ceil(micro_batches / args.gradient_accumulation_steps)
-    total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
-    say(f"steps     {total} of {batch}, {steps} an epoch")
+    say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
     if args.dataloader_drop_last:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
         say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
@@ -283,7 +357,14 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
         say("          the last model is kept, not the best: that needs evaluations and checkpoints")
 
 
-def answer(model: Any, plan: "Plan", record: "Record") -> str:
+def total_steps(trainer: "HeedTrainer") -> int:
+    args = trainer.args
+    if args.max_steps > 0:
+        return args.max_steps
+    return math.ceil(args.num_train_epochs * trainer.row_batches.steps)
+
+
+def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> str:
     """The model's greedy answer, as it is now, to one row. Called by every process alike."""
     import torch
 
@@ -298,7 +379,7 @@ def answer(model: Any, plan: "Plan", record: "Record") -> str:
             [plan.prompt.encode_prompt(record.messages[:-1])],
             stop_token_ids=plan.contract.stop_token_ids,
             batch_size=1,
-            max_new_tokens=plan.sft.sample_max_new_tokens,
+            max_new_tokens=max_new_tokens,
             engine="batch",
             say=lambda text: None,
         )
@@ -324,7 +405,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     complete_checkpoint(folder, contract)
     difference = reload_difference(model, plan, folder)
     plot = plot_losses(folder)
-    kept = f"step {state.best_global_step}" if trainer.args.load_best_model_at_end else f"step {state.global_step}"
+    kept = f"step {state.best_global_step}" if state.best_model_checkpoint else f"step {state.global_step}"
     score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""
     say(f"\nkept      the model of {kept}{score}")
     say(f"saved     {folder}; loaded again, its logits differ by {difference:.1e} at most")

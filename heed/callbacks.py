@@ -45,7 +45,30 @@ class RewindFiles(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             for path in self.paths:
-                run_folder.rewind_lines(path, state.global_step)
+                # A run that begins anew begins its files anew.
+                run_folder.rewind_lines(path, state.global_step or -1)
+
+
+class GoOn(TrainerCallback):
+    """Mends what Trainer makes of a checkpoint's state when a run goes on from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step >= state.max_steps:  # killed between the last step and the end
+            control.should_training_stop = True
+        if state.best_global_step is None:
+            return
+        moved = self.folder / f"checkpoint-{state.best_global_step}"
+        if moved.is_dir():
+            state.best_model_checkpoint = str(moved)
+        elif state.best_model_checkpoint is None:
+            if state.is_world_process_zero:
+                print(f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept")
+            state.best_metric = state.best_global_step = None
 
 
 class LogLines(TrainerCallback):
@@ -109,6 +132,12 @@ class EarlyStopping(TrainerCallback, ExportableState):
         self.patience = patience
         self.best = float("inf")
         self.waited = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.waited >= self.patience:  # killed between stopping and the end
+            control.should_training_stop = True
 
     def on_evaluate(
         self,
@@ -184,14 +213,3 @@ def complete_checkpoint(folder: Path, contract: Contract) -> None:
     """
     contract.save(folder)
     (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
-
-
-class CompleteCheckpoint(TrainerCallback):
-    """Completes every checkpoint as it is written."""
-
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            complete_checkpoint(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.contract)

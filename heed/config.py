@@ -83,6 +83,9 @@ class SftConfig(ReadRecorder):
     on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
         "error", help="what happens to a row over max_length"
     )
+    global_batch_size: int | None = key(
+        None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
+    )
     # how fast
     batching: Literal["flat", "padded"] = key(
         "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
@@ -101,6 +104,15 @@ class SftConfig(ReadRecorder):
         read_when="eval_strategy is not no",
     )
     sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
+    record_row_loss: bool = key(False, help="write the loss of every row in every step into flight.jsonl")
+    # starting and starting again
+    preflight: Literal["full", "quick"] = key(
+        "full", help="check everything before step 0; quick: do not rehearse a step with the longest rows"
+    )
+    resume: str = key(
+        "auto", help="auto: go on with the run in output_dir; never; or a checkpoint or run to go on from"
+    )
+    allow_changed: list[str] = key([], help="keys that may differ from the run that is gone on with")
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
 
 
@@ -255,6 +267,9 @@ REFUSED: Mapping[str, str] = {
     "label_smoothing_factor": "the loss is the plain mean over supervised tokens",
     "accelerator_config": "batches are dealt out by Heed; see gradient_accumulation_steps and dataloader_*",
     "dataloader_in_order": "only batches in order resume exactly",
+    "resume_from_checkpoint": "resume: auto | never | PATH does it, and auto is the default",
+    "save_on_each_node": "a checkpoint is one folder, which all nodes must share",
+    "enable_jit_checkpoint": "SIGTERM, SIGINT and SIGUSR1 always end a run with a checkpoint",
     "ignore_data_skip": "a resumed run goes on with the rows it has not seen",
     "include_num_input_tokens_seen": "the tokens of the rows are counted always, padding never",
     "torch_compile": "speed: compile compiles what pays",
@@ -576,6 +591,27 @@ def refuse_both(settings: Settings, first: str, second: str) -> None:
     one, other = settings.get(first), settings.get(second)
     if one and other and one.set_by_user and other.set_by_user and one.rank == other.rank:
         raise UserError(f"{one.source}: {first} and {second} contradict each other; keep one of them")
+
+
+def derive_accumulation(rows: int | None, settings: Settings, training: Settings, processes: int) -> None:
+    """Settle gradient_accumulation_steps, and if need be smaller micro-batches, by `rows` (global_batch_size).
+
+    So a run can go on with another number of processes: the rows of each step stay the same. Raises UserError when
+    the rows cannot be shared evenly.
+    """
+    if rows is None:
+        return
+    refuse_both(settings, "global_batch_size", "gradient_accumulation_steps")
+    refuse_both(settings, "global_batch_size", "tokens_per_batch")
+    own, left = divmod(rows, processes)
+    if rows < 1 or left:
+        raise UserError(f"global_batch_size: {rows} rows cannot be shared evenly by {processes} processes")
+    most = training.get("per_device_train_batch_size", Setting(value=8, source="default")).value
+    size = next(size for size in range(min(most, own), 0, -1) if own % size == 0)
+    source = f"follows global_batch_size: {rows} with {processes} process(es)"
+    if size != most:
+        training["per_device_train_batch_size"] = Setting(value=size, source=source)
+    training["gradient_accumulation_steps"] = Setting(value=own // size, source=source)
 
 
 def check_launcher(settings: Settings) -> None:

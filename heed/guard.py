@@ -7,6 +7,17 @@ import torch
 from heed.errors import UserError
 
 
+class NotFinite(UserError):
+    """Raised behind the step it names; neither that step nor a later one has changed the weights."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"step {step}: the loss or its gradient is not finite (NaN or infinite); the weights were not changed "
+            f"by it or after it. Lower learning_rate, raise warmup_steps, set max_grad_norm, or try bf16: false"
+        )
+        self.step = step
+
+
 class FiniteGuard:
     """Remembers on the device the first step whose gradient was not finite, and holds back updates from there on."""
 
@@ -29,10 +40,7 @@ class FiniteGuard:
             self.check()
 
     def check(self) -> None:
-        """Waits for the device. Raises UserError if a step was not finite."""
+        """Waits for the device. Raises NotFinite if a step was not finite."""
         step = int(self.first)
         if step:
-            raise UserError(
-                f"step {step}: the loss or its gradient is not finite (NaN or infinite); the weights were not changed "
-                f"by it or after it. Lower learning_rate, raise warmup_steps, set max_grad_norm, or try bf16: false"
-            )
+            raise NotFinite(step)

@@ -14,8 +14,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from heed import run_folder
 from heed.errors import UserError
 
+INDEX_FILE = "model.safetensors.index.json"
 # Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
 LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
@@ -67,6 +69,7 @@ def load_model(
     `dropout` replaces every dropout probability of the configuration. Raises UserError when it cannot be loaded.
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    refuse_paths_outside(name, revision)
     try:
         config = AutoConfig.from_pretrained(name, **options)
         if dropout is not None:
@@ -83,6 +86,21 @@ def load_model(
     if load_in_4bit:
         keep_differentiable(model)
     return model
+
+
+def refuse_paths_outside(name: str, revision: str | None) -> None:
+    """Raises UserError when a model's index of weights names a file that is not beside it: `../` would be followed."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        index = cached_file(name, INDEX_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise UserError(load_message("model", name, error)) from error
+    if index is None:
+        return
+    for file in set(run_folder.read_json(Path(index)).get("weight_map", {}).values()):
+        if Path(str(file)).name != file:
+            raise UserError(f"the model {name!r}: {INDEX_FILE} names {file!r}, which is not a file beside it")
 
 
 def load_message(what: str, name: str, error: Exception) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 Strategy = Literal["random", "group_by_length", "sequential"]
-BLOCK = 50  # global batches whose rows are sorted together under group_by_length, as transformers does
+BLOCK = 50  # optimizer steps whose rows are sorted together under group_by_length, as transformers does
 
 
 def row_batches(args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch: int | None) -> "RowBatches":
@@ -34,6 +34,7 @@ def row_batches(args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch
         epochs=epochs,
         processes=args.world_size,
         process_index=args.process_index,
+        accumulation=args.gradient_accumulation_steps,
         drop_last=args.dataloader_drop_last,
     )
 
@@ -57,10 +58,14 @@ class RowBatches(Sampler[list[int]]):
         epochs: int,
         processes: int = 1,
         process_index: int = 0,
+        accumulation: int = 1,
         drop_last: bool = False,
     ) -> None:
         """`lengths` are tokens a row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
 
+        An optimizer step takes `accumulation` micro-batches of each process. Which rows it learns from depends on how
+        many that is in all, not on how they fall to processes: half the processes with twice the accumulation make the
+        same run. (Where an epoch ends with fewer rows than there are processes, its last two steps differ.)
         `epochs` are as many as may run: with `tokens_per_batch` the fullest of them sets the number of micro-batches.
         """
         assert (rows_per_batch is None) != (tokens_per_batch is None)
@@ -68,12 +73,24 @@ class RowBatches(Sampler[list[int]]):
         self.rows_per_batch, self.tokens_per_batch = rows_per_batch, tokens_per_batch
         self.strategy, self.seed, self.drop_last = strategy, seed, drop_last
         self.processes, self.process_index = processes, process_index
+        self.parts = processes * accumulation  # micro-batches in an optimizer step
         self.epoch = 0
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
         self._check()
         self.count = self._count(epochs)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-self.count // self.parts)
+
+    def rows_of_step(self, step: int) -> list[list[int]]:
+        """The micro-batches of an optimizer step, those of all processes; steps count from 1."""
+        epoch, place = divmod(step - 1, self.steps)
+        return self.plan(epoch)[place * self.parts : (place + 1) * self.parts]
 
     def __len__(self) -> int:
         return self.count // self.processes
@@ -83,6 +100,11 @@ class RowBatches(Sampler[list[int]]):
 
     def plan(self, epoch: int) -> list[list[int]]:
         """All micro-batches of an epoch; the i-th belongs to process i % processes."""
+        if self._planned[0] != epoch:
+            self._planned = (epoch, self._plan(epoch))
+        return self._planned[1]
+
+    def _plan(self, epoch: int) -> list[list[int]]:
         generator = self._generator(epoch)
         rows = self._rows(generator)
         if self.tokens_per_batch is not None:
@@ -91,13 +113,16 @@ class RowBatches(Sampler[list[int]]):
             batches = self._cut_by_rows(rows)
         assert len(batches) == self.count, f"epoch {epoch} was not planned for"
         if self.strategy == "group_by_length":
-            # Whole groups of neighbours, one batch a process, so that no process waits for a longer one.
-            groups = generator.permutation(self.count // self.processes).tolist()
-            if epoch == 0:  # running out of memory shows at the first step
-                heaviest = int(np.argmax([self._tokens(batch) for batch in batches])) // self.processes
-                groups.remove(heaviest)
-                groups.insert(0, heaviest)
-            batches = [batches[group * self.processes + index] for group in groups for index in range(self.processes)]
+            # Whole steps, so that no process waits for a longer batch; the last one stays last if it is not full.
+            rows_per_step = (self.rows_per_batch or 0) * self.parts
+            full = len(rows) // rows_per_step if rows_per_step else self.count // self.parts
+            steps = generator.permutation(full).tolist()
+            if epoch == 0 and steps:  # running out of memory shows at the first step
+                heaviest = int(np.argmax([self._weight(batch) for batch in batches[: len(steps) * self.parts]]))
+                steps.remove(heaviest // self.parts)
+                steps.insert(0, heaviest // self.parts)
+            order = [step * self.parts + index for step in steps for index in range(self.parts)]
+            batches = [batches[number] for number in order + list(range(len(order), len(batches)))]
         return [batch.tolist() for batch in batches]
 
     def _generator(self, epoch: int) -> np.random.RandomState:
@@ -116,9 +141,9 @@ class RowBatches(Sampler[list[int]]):
         if self.strategy != "group_by_length":
             return rows
         per_batch = self.rows_per_batch or max(1, int((self.tokens_per_batch or 0) // self.lengths.mean()))
-        per_group = per_batch * self.processes
+        per_step = per_batch * self.parts
         # At least four blocks, as transformers does, or a small set would have the same batches in every epoch.
-        return sorted_in_blocks(rows, self.lengths, per_group * max(1, min(BLOCK, len(rows) // (4 * per_group))))
+        return sorted_in_blocks(rows, self.lengths, per_step * max(1, min(BLOCK, len(rows) // (4 * per_step))))
 
     def _cut_by_rows(self, rows: np.ndarray) -> list[np.ndarray]:
         """Full batches; what is left for the last group of processes is spread evenly over it.
@@ -147,7 +172,9 @@ class RowBatches(Sampler[list[int]]):
         for epoch in range(1 if self.strategy == "sequential" else epochs):
             lengths = self.lengths[self._rows(self._generator(epoch))]
             most = max(most, len(next_fit(cumulated(lengths), self.tokens_per_batch)))
-        count = -(-most // self.processes) * self.processes
+        count = -(-most // self.parts) * self.parts
+        if count > len(self.lengths):  # too few rows for a whole number of steps
+            count = -(-most // self.processes) * self.processes
         if count > len(self.lengths):
             raise UserError(
                 f"{len(self.lengths)} training rows cannot be shared evenly by {self.processes} processes with "
@@ -181,10 +208,11 @@ class RowBatches(Sampler[list[int]]):
                 f"{longest} at least, or lower max_length and say with on_long_row what happens to longer rows"
             )
 
-    def _tokens(self, batch: np.ndarray) -> int:
-        """What a batch weighs: its tokens, or with `rows_per_batch` those after padding to the longest row."""
+    def _weight(self, batch: np.ndarray) -> int:
+        """What says which batch is the largest: its tokens, or with `rows_per_batch` its longest row, since it may be
+        padded to that."""
         lengths = self.lengths[batch]
-        return int(lengths.sum() if self.rows_per_batch is None else len(batch) * lengths.max())
+        return int(lengths.sum() if self.rows_per_batch is None else lengths.max())
 
 
 def sorted_in_blocks(rows: np.ndarray, lengths: np.ndarray, block: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from heed.errors import UserError
 from heed.order import row_batches
 from heed.preview import preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
+from heed.records import Record
 from heed.sources import Reading, Source, read
 from heed.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 from heed.splits import SPLITS, SplitName, Splits, split_records
@@ -47,6 +48,16 @@ class Plan:
     def contract(self) -> Contract:
         """What is saved with every checkpoint."""
         return self.prompt.contract()
+
+    @property
+    def samples(self) -> int:
+        """The length limit of the answers that are looked at while training; 0 for none."""
+        return self.sft.sample_max_new_tokens if self.splits["validation"] else 0
+
+    @property
+    def longest_prompt(self) -> Record:
+        """The validation row whose question is the longest."""
+        return max(self.splits["validation"], key=lambda record: sum(len(each["content"]) for each in record.messages))
 
     @property
     def padding(self) -> PaddingCollator:
@@ -185,6 +196,7 @@ def hot_path(
         varlen=varlen,
         dropout=dropout,
         four_bit=sft.use_peft and sft.load_in_4bit,
+        row_losses=sft.record_row_loss,
         tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
     )
     speed = choose_speed(sft.speed, graph_refusal=refusal, device=args.device)
@@ -202,6 +214,7 @@ def hot_path(
         share_prefix=not against_sharing,
         varlen=not varlen,
         multiple=GRAPH_MULTIPLE if speed.mode == "graph" else 1,
+        by_row=sft.record_row_loss,
     )
     return collator, speed
 

@@ -9,8 +9,13 @@ What is learned then follows from lengths: prompt ids are one thing, response id
 
 import hashlib
 import json
+import multiprocessing
+import os
 import pickle
 import re
+import resource
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +28,7 @@ from heed.records import Message
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 CONTRACT_FILE = "prompt_contract.json"
+RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
 PRIVATE_USE = range(0xE000, 0xF900)
 PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
 PROBE: tuple[Message, ...] = (
@@ -174,6 +180,7 @@ def make_prompt(name: str, template: str, tokenizer: PreTrainedTokenizerBase) ->
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no EOS token, so a model could not stop")
     if "strftime_now" in template:
         raise UserError(f"prompt {name!r}: strftime_now makes prompts change by the day; write the date as text")
+    refuse_bomb(tokenizer, template, name)
     rendered = render(tokenizer, template, PROBE[:1], True, name)
     if PROBE_QUESTION not in rendered:
         raise UserError(f"prompt {name!r}: the template does not show the user's message")
@@ -189,6 +196,46 @@ def make_prompt(name: str, template: str, tokenizer: PreTrainedTokenizerBase) ->
             raise UserError(f"prompt {name!r}: the template does not show the assistant's message")
         prompt.encode(conversation)
     return prompt
+
+
+harmless: set[str] = set()  # templates that have been rendered in this process before
+
+
+def refuse_bomb(tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> None:
+    """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
+
+    Raises UserError when the template needs more of them than any prompt could.
+    """
+
+    if sys.platform != "linux" or template in harmless:
+        return
+
+    def attempt() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + RENDER_BYTES, held + RENDER_BYTES))
+        try:
+            too_long = len(render(tokenizer, template, PROBE, False, name)) > RENDER_CHARACTERS
+        except UserError:  # the laws say it better
+            too_long = False
+        except MemoryError:
+            too_long = True
+        os._exit(int(too_long))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: only Jinja runs in there
+        child = multiprocessing.get_context("fork").Process(target=attempt)
+        child.start()
+    child.join(4 * RENDER_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    if child.exitcode != 0:
+        raise UserError(
+            f"prompt {name!r}: a template must render two short messages within {RENDER_SECONDS} s, "
+            f"{RENDER_BYTES >> 20} MiB and {RENDER_CHARACTERS:,} characters; this one does not"
+        )
+    harmless.add(template)
 
 
 def render(

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -13,10 +12,12 @@ from typing import Any
 from heed.errors import UserError
 
 RUN_FILE = "run.json"
+STATE_FILE = "run_state.json"
 CONFIG_FILE = "resolved_config.json"
 SPLITS_FILE = "splits.json"
 REJECTED_FILE = "rejected.jsonl"
 METRICS_FILE = "metrics.jsonl"
+FLIGHT_FILE = "flight.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 LOSS_PLOT = "loss.png"
 RESPONSES_FILE = "responses.json"
@@ -24,31 +25,7 @@ BASE_RESPONSES_FILE = "responses_base.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 
 
-def check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
-    """Whether a run may use this folder; nothing is changed yet.
-
-    Raises UserError when it holds something and neither overwriting nor resuming is asked for.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output_dir: {folder} is a file")
-    if resume or not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / RUN_FILE).is_file():
-        raise UserError(
-            f"output_dir: {folder} is not empty and holds no Heed run, so it will not be touched; choose another folder"
-        )
-    if not overwrite:
-        raise UserError(
-            f"output_dir: {folder} holds an earlier run; choose another folder, or set overwrite_output_dir: true "
-            "to delete that run"
-        )
-
-
-def open_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
-    """Make the folder, deleting the earlier run in it when that was asked for. Nothing else is ever deleted."""
-    check_folder(folder, overwrite=overwrite, resume=resume)
-    if folder.is_dir() and not resume:
-        shutil.rmtree(folder)
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,9 +72,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def rewind_lines(path: Path, step: int) -> None:
-    """Take away what an interrupted run wrote after the step that it is resumed from."""
-    if path.is_file():
-        write_lines(path, [line for line in read_lines(path) if line["step"] <= step])
+    """Take away what an interrupted run wrote after the step that it is resumed from, and a line torn by its end."""
+    if not path.is_file():
+        return
+    *lines, torn = path.read_bytes().split(b"\n")  # nothing follows the last newline of a file that is whole
+    kept = [line + b"\n" for line in lines if json.loads(line)["step"] <= step]
+    if torn or len(kept) < len(lines):
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(b"".join(kept))
+        os.replace(part, path)
 
 
 def now() -> str:

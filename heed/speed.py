@@ -95,7 +95,7 @@ def choose_speed(asked: Speed, *, graph_refusal: str, device: torch.device) -> S
 
 
 def graph_refusal(
-    args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, four_bit: bool, tokens: int
+    args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, four_bit: bool, row_losses: bool, tokens: int
 ) -> str:
     """Why a training step cannot, or need not, be captured; `varlen` and `dropout` are reasons against, or empty.
 
@@ -110,6 +110,7 @@ def graph_refusal(
         dropout: bool(dropout),
         "fp16's loss scaling": args.fp16,
         "4-bit weights": four_bit,
+        "record_row_loss": row_losses,
         "gradient_checkpointing": args.gradient_checkpointing,
         f"rows of {tokens:,} tokens, whose kernels take longer than launching them": tokens > MOST_FILLED,
         "DeepSpeed or FSDP": bool(args.deepspeed or args.fsdp),

@@ -1,28 +1,39 @@
 """HeedTrainer: transformers' Trainer with a loss and an evaluation that mean the same at any batch size, and fast."""
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import copy
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType, gather_object
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from heed import checkpoints, processes, run_folder
 from heed.attention import flat_rows
 from heed.batches import Batch, FlatCollator, supervised_tokens
+from heed.checkpoints import STAGING
 from heed.encoding import column, row_lengths
+from heed.errors import Stopped, UserError
 from heed.graphs import StepGraphs
-from heed.guard import FiniteGuard
+from heed.guard import FiniteGuard, NotFinite
 from heed.likelihood import row_scores, target_nll
 from heed.memory import BatchSize, KeptMemory, forward_bytes, free_memory, rows_that_fit
 from heed.order import RowBatches, row_batches
+from heed.recorder import RowLosses, StepRows, step_rows
+from heed.signals import GracefulStop
 from heed.speed import (
     CompileWhenItPays,
     SpeedChoice,
@@ -41,7 +52,10 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     They are counted over all micro-batches and processes of one optimizer step, so accumulation and world size cannot
     change the loss. (A mean of means would: huggingface/transformers#35203.)
     """
-    return (nll * weights).sum() / num_items_in_batch
+    loss = (nll * weights).sum() / num_items_in_batch
+    # A factor of exactly 1, but NaN where the loss is not finite: an infinite loss may have a finite gradient, which
+    # one process would pass on to all, and the guard looks at gradients only.
+    return loss * (1 + 0 * loss.detach())
 
 
 class HeedTrainer(Trainer):
@@ -63,11 +77,24 @@ class HeedTrainer(Trainer):
         *,
         tokens_per_batch: int | None = None,
         speed: SpeedChoice = EAGER,
+        stop: GracefulStop | None = None,
+        row_losses: RowLosses | None = None,
+        facts: Mapping[str, Any] | None = None,
+        complete: Callable[[Path], None] = lambda folder: None,
         say: Callable[[str], None] = print,
         **kwargs: Any,
     ) -> None:
-        super().__init__(compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer that the loss is scaled already
+        """`facts` go into the manifest of every checkpoint; `complete` is given its folder before that is written."""
+        args = copy(kwargs.pop("args"))
+        # Trainer would delete before it knows that the new checkpoint is whole.
+        self.keep_checkpoints, args.save_total_limit = args.save_total_limit, None
+        super().__init__(args=args, compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer: the loss is scaled
         self.tokens_per_batch = tokens_per_batch
+        self.stop, self.row_losses = stop, row_losses
+        self.facts, self.complete = dict(facts or {}), complete
+        self.staging = self.resumed = False
+        if stop is not None:
+            self.add_callback(stop)
         self.speed, self.say = speed, say
         self.eval_collator = self.data_collator.for_evaluation()
         self.eos_token_id: int = self.data_collator.pad_token_id  # padding is EOS
@@ -81,7 +108,7 @@ class HeedTrainer(Trainer):
         if speed.watch:
             self.add_callback(CompileWhenItPays(self.compile_blocks, say))
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's training, with the model made fast for as long as it lasts."""
         with self.while_training:
             self.while_training.enter_context(fused_gelu(self.model))
@@ -94,7 +121,23 @@ class HeedTrainer(Trainer):
                 self.compile_blocks()
             if self.speed.mode == "graph":
                 self.graphs = StepGraphs(list(self.model.parameters()), self.forward_backward, self.say)
-            return super().train(*args, **kwargs)
+            self.resumed = resume_from_checkpoint is not None
+            try:
+                return super().train(resume_from_checkpoint, *args, **kwargs)
+            except NotFinite as error:
+                raise UserError(f"{error}. {self.where(error.step)}") from error
+            except UnpicklingError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(f"the checkpoint holds more than tensors, so it is not loaded: {reason}") from error
+            except Stopped:  # whoever keeps a file open closes it
+                self.callback_handler.on_train_end(self.args, self.state, self.control)
+                raise
+
+    def where(self, step: int) -> str:
+        """What a step that went wrong had learned from, and from where the run can go on."""
+        rows = ", ".join(map(str, self.rows_of_step(step).rows))
+        found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
+        return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
 
     def compile_blocks(self) -> None:
         self.while_training.enter_context(compiled_blocks(self.model))
@@ -132,7 +175,8 @@ class HeedTrainer(Trainer):
 
         Counted on the device and left there: nothing waits.
         """
-        batches = list(islice(epoch_iterator, num_batches))
+        # A run that is gone on with may have had its last step already; Trainer would make one more.
+        batches = [] if self.control.should_training_stop else list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
         counts = torch.stack(
@@ -142,6 +186,19 @@ class HeedTrainer(Trainer):
             counts = self.accelerator.gather(counts[None]).sum(dim=0)
         self.tokens_since_stored = self.tokens_since_stored + counts[1]
         return batches, counts[0].clamp(min=1)
+
+    def rows_of_step(self, step: int) -> StepRows:
+        """What an optimizer step learns from, over all processes."""
+        return step_rows(step, self.row_batches.rows_of_step(step), *self.row_facts)
+
+    @cached_property
+    def row_facts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row id and number of supervised tokens of every example of the training set."""
+        dataset = self.train_dataset
+        learned = column(dataset, "response_tokens")
+        if self.eval_collator.loss_on == "all":
+            learned = row_lengths(dataset) - 1
+        return column(dataset, "row_id"), learned
 
     # ---- the loss
 
@@ -162,6 +219,15 @@ class HeedTrainer(Trainer):
         self.accelerator.backward(loss)
         return loss.detach()
 
+    @contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """Nothing of what is done inside is remembered as a step: the losses of its rows."""
+        row_losses, self.row_losses = self.row_losses, None
+        try:
+            yield
+        finally:
+            self.row_losses = row_losses
+
     def rows_as_collated(self) -> AbstractContextManager[None]:
         """Outside of it the model is as transformers made it, so that it can generate."""
         return flat_rows(self.model.config) if isinstance(self.data_collator, FlatCollator) else nullcontext()
@@ -174,6 +240,8 @@ class HeedTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         nll = target_nll(model, inputs)
+        if self.row_losses is not None:
+            self.row_losses.note(nll, inputs["row_targets"])
         loss = token_mean_loss(nll, inputs["weights"], 1 if num_items_in_batch is None else num_items_in_batch)
         loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
         return (loss, nll) if return_outputs else loss
@@ -215,6 +283,8 @@ class HeedTrainer(Trainer):
         if start_time is not None:
             seen = self.state.num_input_tokens_seen - self._initial_num_input_tokens_seen
             logs["train_tokens_per_second"] = round(seen / (time.time() - start_time), 3)
+        if self.resumed:
+            logs.pop("train_loss", None)  # Trainer's mean is over the steps since the last start only
         super().log(logs, start_time)
 
     # ---- evaluation
@@ -305,9 +375,159 @@ class HeedTrainer(Trainer):
         return self.accelerator.prepare_model(self.model, evaluation_mode=True)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Only a model that is being saved can be the best one.
+        """Only a model that is being saved can be the best one, and only if it is not saved because of a signal.
 
         Not a documented hook. Trainer also counts evaluations between two checkpoints, remembers a step that has no
         checkpoint as the best, and then loads an older, worse one at the end.
         """
-        return self.control.should_save and super()._determine_best_metric(metrics, trial)
+        planned = self.control.should_save and not (self.stop is not None and self.stop.unplanned)
+        return planned and super()._determine_best_metric(metrics, trial)
+
+    # ---- checkpoints: Trainer's own files, none of them documented hooks, made whole or absent
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / STAGING) if self.staging else folder
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Trainer writes into a folder aside; when all processes have, the first one seals and renames it.
+
+        Raises UserError in all processes when one of them fails; earlier checkpoints are untouched then.
+        """
+        run = Path(str(self.args.output_dir))
+        staged = run / STAGING / f"checkpoint-{self.state.global_step}"
+        best = self.state.best_global_step
+        if self.args.should_save:
+            shutil.rmtree(run / STAGING, ignore_errors=True)
+        processes.largest(0)  # nobody writes before the folder is empty
+
+        def write() -> None:
+            super(HeedTrainer, self)._save_checkpoint(model, trial)
+
+        def finish() -> None:
+            self.know_best(best)
+            if self.args.should_save:
+                self.state.save_to_json(str(staged / "trainer_state.json"))
+                self.seal(staged)
+                checkpoints.rotate(run, keep=self.keep_checkpoints, best=best)
+                shutil.rmtree(run / STAGING)
+
+        self.staging = True
+        # With a best step Trainer lets all processes wait in the middle, and the others would wait for a failed one.
+        self.state.best_global_step = None
+        try:
+            for part in (write, finish):
+                problems = processes.gathered(attempt(part))
+                problem = next(filter(None, problems), "")
+                if problem:
+                    raise UserError(self.not_written(staged, problem))
+        finally:
+            self.staging = False
+            self.know_best(best)
+
+    def know_best(self, step: int | None) -> None:
+        """Trainer looks for the best checkpoint beside the one it writes, which is not where it will be."""
+        self.state.best_global_step = step
+        path = Path(str(self.args.output_dir)) / f"checkpoint-{step}"
+        if step == self.state.global_step or path.is_dir():
+            self.state.best_model_checkpoint = str(path)
+
+    def seal(self, staged: Path) -> None:
+        self.complete(staged)
+        if not self.args.save_only_model:
+            missing = [name for name in self.random_state_files() if not (staged / name).is_file()]
+            if missing:
+                raise OSError(f"{missing[0]} did not arrive; all nodes must share output_dir")
+        facts = {
+            "step": self.state.global_step,
+            "processes": self.args.world_size,
+            "resumable": not self.args.save_only_model,
+            "written": run_folder.now(),
+            "versions": run_folder.versions(),
+        }
+        checkpoints.write_manifest(staged, facts | self.facts)
+        checkpoints.publish(staged, staged.parent.parent / staged.name)
+
+    def random_state_files(self) -> list[str]:
+        world = self.args.world_size
+        return ["rng_state.pth"] if world == 1 else [f"rng_state_{process}.pth" for process in range(world)]
+
+    def not_written(self, staged: Path, problem: str) -> str:
+        run = staged.parent.parent
+        free = shutil.disk_usage(run).free
+        if self.args.should_save:
+            shutil.rmtree(run / STAGING, ignore_errors=True)
+        found = [path.name for path in checkpoints.checkpoints(run)]
+        kept = f"{found[-1]} is whole" if found else "there is no earlier one"
+        return (
+            f"{staged.name} could not be written to {run} ({free / 2**20:,.1f} MiB were free): {problem}; {kept}. Free "
+            "some space, and the same command goes on from there"
+        )
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """With it goes the loss since the last log, so that the next logged loss covers the steps it would have."""
+        super()._save_rng_state(output_dir)
+        unlogged = {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
+        run_folder.write_json(Path(output_dir) / self.unlogged_file, unlogged)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called in a resumed run before its first step."""
+        super()._load_rng_state(checkpoint)
+        path = Path(str(checkpoint)) / self.unlogged_file
+        if checkpoint is not None and path.is_file():
+            unlogged = run_folder.read_json(path)
+            self._tr_loss += unlogged["loss"]
+            self._globalstep_last_logged = unlogged["since"]
+
+    @property
+    def unlogged_file(self) -> str:
+        return f"unlogged_{self.args.process_index}_of_{self.args.world_size}.json"
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Then set what the arguments say: a learning rate that was changed on purpose must not be overruled by the
+        old one in the checkpoint. What was not changed is set to what it is."""
+        groups = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
+            return
+        for group, fresh in zip(self.param_groups, groups, strict=True):
+            if group["initial_lr"] != fresh["initial_lr"]:
+                fresh["lr"] = group["lr"] / group["initial_lr"] * fresh["initial_lr"]
+            else:
+                fresh.pop("lr")
+            group.update(fresh)
+        self.lr_scheduler.base_lrs = [group["initial_lr"] for group in self.param_groups]
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.param_groups]  # what is logged
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        optimizer: Any = self.optimizer
+        groups: list[dict[str, Any]] = optimizer.param_groups
+        return groups
+
+    def _load_best_model(self) -> None:
+        """The last model is kept instead, and said to be, when the best one's files are not as they were written."""
+        best = str(self.state.best_model_checkpoint)
+
+        def flaw() -> str:
+            try:
+                checkpoints.verify(Path(best))
+            except UserError as error:
+                return str(error)
+            return ""
+
+        problem = processes.from_first(flaw)
+        if problem:
+            self.say(f"WARNING: the best model cannot be loaded, so the last one is kept: {problem}")
+            self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
+            return
+        super()._load_best_model()
+
+
+def attempt(function: Callable[[], None]) -> str:
+    """What went wrong; an empty text when nothing did."""
+    try:
+        function()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ""

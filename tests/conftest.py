@@ -10,6 +10,7 @@ from pathlib import Path
 import datasets
 import pytest
 from browser import chromium as chromium  # a fixture
+from faults.harness import write_config
 from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +21,16 @@ def in_the_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.chdir(ROOT)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
+
+
+@pytest.fixture(scope="session")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a run that was interrupted behind its checkpoint of step 4; its folder lies beside it."""
+    from short_run import interrupt  # after HF_DATASETS_CACHE is set
+
+    config = write_config(tmp_path_factory.mktemp("stopped"))
+    interrupt(config)
+    return config
 
 
 @pytest.fixture

@@ -85,7 +85,14 @@ def test_precision_on_a_gpu(
 
 def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
     cpu = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    options: dict[str, Any] = {"flat": True, "varlen": "", "dropout": "", "four_bit": False, "tokens": 500}
+    options: dict[str, Any] = {
+        "flat": True,
+        "varlen": "",
+        "dropout": "",
+        "four_bit": False,
+        "row_losses": False,
+        "tokens": 500,
+    }
     assert graph_refusal(cpu, **options) == "they need CUDA, this is a cpu"
 
     class OnCuda:

@@ -148,7 +148,10 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--report_to", "trackio"], "report_to: trackio is not installed"),
         (["--eval_strategy", "no", "--early_stopping_patience", "2"], "early_stopping_patience is set, but nothing"),
         (["--optim", "adamw_tork"], "did you mean adamw_torch"),
-        (["--resume_from_checkpoint", "true"], "resume_from_checkpoint: true is not a checkpoint folder"),
+        (["--resume_from_checkpoint", "true"], "resume: auto | never | PATH does it"),
+        (["--resume", "yes"], "resume: yes is neither auto, never, a checkpoint"),
+        (["--global_batch_size", "8", "--tokens_per_batch", "99"], "global_batch_size and tokens_per_batch contradict"),
+        (["--allow_changed", "learning_rat"], "is not a key that runs are compared by; did you mean learning_rate?"),
         (["--save_total_limit", "two"], "'two' is not a whole number or null"),
     ],
 )
@@ -169,6 +172,8 @@ def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(
     assert run(config_file, "--max_steps", "1") == 0
     weights = (folder / "model.safetensors").read_bytes()
     assert run(config_file) == 2
+    assert "max_steps: 1 then, -1 now\nSet them back, choose another output_dir" in capsys.readouterr().err
+    assert run(config_file, "--max_steps", "1", "--resume", "never") == 2
     assert "holds an earlier run" in capsys.readouterr().err
     assert run(config_file, "--overwrite_output_dir", "--data", "nowhere.json") == 2  # fails before deleting
     assert (folder / "model.safetensors").read_bytes() == weights
@@ -249,7 +254,7 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_weights(config_file:
     assert run(config_file) == 0
     logged = (folder / "metrics.jsonl").read_text().splitlines()
     whole = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
-    assert run(config_file, "--resume_from_checkpoint", str(folder / "checkpoint-8")) == 0
+    assert run(config_file, "--resume", str(folder / "checkpoint-8")) == 0
     again = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
     for number, state in whole["state"].items():
         assert torch.equal(state["exp_avg"], again["state"][number]["exp_avg"])
