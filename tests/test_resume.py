@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from faults.harness import Forks, kill, logged, state, wait, wait_until, weights, write_config
@@ -130,10 +131,10 @@ def test_a_changed_learning_rate_takes_effect(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", ["random", "group_by_length", "sequential"])
 @pytest.mark.parametrize("tokens", [None, 40])
 def test_the_rows_of_a_step_do_not_depend_on_the_number_of_processes(strategy: Any, tokens: int | None) -> None:
-    lengths = [3 + row * 7 % 11 for row in range(45)]
+    lengths = np.array([3 + row * 7 % 11 for row in range(45)])
 
     def steps(processes: int, accumulation: int, rows: int) -> list[list[int]]:
-        by = {"rows_per_batch": None if tokens else rows, "tokens_per_batch": tokens}
+        by: dict[str, Any] = {"rows_per_batch": None if tokens else rows, "tokens_per_batch": tokens}
         found = RowBatches(
             lengths, strategy=strategy, seed=3, epochs=2, processes=processes, accumulation=accumulation, **by
         )

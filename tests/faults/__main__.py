@@ -17,13 +17,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from faults import injection, stock
-from faults.harness import ROOT, Forks, kill, logged, state, wait, wait_until, weights, write_config
 from safetensors.numpy import load_file
 
+from faults import injection, stock
+from faults.harness import ROOT, Forks, kill, logged, state, wait, wait_until, weights, write_config
 from heed import checkpoints, run_folder
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -70,7 +71,7 @@ class Lab:
 
     def start(
         self, folder: Path, *more: str, epochs: int = 3, world: int = 1, prepare: Callable[[], None] | None = None
-    ):  # type: ignore[no-untyped-def]
+    ) -> list[BaseProcess]:
         options = ("--num_train_epochs", str(epochs), "--per_device_train_batch_size", str(4 // world), *more)
         return self.forks.training(self.config, folder, *options, world=world, log=self.log, prepare=prepare)
 
@@ -88,7 +89,7 @@ class Lab:
         """Whether the same command again brings a broken run to the end of an unbroken one."""
         return self.run(folder, epochs=epochs, world=world) == [0] * world and self.exact(folder, epochs, world)
 
-    def stock(self, folder: Path, *, epochs: int = 3, prepare: Callable[[], None] | None = None):  # type: ignore[no-untyped-def]
+    def stock(self, folder: Path, *, epochs: int = 3, prepare: Callable[[], None] | None = None) -> BaseProcess:
         return self.forks.start(stock.forked, self.folder, folder, epochs, self.log, prepare)
 
     def stock_ends(self, folder: Path, epochs: int = 3) -> str:
