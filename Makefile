@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval demo test lint types unit test-slow tiny bench clean
+.PHONY: help setup setup-dev setup-qlora setup-eval demo test lint types unit test-slow tiny bench faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -72,6 +72,9 @@ tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources 
 bench: .venv/bench/installed  ## measure training next to other tools (under 10 minutes; BENCH="--rounds 1" passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench \
 		$(PY) -m bench.cpu $(BENCH)
+
+faults: .venv/installed-dev  ## kill, damage and starve real trainings; writes docs/reliability.md (30 minutes; FAULTS="--seed 2")
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults $(FAULTS)
 
 clean:  ## remove the virtual environment and caches; runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from faults.harness import write_config
+from faults.harness import Forks, write_config
 from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -30,6 +30,11 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = write_config(tmp_path_factory.mktemp("stopped"))
     interrupt(config)
     return config
+
+
+@pytest.fixture(scope="session")
+def forks() -> Forks:
+    return Forks()
 
 
 @pytest.fixture
