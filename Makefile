@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo test lint types unit test-slow tiny bench bench-generation clean
+.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo test lint types unit test-slow tiny bench bench-generation faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -86,6 +86,9 @@ bench: .venv/bench/installed  ## measure training next to other tools (under 10 
 
 bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)
+
+faults: .venv/installed-dev  ## kill, damage and starve real trainings; writes docs/reliability.md (30 minutes; FAULTS="--seed 2")
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults $(FAULTS)
 
 clean:  ## remove the virtual environment and caches; runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import pytest
 from browser import chromium as chromium  # a fixture
-from faults.harness import write_config
+from faults.harness import Forks, write_config
 from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -31,6 +31,11 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = write_config(tmp_path_factory.mktemp("stopped"))
     interrupt(config)
     return config
+
+
+@pytest.fixture(scope="session")
+def forks() -> Forks:
+    return Forks()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,7 +115,12 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_whole_and_nothing_half(
 
 def test_a_damaged_best_checkpoint_is_not_loaded_at_the_end(tmp_path: Path) -> None:
     said: list[str] = []
-    scored = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "learning_rate": 0.5}
+    scored: dict[str, Any] = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "load_best_model_at_end": True,
+        "learning_rate": 0.5,
+    }
     trainer = trainer_of(tmp_path, max_steps=3, metric_for_best_model="eval_loss", greater_is_better=False, **scored)
     trainer.say = said.append
     check = trainer._load_best_model

@@ -123,11 +123,6 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path, mo
 # ---- real processes, real signals
 
 
-@pytest.fixture(scope="module")
-def forks() -> Forks:
-    return Forks()
-
-
 def test_a_signal_to_one_of_two_processes_ends_both_with_a_checkpoint(tmp_path: Path, forks: Forks) -> None:
 
     config, log, folder = write_config(tmp_path), tmp_path / "log", tmp_path / "run"

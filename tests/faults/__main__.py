@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Lab:
 
     def start(
         self, folder: Path, *more: str, epochs: int = 3, world: int = 1, prepare: Callable[[], None] | None = None
-    ):  # type: ignore[no-untyped-def]
+    ) -> list[BaseProcess]:
         options = ("--num_train_epochs", str(epochs), "--per_device_train_batch_size", str(4 // world), *more)
         return self.forks.training(self.config, folder, *options, world=world, log=self.log, prepare=prepare)
 
@@ -88,7 +89,7 @@ class Lab:
         """Whether the same command again brings a broken run to the end of an unbroken one."""
         return self.run(folder, epochs=epochs, world=world) == [0] * world and self.exact(folder, epochs, world)
 
-    def stock(self, folder: Path, *, epochs: int = 3, prepare: Callable[[], None] | None = None):  # type: ignore[no-untyped-def]
+    def stock(self, folder: Path, *, epochs: int = 3, prepare: Callable[[], None] | None = None) -> BaseProcess:
         return self.forks.start(stock.forked, self.folder, folder, epochs, self.log, prepare)
 
     def stock_ends(self, folder: Path, epochs: int = 3) -> str:
@@ -132,25 +133,30 @@ def kill_points(lab: Lab) -> list[Row]:
     ]
 
 
-def storm(lab: Lab, kills: int, world: int) -> tuple[int, int, int]:
-    """Kills at random moments, the same command after each, run after run. Returns kills, runs ended, runs exact."""
-    began = time.monotonic()
+def storm(lab: Lab, kills: int, world: int, minutes: float) -> tuple[int, int, int]:
+    """Kills at random moments, the same command after each, run after run. Returns kills, runs ended, runs exact.
+
+    One kill in five falls anywhere before the training begins, the others into its first second. No kill is begun after
+    so many `minutes`.
+    """
     lab.reference(EPOCHS, world)
-    again = lab.new()
-    began = time.monotonic()
-    lab.run(again, epochs=EPOCHS, world=world)
-    length = time.monotonic() - began
+    until = time.monotonic() + 60 * minutes
     done = ended = exact = 0
     folder = lab.new()
     while True:
         processes = lab.start(folder, epochs=EPOCHS, world=world)
-        if done < kills:
-            time.sleep(lab.random.uniform(0.1, 1.1) * length)
+        calm = done >= kills or time.monotonic() > until
+        if not calm:
+            if lab.random.random() < 0.8:
+                began = partial(has_begun, folder, processes[0].pid)
+                while not began() and any(process.is_alive() for process in processes):
+                    time.sleep(0.005)
+            time.sleep(lab.random.uniform(0.0, 1.0))
         else:
             wait(processes)
         codes = [process.exitcode for process in processes]
         if codes != [0] * world:
-            assert done < kills and set(codes) <= {None, 0}, (codes, lab.log.read_text()[-4000:])
+            assert not calm and set(codes) <= {None, 0}, (codes, lab.log.read_text()[-4000:])
             for process in lab.random.sample(processes, world):
                 process.kill()
             wait(processes)
@@ -159,14 +165,18 @@ def storm(lab: Lab, kills: int, world: int) -> tuple[int, int, int]:
         ended += 1
         exact += lab.exact(folder, EPOCHS, world)
         print(f"  storm on {world}: {done} kills, {exact} of {ended} runs exact", flush=True)
-        if done >= kills:
+        if calm:
             return done, ended, exact
         shutil.rmtree(folder)
         folder = lab.new()
 
 
-def storm_row(lab: Lab, kills: int, world: int) -> Row:
-    done, ended, exact = storm(lab, kills, world)
+def has_begun(folder: Path, pid: int | None) -> bool:
+    return (folder / run_folder.STATE_FILE).is_file() and state(folder)["process"] == pid
+
+
+def storm_row(lab: Lab, kills: int, world: int, minutes: float) -> Row:
+    done, ended, exact = storm(lab, kills, world, minutes)
     ours = f"{done} of {done} survived; {exact} of {ended} runs exact"
     theirs = stock_storm(lab, kills) if world == 1 else "not run"
     return (f"a storm of random kill -9, {world} process{'es' if world > 1 else ''}", ours, theirs)
@@ -449,14 +459,15 @@ def main() -> None:
         "signals": signals,
         "launchers": launchers,
         "kill points": kill_points,
-        "storm": lambda lab: [storm_row(lab, options.kills, 1)],
-        "storm on two": lambda lab: [storm_row(lab, options.kills2, 2)],
+        "storm": lambda lab: [storm_row(lab, options.kills, 1, options.minutes)],
+        "storm on two": lambda lab: [storm_row(lab, options.kills2, 2, options.minutes)],
         "damages": damaged_files,
     }
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--kills2", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="of each storm, at most")
     parser.add_argument("--only", default=",".join(sections))
     options = parser.parse_args()
     figures = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}

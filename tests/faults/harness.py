@@ -25,7 +25,7 @@ PRELOADED = [
     "heed.start",
     "faults.harness",
 ]
-TIMEOUT = 120.0
+TIMEOUT = 600.0
 CONFIG = """\
 prompt: alpaca_short
 per_device_train_batch_size: 4

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +82,18 @@ def not_a_number_at(step: int) -> None:
     original = Trainer.compute_loss
 
     def wrapped(self: Any, *arguments: Any, **more: Any) -> Any:
-        loss = original(self, *arguments, **more)
+        loss: Any = original(self, *arguments, **more)
         return loss * float("nan") if self.state.global_step == step - 1 else loss
 
     Trainer.compute_loss = wrapped  # type: ignore[method-assign]
     from heed import trainer
 
-    own = trainer.token_mean_loss
+    own, calls = trainer.token_mean_loss, count()
 
-    def broken(nll: Any, weights: Any, count: Any) -> Any:
-        broken.calls += 1  # type: ignore[attr-defined]
-        return own(nll * float("nan") if broken.calls == step + 1 else nll, weights, count)  # one more: the rehearsal
+    def broken(nll: Any, weights: Any, num_items_in_batch: Any) -> Any:
+        is_now = next(calls) == step  # the rehearsal was the first call
+        return own(nll * float("nan") if is_now else nll, weights, num_items_in_batch)
 
-    broken.calls = 0  # type: ignore[attr-defined]
     trainer.token_mean_loss = broken
 
 

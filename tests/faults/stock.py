@@ -24,7 +24,7 @@ def train(folder: Path, output_dir: Path, epochs: int) -> None:
     data = [{"input_ids": tokenizer(text)["input_ids"]} for text in texts]
 
     def collate(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = tokenizer.pad(examples, return_tensors="pt")
+        batch: Any = tokenizer.pad(list(examples), return_tensors="pt")  # type: ignore[arg-type]
         return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
 
     args = TrainingArguments(
@@ -44,7 +44,7 @@ def train(folder: Path, output_dir: Path, epochs: int) -> None:
         args=args,
         train_dataset=data,
         data_collator=collate,
-        processing_class=tokenizer,  # type: ignore[arg-type]
+        processing_class=tokenizer,
     )
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
