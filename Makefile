@@ -8,11 +8,11 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval demo test lint types unit test-slow tiny bench clean
+.PHONY: help setup setup-dev setup-qlora setup-eval browser-setup demo test lint types unit test-slow tiny bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
-		while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+		while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Heed needs Python 3.11 or 3.12 on the PATH (or: make PYTHON=/path/to/python3.11 ...)"; exit 2; }
@@ -40,6 +40,11 @@ setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
 
 setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
+
+browser-setup:  ## install Chromium, which the tests of pages drive (they are skipped without)
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "Chromium is missing and installing it needs root: sudo apt-get install chromium"; exit 2; fi; \
+	apt-get install -y chromium
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true

@@ -307,7 +307,7 @@ def answer(model: Any, plan: "Plan", record: "Record") -> str:
 def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
     """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
     from heed.callbacks import complete_checkpoint
-    from heed.report import plot_losses
+    from heed.plots import plot_losses
 
     contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.

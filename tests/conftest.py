@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from browser import chromium as chromium  # a fixture
 from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from heed.report import epochs, plot_losses
+from heed.plots import epochs, plot_losses
 
 LOGS = [
     {"step": 0, "epoch": 0.0, "initial_train_loss": 3.0, "initial_train_rows": 4, "initial_train_tokens": 40},
