@@ -19,7 +19,7 @@ from datasets import Dataset
 from heed import __version__
 from heed.batches import LossOn
 from heed.errors import UserError
-from heed.prompts import Outcome, Prompt, fit
+from heed.prompts import Encoded, Outcome, Prompt, fit
 from heed.records import Message, Record
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
@@ -107,17 +107,23 @@ def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -
     """Examples of a batch of conversations, by column; a process may be given this function and nothing else."""
     examples: list[dict[str, Any]] = []
     for row_id, place, text in zip(rows["row_id"], rows["place"], rows["messages"], strict=True):
-        messages: list[Message] = json.loads(text)
-        turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-        for turn in turns if policy.loss_on == "response" else turns[-1:]:
-            try:
-                whole = prompt.encode(messages[: turn + 1])
-            except UserError as error:  # a template may be right for most rows and wrong for one
-                raise UserError(f"{place}: {error}") from error
+        for turn, whole in encode_turns(json.loads(text), prompt, policy.loss_on, place):
             encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
             lengths = {"prompt_tokens": len(encoded.prompt_ids), "response_tokens": len(encoded.response_ids)}
             examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
     return {name: [example[name] for example in examples] for name in COLUMNS}
+
+
+def encode_turns(
+    messages: Sequence[Message], prompt: Prompt, loss_on: LossOn, place: str
+) -> Iterator[tuple[int, Encoded]]:
+    """Each assistant turn that gives an example, and its ids at full length."""
+    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+    for turn in turns if loss_on == "response" else turns[-1:]:
+        try:
+            yield turn, prompt.encode(messages[: turn + 1])
+        except UserError as error:  # a template may be right for most rows and wrong for one
+            raise UserError(f"{place}: {error}") from error
 
 
 def processes(rows: int, num_proc: int | None) -> int | None:
@@ -206,14 +212,19 @@ def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
 
 def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
     """SHA-256 over rows, template, tokenizer, policy, columns and code version: any change tokenizes anew."""
+    digest = hashlib.sha256(f"{prompt_hash(prompt)}{json.dumps(COLUMNS)}{json.dumps(asdict(policy))}".encode())
+    for record in records:
+        digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
+    return digest.hexdigest()
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """SHA-256 over template, tokenizer and code version."""
     digest = hashlib.sha256()
     tokenizer = prompt.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    columns = json.dumps(COLUMNS)
-    for part in (__version__, columns, prompt.template, vocabulary, special_tokens, json.dumps(asdict(policy))):
+    for part in (__version__, prompt.template, vocabulary, special_tokens):
         digest.update(hashlib.sha256(part.encode()).digest())
-    for record in records:
-        digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
     return digest.hexdigest()
