@@ -195,6 +195,7 @@ def recorded(folder: Path, *, writes: bool) -> Iterator[dict[str, Any]]:
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it that belongs into run.json."""
+    from heed.flags import write_flags
     from heed.modeling import parameter_counts
     from heed.splits import row_ids
 
@@ -203,6 +204,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
         run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
         run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
+        write_flags(folder, plan.audit.scan)
         if rows.rejected:
             rejected = [dataclasses.asdict(each) for each in rows.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
@@ -222,6 +224,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rows_sha256": rows.sha256,
             "files": plan.reading.files,
         },
+        "audit": plan.audit.as_json(),
         "splits": {name: len(records) for name, records in plan.splits.items()},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
         "device": str(plan.args.device),

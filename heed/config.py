@@ -83,6 +83,12 @@ class SftConfig(ReadRecorder):
     on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
         "error", help="what happens to a row over max_length"
     )
+    # what is refused
+    audit: dict[str, float] = key(
+        {}, help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names"
+    )
+    audit_allow: list[str] = key([], help="findings that stop nothing, by name")
+    audit_against: list[str] = key([], help="evaluation files whose questions must not be in the training rows")
     # how fast
     batching: Literal["flat", "padded"] = key(
         "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
@@ -102,6 +108,18 @@ class SftConfig(ReadRecorder):
     )
     sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(ReadRecorder):
+    """Keys of inspect_data.py beside those of train_sft.py."""
+
+    html: str | None = key(None, help="write a page to look through the rows, 2,000 at most, flagged ones first")
+    export: str | None = key(None, help="write cleaned rows here (JSONL), and what is left out to FILE.rejected.jsonl")
+    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)")
+    flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
+    against: list[str] = key([], help="more evaluation files, beside audit_against")
+    preview_rows: int = key(3, help="rows shown token by token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +233,7 @@ class Setting:
 
 
 Settings = dict[str, Setting]
-Script = TypeVar("Script", SftConfig, EvalConfig)
+Script = TypeVar("Script", SftConfig, InspectConfig, EvalConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +242,7 @@ class CommandLine:
     overrides: dict[str, str]
     dry_run: bool
     explain: bool
+    column_map: bool
 
 
 def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> CommandLine:
@@ -233,7 +252,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
     """
     config: str | None = None
     overrides: dict[str, str] = {}
-    found = dict.fromkeys(("dry_run", "explain"), False)
+    found = dict.fromkeys(("dry_run", "explain", "column_map"), False)
     words = list(arguments)
     while words:
         word = words.pop(0)

@@ -43,7 +43,7 @@ class EncodedSplit:
     """One split as the collator wants it, every example with the number of its tokens."""
 
     dataset: Dataset
-    """Columns row_id, turn, prompt_ids, response_ids, prompt_tokens, response_tokens."""
+    """Columns row_id, turn, outcome, prompt_ids, response_ids, prompt_tokens, response_tokens."""
     counts: dict[str, int]
     """rows, examples, tokens and response_tokens that are used; whole, cut_prompt, cut_response, too_long."""
     cache_key: str
@@ -70,13 +70,7 @@ def encode_split(
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
     key = cache_key(records, prompt, policy)
-    conversations = Dataset.from_dict(
-        {
-            "row_id": [record.row_id for record in records],
-            "place": [record.place for record in records],
-            "messages": [json.dumps(record.messages) for record in records],
-        }
-    )
+    conversations = Dataset.from_dict(conversation_columns(records))
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "heed"
     folder.mkdir(parents=True, exist_ok=True)
     # Several processes write a file each, which appears when it is whole; map finds them again at any num_proc.
@@ -100,7 +94,21 @@ def encode_split(
             long = [places[row_id] for row_id in column(encoded, "row_id")[too_long]]
             raise UserError(long_rows_message(long, len(records), policy.max_length))
         encoded = encoded.select(np.flatnonzero(~too_long))
-    return EncodedSplit(dataset=encoded.remove_columns("outcome"), counts=counts, cache_key=key)
+    return EncodedSplit(dataset=encoded, counts=counts, cache_key=key)
+
+
+def conversation_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+    return {
+        "row_id": [record.row_id for record in records],
+        "place": [record.place for record in records],
+        "messages": [json.dumps(record.messages) for record in records],
+    }
+
+
+def encode_records(records: Sequence[Record], prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
+    """The examples of a few records as `encode_split` makes them, too long ones among them."""
+    columns = encode_rows(conversation_columns(records), prompt, policy)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -> dict[str, list[Any]]:

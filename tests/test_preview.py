@@ -7,10 +7,10 @@ from heed.preview import one_line, preview, preview_rows
 
 def test_every_token_shows_its_border_and_whether_it_is_learned(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = tokenizer.encode("Say\nit.", add_special_tokens=False)
-    labels = [-100] * (len(ids) - 1) + ids[-1:]
-    plain = preview(tokenizer, ids, labels, color=False)
+    learned = [len(ids) - 1]
+    plain = preview(tokenizer, ids, learned, color=False)
     assert plain.endswith("\\n|it|[.]") and plain.replace("|", "").startswith("Say")
-    assert "\033[32m.\033[0m" in preview(tokenizer, ids, labels, color=True)
+    assert "\033[32m.\033[0m" in preview(tokenizer, ids, learned, color=True)
 
 
 def test_rows_are_previewed_as_the_collator_gives_them(
