@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     BAD_ROWS: Kind(meaning="cannot be read as a row, or lacks a text", threshold=0.05),
     "no_target": Kind(meaning="nothing but EOS is to be learned", threshold=0.0),
     "eos_not_learned": Kind(meaning="EOS stands inside a whole response, not at its end alone", threshold=0.0),
-    "too_long": Kind(meaning="longer than max_length and left out", threshold=0.05),
+    "too_long": Kind(meaning="longer than max_length (on_long_row: cut_prompt | cut_response | drop)", threshold=0.05),
     "cut_prompt": Kind(meaning="over max_length: the beginning of the prompt is cut off", threshold=0.05),
     "cut_response": Kind(
         meaning="over max_length: the end of the response is cut off, and EOS with it", threshold=0.05
@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "little_learned": Kind(meaning="less than 2 % of the tokens are learned", threshold=0.5),
     "double_bos": Kind(meaning="begins with two BOS tokens", threshold=0.0),
     "boundary_merge": Kind(
-        meaning="prompt and answer would have other tokens at their seam if tokenized together", threshold=0.05
+        meaning="prompt and answer would have other tokens at their seam if tokenized together", threshold=0.25
     ),
     "control_tokens": Kind(meaning="a control token of the tokenizer stands in the text", threshold=0.01),
     "template_text": Kind(meaning="words or marks of a prompt template stand in the text", threshold=0.01),
@@ -46,9 +46,9 @@ KINDS: dict[str, Kind] = {
     "duplicate": Kind(meaning="the same as an earlier row of its split", threshold=0.02),
     "near_duplicate": Kind(meaning="nearly the same as an earlier row of its split", threshold=0.05),
     "conflicting_answers": Kind(meaning="the same prompt has another answer elsewhere", threshold=0.05),
-    "split_overlap": Kind(meaning="the same prompt is in the training rows", threshold=0.01, among="held-out rows"),
+    "split_overlap": Kind(meaning="the same prompt is in the training rows", threshold=0.05, among="held-out rows"),
     "near_split_overlap": Kind(
-        meaning="nearly the same row is in the training rows", threshold=0.03, among="held-out rows"
+        meaning="nearly the same row is in the training rows", threshold=0.05, among="held-out rows"
     ),
     "other_language": Kind(meaning="in another language than most rows", threshold=0.2),
     "odd_length": Kind(meaning="far shorter or longer than the other rows", threshold=0.05),
@@ -145,7 +145,7 @@ def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Aud
             pairs = [
                 f"{file}, row {int(row_id) + 1}, in {scan.place(position)}"
                 for file, facts in scan.against.items()
-                for row_id, position in facts["known"].items()
+                for row_id, position in sorted(facts["known"].items(), key=lambda item: int(item[0]))
             ]
             count, examples = len(pairs), pairs[:EXAMPLES_SHOWN]
         else:

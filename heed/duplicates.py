@@ -40,7 +40,8 @@ def fingerprint(text: str) -> int:
 def runs(text: str) -> np.ndarray:
     """The distinct runs of five characters of a normalized text, each as a hash; uint32, sorted."""
     letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    letters = np.pad(letters, (0, max(0, RUN - len(letters))))
+    if len(letters) < RUN:
+        letters = np.pad(letters, (0, RUN - len(letters)))
     hashes = np.zeros(len(letters) - RUN + 1, dtype=np.uint64)
     for place in range(RUN):
         hashes = hashes * MIX + letters[place : len(hashes) + place] + np.uint64(1)

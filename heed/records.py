@@ -7,9 +7,10 @@ Four shapes are understood, told apart by their fields: Alpaca (`instruction`, `
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -266,12 +267,17 @@ def guess_columns(row: Mapping[str, Any]) -> dict[str, str]:
 def misspelt_fields(row: Mapping[str, Any], row_format: str) -> list[str]:
     """Fields that are nearly the name of an optional one that the row lacks: its text would silently be left out."""
     required, optional = FORMATS[row_format]
-    others = [name for name in row if name not in required + optional]
+    others = [name for name in row if name not in required and name not in optional]
     return [
-        f"field {other!r}: unknown, and nearly {near[0]!r}, which the row lacks; rename it"
+        f"field {other!r}: unknown, and nearly {near!r}, which the row lacks; rename it"
         for other in others
-        if (near := difflib.get_close_matches(other, optional, n=1, cutoff=0.8)) and near[0] not in row
+        if (near := nearest_field(other, optional)) is not None and near not in row
     ]
+
+
+@cache
+def nearest_field(name: str, fields: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, fields, n=1, cutoff=0.8)), None)
 
 
 def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[str]]:
@@ -296,6 +302,7 @@ def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[
 
 
 MISSING = object()
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def text_problem(row: Mapping[str, Any], name: str, *, needed: bool) -> str | None:
@@ -311,7 +318,7 @@ def text_problem(row: Mapping[str, Any], name: str, *, needed: bool) -> str | No
         return "is empty"
     if "\x00" in value:
         return "holds a NUL character"
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if HALF_A_PAIR.search(value):
         return "holds half of a surrogate pair (broken \\u escape)"
     return None
 

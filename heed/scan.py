@@ -42,6 +42,7 @@ VERSION = 1  # of what is computed here; a scan of another version is not taken 
 CHUNK = 500  # rows that a process looks at in one go
 AHEAD = 3  # chunks for each process that are read before their turn
 REJECTED_KEPT = 1000
+LONG_ENOUGH = 24  # letters of a template's sentence that nobody else writes by chance
 SEAM = 3  # tokens on either side of where the answer begins
 
 # Bit i of a row's flags stands for FLAGS[i].
@@ -102,8 +103,7 @@ FOREIGN_MARKS = "|".join(
     )
 )
 PLACEHOLDERS = frozenset(
-    ("nan", "<nan>", "none", "null", "n/a", "na", "<na>", "<noinput>", "noinput", "undefined", "todo", "tbd")
-    + ("...", "…")
+    "nan <nan> none null n/a na <na> <noinput> noinput undefined todo tbd ... …".split()  # noqa: SIM905
 )
 
 
@@ -213,7 +213,7 @@ def scan(
         raise UserError("no usable row" + (f" ({rejected_count} bad)" if rejected_count else ""))
     pieces.clear()
     table["split"] = split_rule(table["point"], table["source"], list(sources))
-    compare(table, np.concatenate(signatures), lambda wanted: texts(records(), wanted))
+    compare(table, np.concatenate(signatures), lambda wanted: texts(rows(), wanted))
     judge_lengths(table)
     judge_languages(table)
     return Scan(
@@ -227,7 +227,8 @@ def scan(
     )
 
 
-def texts(records: Iterable[Record], wanted: set[int]) -> Iterator[tuple[int, str]]:
+def texts(rows: Iterable[Record | Rejected], wanted: set[int]) -> Iterator[tuple[int, str]]:
+    records = (row for row in rows if isinstance(row, Record))
     return ((place, normalized(whole_text(record))) for place, record in enumerate(records) if place in wanted)
 
 
@@ -391,7 +392,8 @@ def template_text(prompt: Prompt) -> re.Pattern[str]:
     lines = prompt.render(PROBE, generation_prompt=False).splitlines()
     words = (PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER)
     written = {line.replace(str(prompt.tokenizer.eos_token), "").strip() for line in lines}
-    own = [line for line in written if len(line) >= 8 and not any(word in line for word in words)]
+    sentences = [sentence for line in written for sentence in re.split(r"(?<=\.) ", line)]
+    own = [each for each in sentences if len(each) >= LONG_ENOUGH and not any(word in each for word in words)]
     headings = [found for line in written for found in re.findall(r"^(###[^:]*:|<\|[^|]+\|>)", line)]
     return re.compile("|".join([*map(re.escape, sorted({*own, *headings})), FOREIGN_MARKS]))
 

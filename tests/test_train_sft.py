@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import train_sft
 from heed.errors import exit_code
 
-ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"] * 2
+LETTERS = "abcdefghijklmnopqrst"
+WORDS = [*LETTERS, *(2 * letter for letter in LETTERS)]
+ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in WORDS]
 QUICK = """\
 prompt: alpaca_short
 num_train_epochs: 1
@@ -133,7 +135,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--lora_r", "4"], "lora_r is set, but nothing in this run reads it; it works with use_peft: true"),
         (["--split_shares", "0.9,0.1,0"], "the validation split is empty; set eval_strategy: no"),
         (["--max_length", "300"], "max_length: 300, but the model has 256 positions"),
-        (["--max_length", "20"], "34 of 34 rows are longer than max_length 20 tokens"),
+        (["--max_length", "20"], "the data audit stops here: too_long"),
         (["--tokens_per_batch", "20"], "tokens_per_batch: 20 is too small for the longest training row; raise it to"),
         (["--tokens_per_batch", "64", "--per_device_train_batch_size", "4"], "contradict each other; keep one"),
         (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),

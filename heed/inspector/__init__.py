@@ -96,7 +96,7 @@ def write_inspector(
         charts=[
             chart("prompt", prompts),
             chart("response", responses),
-            chart("prompt and response", prompts + responses),
+            chart("both", prompts + responses),
         ],
         width=CHART_WIDTH,
         height=CHART_HEIGHT,
@@ -174,7 +174,8 @@ def token_texts(prompt: Prompt, ids: Sequence[int]) -> list[str]:
 def chart(name: str, lengths: np.ndarray) -> dict[str, Any]:
     """A histogram as bars of an SVG: widths are of equal ratio where lengths differ much, of equal size where not."""
     low, high = int(lengths.min()), int(lengths.max())
-    if high > 20 * max(1, low):
+    logarithmic = high > 20 * max(1, low)
+    if logarithmic:
         edges = np.unique(np.geomspace(max(1, low), high + 1, BINS + 1).astype(np.int64))
     else:
         edges = np.unique(np.linspace(low, high + 1, min(BINS, high - low + 1) + 1).astype(np.int64))
@@ -190,4 +191,12 @@ def chart(name: str, lengths: np.ndarray) -> dict[str, Any]:
         for number, count in enumerate(counts.tolist())
     ]
     marks = {f"{share:.0%}": math.ceil(np.quantile(lengths, share)) for share in (0.5, 0.95)}
-    return {"name": name, "bars": bars, "low": low, "high": high, "median": marks["50%"], "most": marks["95%"]}
+    return {
+        "name": name,
+        "logarithmic": logarithmic,
+        "bars": bars,
+        "low": low,
+        "high": high,
+        "median": marks["50%"],
+        "most": marks["95%"],
+    }
