@@ -395,7 +395,7 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
         items = value if isinstance(value, list) else split_list(value)
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else json.loads(value)
+        mapping = value if isinstance(value, dict) else split_mapping(value)
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any
@@ -422,6 +422,15 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
 
 def fail() -> Any:
     raise ValueError
+
+
+def split_mapping(text: str) -> Any:
+    """`{a: 1}` or `{"a": 1}` from the command line, its scalars as text, as they come from a file."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError from error
+    return plain_value(node) if node is not None else None
 
 
 def split_list(text: str) -> list[Any]:

@@ -86,13 +86,32 @@ def measure_learned(examples: Sequence[Mapping[str, Any]], collator: Any, eos_to
     )
 
 
+LONGEST_LETTER = 4  # bytes, and so tokens at most
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Each token's text. A letter of several tokens stands at the last of them; the others are empty."""
+    texts: list[str] = []
+    pending: list[int] = []
+    for token in ids:
+        pending.append(token)
+        text = str(tokenizer.decode(pending))
+        if text.endswith("\ufffd") and len(pending) < LONGEST_LETTER:
+            texts.append("")
+            continue
+        texts.append(text)
+        pending.clear()
+    if pending:
+        texts[-1] = str(tokenizer.decode(pending))
+    return texts
+
+
 def preview(
     tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], learned: Sequence[int], *, color: bool
 ) -> str:
     """One row as its tokens: learned ones in green, or in [brackets] where there is no color; others end in a bar."""
     shown, places = [], set(learned)
-    for place, token_id in enumerate(input_ids):
-        text = escaped(str(tokenizer.decode([token_id])))
+    for place, text in enumerate(map(escaped, token_texts(tokenizer, input_ids))):
         if color:
             shown.append(f"{GREEN if place in places else DIM}{text}{PLAIN}{DIM}|{PLAIN}")
         else:

@@ -297,10 +297,17 @@ def test_accelerate_launch_runs_the_script_and_passes_its_exit_code_on(config_fi
     assert json.loads((config_file.parent / "run" / "run.json").read_text())["status"] == "done"
 
 
-@pytest.mark.parametrize("script", ["train_sft", "eval_responses"])
-def test_help_is_quick_since_it_loads_nothing_heavy(script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "key"),
+    [
+        ("train_sft", "--model_name_or_path"),
+        ("eval_responses", "--model_name_or_path"),
+        ("inspect_data", "--html"),
+    ],
+)
+def test_help_is_quick_since_it_loads_nothing_heavy(script: str, key: str) -> None:
     program = f"import sys, {script}; {script}.main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     *shown, loaded = done.stdout.splitlines()
-    assert any("--model_name_or_path" in line for line in shown)
+    assert any(key in line for line in shown)
     assert not {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib"} & set(loaded.split())

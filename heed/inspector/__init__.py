@@ -1,7 +1,7 @@
 """The rows of a source as a page to look through: coloured tokens, flags, where each row comes from, lengths."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from heed.batches import FlatCollator, PaddingCollator
 from heed.encoding import Policy, encode_records
 from heed.order import RowBatches, Strategy
 from heed.pages import render_page, write_page
-from heed.preview import CUTS, learned_places
+from heed.preview import CUTS, learned_places, token_texts
 from heed.prompts import Prompt
 from heed.records import Record, Rejected
 from heed.scan import FLAGS, Scan
@@ -157,18 +157,13 @@ def page_example(example: dict[str, Any], prompt: Prompt, collator: FlatCollator
     left_out = example["outcome"] == "too_long"
     learned = set() if left_out else set(learned_places(batch))
     return {
-        "tokens": token_texts(prompt, ids),
+        "tokens": token_texts(prompt.tokenizer, ids),
         "labels": "".join("l" if place in learned else "r" for place in range(len(ids))),
         "prompt": len(example["prompt_ids"]),
         "eos": [place for place, token in enumerate(ids) if token == prompt.eos_token_id],
         "outcome": example["outcome"],
         "cut": CUTS.get(example["outcome"], ""),
     }
-
-
-def token_texts(prompt: Prompt, ids: Sequence[int]) -> list[str]:
-    """Each token's text; one that is part of a letter only shows its bytes' stand-in."""
-    return [str(prompt.tokenizer.decode([token])) for token in ids]
 
 
 def chart(name: str, lengths: np.ndarray) -> dict[str, Any]:
