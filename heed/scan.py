@@ -35,7 +35,7 @@ from heed.languages import LANGUAGES, language
 from heed.overlap import References, questions
 from heed.prompts import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, Encoded, Prompt, fit
 from heed.records import Record, Rejected
-from heed.sources import Source, file_sha256, read
+from heed.sources import Source, file_hashes, read
 from heed.splits import SPLITS, UNUSED, hash_point
 
 VERSION = 1  # of what is computed here; a scan of another version is not taken from the cache
@@ -148,7 +148,7 @@ def scan_key(
     files: Mapping[str, str], reading: Mapping[str, Any], prompt: Prompt, policy: Policy, against: Sequence[str]
 ) -> str:
     """SHA-256 over data bytes, how they are read and split, template, tokenizer, policy and evaluation files."""
-    evaluations = {name: file_sha256(Path(name)) for name in against if Path(name).is_file()}
+    evaluations = {name: file_hashes(Source(data=name)) for name in against}
     parts = [VERSION, dict(files), dict(reading), prompt_hash(prompt), asdict(policy), evaluations]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
