@@ -5,7 +5,7 @@ likely pairs together without comparing all. What is likely is then compared exa
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +16,7 @@ NUMBERS, BANDS = 64, 16  # 16 bands of 4: two texts that have 0.8 in common meet
 LIKELY = 0.6  # estimates err by 0.05 (one standard deviation), so pairs from here on are compared exactly
 REACH = 6  # rows with an equal band that a row is compared with, beside the first of them
 BEST = 3  # likely pairs of a row that are compared exactly
-HELD = 50_000  # rows whose runs are held at once while pairs are compared
+HELD = 25_000  # pairs whose rows are held at once while they are compared
 
 _random = np.random.RandomState(0)  # its stream is frozen, so signatures of different runs can be compared
 FACTORS = _random.randint(0, 2**62, NUMBERS, dtype=np.int64).astype(np.uint64) * np.uint64(2) + np.uint64(1)
@@ -102,24 +102,25 @@ def estimates(signatures: np.ndarray, pairs: Pairs) -> np.ndarray:
     return np.concatenate(shares) if shares else np.empty(0)
 
 
-def similar_pairs(pairs: Pairs, texts: Callable[[set[int]], Iterator[tuple[int, str]]]) -> Pairs:
-    """Those of the likely pairs that are near duplicates, one for each row.
+def similar_pairs(likely: Sequence[Pairs], texts: Callable[[set[int]], Iterator[tuple[int, str]]]) -> list[Pairs]:
+    """Of each set of likely pairs those that are near duplicates, one for each row.
 
-    `texts` gives the normalized texts of the rows it is asked for; it is asked once for every 50,000 rows.
+    `texts` gives the normalized texts of the rows it is asked for; it is asked once for every 25,000 pairs, since that
+    may mean reading the source again.
     """
-    similar: dict[int, int] = {}
-    for group in groups(pairs):
-        held = {row: runs(text) for row, text in texts(set(group.flatten().tolist()))}
-        for row, other in group.tolist():
-            if row not in similar and similarity(held[row], held[other]) >= SIMILAR:
-                similar[row] = other
-    return np.array(sorted(similar.items()), dtype=np.int64).reshape(-1, 2)
+    pairs = np.concatenate(likely)
+    similar = np.zeros(len(pairs), dtype=bool)
+    for start, end in pairwise([*range(0, len(pairs), HELD), len(pairs)]):
+        held = {row: runs(text) for row, text in texts(set(pairs[start:end].flatten().tolist()))}
+        for place, (row, other) in enumerate(pairs[start:end].tolist(), start):
+            similar[place] = similarity(held[row], held[other]) >= SIMILAR
+    ends = np.cumsum([len(each) for each in likely])[:-1]
+    return [one_of_each(part[kept]) for part, kept in zip(likely, np.split(similar, ends), strict=True)]
 
 
-def groups(pairs: Pairs) -> Iterator[Pairs]:
-    """Pairs in portions, each of which names at most HELD rows."""
-    cuts = [*range(0, len(pairs), HELD // 2), len(pairs)]
-    return (pairs[start:end] for start, end in pairwise(cuts))
+def one_of_each(pairs: Pairs) -> Pairs:
+    """The first pair of each row."""
+    return pairs[np.unique(pairs[:, 0], return_index=True)[1]]
 
 
 def first_with(keys: np.ndarray) -> np.ndarray:

@@ -425,14 +425,13 @@ def compare(
     likely = [duplicates.likely_pairs(signatures, distinct[split[distinct] == number]) for number in range(len(SPLITS))]
     train = distinct[split[distinct] == 0]
     likely.append(duplicates.likely_pairs(signatures, distinct[split[distinct] > 0], train))
-    for number, pairs in enumerate(likely):
-        pairs = pairs[table["content"][pairs[:, 0]] != table["content"][pairs[:, 1]]]  # equal ones are flagged above
-        similar = duplicates.similar_pairs(pairs, text_of)
-        if number < len(SPLITS):
-            flag(table, similar[:, 0], "near_duplicate", similar[:, 1])
-        else:
-            flag(table, similar[:, 0], "near_split_overlap", similar[:, 1])
-            flag(table, similar[:, 1], "near_split_overlap", similar[:, 0])
+    # Equal ones in two splits are flagged above.
+    likely = [pairs[table["content"][pairs[:, 0]] != table["content"][pairs[:, 1]]] for pairs in likely]
+    *repeated, overlapping = duplicates.similar_pairs(likely, text_of)
+    for pairs in repeated:
+        flag(table, pairs[:, 0], "near_duplicate", pairs[:, 1])
+    flag(table, overlapping[:, 0], "near_split_overlap", overlapping[:, 1])
+    flag(table, overlapping[:, 1], "near_split_overlap", overlapping[:, 0])
 
 
 def flag(table: np.ndarray, rows: np.ndarray, name: str, like: np.ndarray) -> None:
