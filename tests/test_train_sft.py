@@ -124,7 +124,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
     assert run(config_file, "--dry-run") == 0
     out = capsys.readouterr().out
     assert not (config_file.parent / "run").exists()
-    assert "row 0: " in out and "row 2: " in out and "row 3: " not in out
+    assert "row 0 (" in out and "row 2 (" in out and "row 3 (" not in out
     assert ":|\\n|[a][!][<|endoftext|>]" in out
 
 
