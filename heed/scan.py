@@ -1,7 +1,7 @@
 """What every row of a source would teach: one pass over the rows, a few numbers kept of each.
 
-Rows come as a stream and are looked at by several processes. What is kept of a row takes about 200 bytes, so a million
-rows need little more memory than a thousand. The result is cached under a hash of everything it depends on; thresholds
+Rows come as a stream and are looked at by several processes. What is kept of a row takes about 220 bytes, so a million
+rows fit beside the libraries. The result is cached under a hash of everything it depends on; thresholds
 are not among that (see `heed.audit`).
 """
 
