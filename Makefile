@@ -6,9 +6,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 RUN ?= runs/demo
+CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo test lint types unit test-slow tiny bench bench-generation faults clean
+.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo inspect test lint types unit test-slow tiny bench bench-generation faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -55,6 +56,10 @@ arena-setup: .venv/installed-arena  ## add gradio and evalica, for arena.py
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true
 	$(PY) eval_responses.py --config configs/eval.yaml --model_name_or_path $(RUN)
+
+inspect: .venv/installed  ## look through the rows of a config (CONFIG=configs/tiny.yaml), as a page in runs/rows.html
+	mkdir -p runs
+	$(PY) inspect_data.py --config $(CONFIG) --html runs/rows.html
 
 test: lint types unit  ## lint, types and tests (under 5 minutes on 2 cores)
 

@@ -248,6 +248,7 @@ def earlier_starts(path: Path) -> list[dict[str, Any]]:
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it that belongs into run.json."""
+    from heed.flags import write_flags
     from heed.modeling import parameter_counts
     from heed.splits import row_ids
 
@@ -256,6 +257,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
         run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
         run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
+        write_flags(folder, plan.audit.scan)
         if rows.rejected:
             rejected = [dataclasses.asdict(each) for each in rows.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
@@ -275,6 +277,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rows_sha256": rows.sha256,
             "files": plan.reading.files,
         },
+        "audit": plan.audit.as_json(),
         "splits": {name: len(records) for name, records in plan.splits.items()},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
         "device": str(plan.args.device),

@@ -86,6 +86,12 @@ class SftConfig(ReadRecorder):
     global_batch_size: int | None = key(
         None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
     )
+    # what is refused
+    audit: dict[str, float] = key(
+        {}, help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names"
+    )
+    audit_allow: list[str] = key([], help="findings that stop nothing, by name")
+    audit_against: list[str] = key([], help="evaluation files whose questions must not be in the training rows")
     # how fast
     batching: Literal["flat", "padded"] = key(
         "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
@@ -114,6 +120,18 @@ class SftConfig(ReadRecorder):
     )
     allow_changed: list[str] = key([], help="keys that may differ from the run that is gone on with")
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(ReadRecorder):
+    """Keys of inspect_data.py beside those of train_sft.py."""
+
+    html: str | None = key(None, help="write a page to look through the rows, 2,000 at most, flagged ones first")
+    export: str | None = key(None, help="write cleaned rows here (JSONL), and what is left out to FILE.rejected.jsonl")
+    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)")
+    flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
+    against: list[str] = key([], help="more evaluation files, beside audit_against")
+    preview_rows: int = key(3, help="rows shown token by token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,7 +343,7 @@ class Setting:
 
 
 Settings = dict[str, Setting]
-Script = TypeVar("Script", SftConfig, EvalConfig, ArenaConfig, RateConfig)
+Script = TypeVar("Script", SftConfig, InspectConfig, EvalConfig, ArenaConfig, RateConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +352,7 @@ class CommandLine:
     overrides: dict[str, str]
     dry_run: bool
     explain: bool
+    column_map: bool
 
 
 def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> CommandLine:
@@ -343,7 +362,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
     """
     config: str | None = None
     overrides: dict[str, str] = {}
-    found = dict.fromkeys(("dry_run", "explain"), False)
+    found = dict.fromkeys(("dry_run", "explain", "column_map"), False)
     words = list(arguments)
     while words:
         word = words.pop(0)
@@ -486,7 +505,7 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
         items = value if isinstance(value, list) else split_list(value)
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else json.loads(value)
+        mapping = value if isinstance(value, dict) else split_mapping(value)
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any
@@ -513,6 +532,15 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
 
 def fail() -> Any:
     raise ValueError
+
+
+def split_mapping(text: str) -> Any:
+    """`{a: 1}` or `{"a": 1}` from the command line, its scalars as text, as they come from a file."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError from error
+    return plain_value(node) if node is not None else None
 
 
 def split_list(text: str) -> list[Any]:

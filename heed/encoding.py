@@ -19,7 +19,7 @@ from datasets import Dataset
 from heed import __version__
 from heed.batches import LossOn
 from heed.errors import UserError
-from heed.prompts import Outcome, Prompt, fit
+from heed.prompts import Encoded, Outcome, Prompt, fit
 from heed.records import Message, Record
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
@@ -43,7 +43,7 @@ class EncodedSplit:
     """One split as the collator wants it, every example with the number of its tokens."""
 
     dataset: Dataset
-    """Columns row_id, turn, prompt_ids, response_ids, prompt_tokens, response_tokens."""
+    """Columns row_id, turn, outcome, prompt_ids, response_ids, prompt_tokens, response_tokens."""
     counts: dict[str, int]
     """rows, examples, tokens and response_tokens that are used; whole, cut_prompt, cut_response, too_long."""
     cache_key: str
@@ -70,13 +70,7 @@ def encode_split(
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
     key = cache_key(records, prompt, policy)
-    conversations = Dataset.from_dict(
-        {
-            "row_id": [record.row_id for record in records],
-            "place": [record.place for record in records],
-            "messages": [json.dumps(record.messages) for record in records],
-        }
-    )
+    conversations = Dataset.from_dict(conversation_columns(records))
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "heed"
     folder.mkdir(parents=True, exist_ok=True)
     # Several processes write a file each, which appears when it is whole; map finds them again at any num_proc.
@@ -100,24 +94,44 @@ def encode_split(
             long = [places[row_id] for row_id in column(encoded, "row_id")[too_long]]
             raise UserError(long_rows_message(long, len(records), policy.max_length))
         encoded = encoded.select(np.flatnonzero(~too_long))
-    return EncodedSplit(dataset=encoded.remove_columns("outcome"), counts=counts, cache_key=key)
+    return EncodedSplit(dataset=encoded, counts=counts, cache_key=key)
+
+
+def conversation_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
+    return {
+        "row_id": [record.row_id for record in records],
+        "place": [record.place for record in records],
+        "messages": [json.dumps(record.messages) for record in records],
+    }
+
+
+def encode_records(records: Sequence[Record], prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
+    """The examples of a few records as `encode_split` makes them, too long ones among them."""
+    columns = encode_rows(conversation_columns(records), prompt, policy)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -> dict[str, list[Any]]:
     """Examples of a batch of conversations, by column; a process may be given this function and nothing else."""
     examples: list[dict[str, Any]] = []
     for row_id, place, text in zip(rows["row_id"], rows["place"], rows["messages"], strict=True):
-        messages: list[Message] = json.loads(text)
-        turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-        for turn in turns if policy.loss_on == "response" else turns[-1:]:
-            try:
-                whole = prompt.encode(messages[: turn + 1])
-            except UserError as error:  # a template may be right for most rows and wrong for one
-                raise UserError(f"{place}: {error}") from error
+        for turn, whole in encode_turns(json.loads(text), prompt, policy.loss_on, place):
             encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
             lengths = {"prompt_tokens": len(encoded.prompt_ids), "response_tokens": len(encoded.response_ids)}
             examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
     return {name: [example[name] for example in examples] for name in COLUMNS}
+
+
+def encode_turns(
+    messages: Sequence[Message], prompt: Prompt, loss_on: LossOn, place: str
+) -> Iterator[tuple[int, Encoded]]:
+    """Each assistant turn that gives an example, and its ids at full length."""
+    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+    for turn in turns if loss_on == "response" else turns[-1:]:
+        try:
+            yield turn, prompt.encode(messages[: turn + 1])
+        except UserError as error:  # a template may be right for most rows and wrong for one
+            raise UserError(f"{place}: {error}") from error
 
 
 def processes(rows: int, num_proc: int | None) -> int | None:
@@ -206,14 +220,19 @@ def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
 
 def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
     """SHA-256 over rows, template, tokenizer, policy, columns and code version: any change tokenizes anew."""
+    digest = hashlib.sha256(f"{prompt_hash(prompt)}{json.dumps(COLUMNS)}{json.dumps(asdict(policy))}".encode())
+    for record in records:
+        digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
+    return digest.hexdigest()
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """SHA-256 over template, tokenizer and code version."""
     digest = hashlib.sha256()
     tokenizer = prompt.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    columns = json.dumps(COLUMNS)
-    for part in (__version__, columns, prompt.template, vocabulary, special_tokens, json.dumps(asdict(policy))):
+    for part in (__version__, prompt.template, vocabulary, special_tokens):
         digest.update(hashlib.sha256(part.encode()).digest())
-    for record in records:
-        digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
     return digest.hexdigest()

@@ -260,6 +260,15 @@ def context_length(model: PreTrainedModel) -> int:
     return int(model.config.max_position_embeddings)
 
 
+def positions(name: str, revision: str | None = None) -> int:
+    """The same, from a model's configuration alone. Raises UserError when it cannot be loaded."""
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(load_message("model", name, error)) from error
+    return int(config.max_position_embeddings)
+
+
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """All parameters, and those that are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]

@@ -1,28 +1,33 @@
 """Everything that is known before the first step: rows, splits, tokenizer, prompt, model and token ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, Literal, TypedDict
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import modeling, run_folder
 from heed.attention import check_flat, varlen_refusal
+from heed.audit import BAD_ROWS, Audit, judge, refuse
 from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
 from heed.encoding import EncodedSplit, Policy, encode_split
 from heed.errors import UserError
 from heed.order import row_batches
-from heed.preview import preview_rows
+from heed.preview import measure_learned, preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
-from heed.records import Record
+from heed.records import Record, Rejected
+from heed.scan import RowSource, cached_scan, scan, scan_key, store_scan
 from heed.sources import Reading, Source, read
 from heed.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
-from heed.splits import SPLITS, SplitName, Splits, split_records
+from heed.splits import SPLITS, SplitName, Splits, split_numbers, split_records
 
 PREVIEW_ROWS = 3
+LEARNED_ROWS = 256  # evenly over the training rows, whose targets are counted before step 1
 Say = Callable[[str], None]
 
 
@@ -34,6 +39,7 @@ class Plan:
     args: TrainingArguments
     reading: Reading
     splits: Splits
+    audit: Audit
     tokenizer: PreTrainedTokenizerBase
     prompt: Prompt
     model: Any
@@ -69,7 +75,9 @@ class Plan:
         """The first training rows, token by token."""
         dataset = self.encoded["train"].dataset
         examples = [dataset[number] for number in range(min(PREVIEW_ROWS, len(dataset)))]
-        return preview_rows(self.tokenizer, examples, self.padding)
+        rows = {example["row_id"] for example in examples}
+        places = {record.row_id: record.place for record in self.splits["train"] if record.row_id in rows}
+        return preview_rows(self.tokenizer, examples, self.collator, places)
 
 
 def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
@@ -84,18 +92,30 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     prompt = load_prompt(sft.prompt, tokenizer)
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put behind the instruction"))
+    policy = encoding_policy(sft, modeling.positions(sft.model_name_or_path, sft.model_revision))
+
+    def every_row() -> Iterable[Record | Rejected]:
+        return chain(reading.rows.records, reading.rows.rejected)
+
+    with args.main_process_first(desc="audit"):  # the others take it from the cache
+        audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
+    say(f"audit     {audit.summary()}")
+    refuse(audit)
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
+    encoded = encode(sft, args, splits, prompt, policy, say)
     lengths = encoded["train"].lengths
     row_batches(args, lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
+    some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
+    say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")
     return Plan(
         sft=sft,
         args=args,
         reading=reading,
         splits=splits,
+        audit=audit,
         tokenizer=tokenizer,
         prompt=prompt,
         model=model,
@@ -107,14 +127,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
 
 def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
     """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
-    source = Source(
-        data=sft.data,
-        columns=sft.columns,
-        on_bad_row=sft.on_bad_row,
-        data_config=sft.data_config,
-        data_revision=sft.data_revision,
-    )
-    reading = read(source)
+    reading = read(data_source(sft))
     rows = reading.rows
     say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
     if rows.rejected:
@@ -122,20 +135,65 @@ def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
     if rows.ignored_fields:
         say(f"          columns not used: {', '.join(rows.ignored_fields)}")
     named = {record.source_split for record in rows.records} - {None}
-    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
-    if isinstance(sft.data, dict) and how != "source":
-        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
-    splits = split_records(
-        rows.records,
-        how=how,
-        shares=sft.split_shares if how != "source" else (),
-        source_splits=sft.source_splits if how == "source" else {},
-    )
-    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {how})")
+    parting = parted(sft, named)
+    splits = split_records(rows.records, **parting)
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {parting['how']})")
     unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
     if unused:
         say(f"          {unused} rows are in a split of the source that is not used")
     return reading, splits
+
+
+def data_source(sft: SftConfig) -> Source:
+    return Source(
+        data=sft.data,
+        columns=sft.columns,
+        on_bad_row=sft.on_bad_row,
+        data_config=sft.data_config,
+        data_revision=sft.data_revision,
+    )
+
+
+class Parting(TypedDict):
+    """How rows are parted; what `split_records` and `split_numbers` take."""
+
+    how: Literal["position", "hash", "source"]
+    shares: Sequence[float]
+    source_splits: Mapping[str, str]
+
+
+def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
+    """How a run parts its rows. `named` are the splits that the source itself names."""
+    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
+    if isinstance(sft.data, dict) and how != "source":
+        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
+    by_source = how == "source"
+    return {
+        "how": how,
+        "shares": () if by_source else sft.split_shares,
+        "source_splits": sft.source_splits if by_source else {},
+    }
+
+
+def audit_rows(
+    sft: SftConfig, prompt: Prompt, policy: Policy, rows: RowSource, files: Mapping[str, str], total: int | None
+) -> Audit:
+    """Look at every row, or take what an earlier look at the same rows found."""
+    keys = ("data", "columns", "on_bad_row", "split", "split_shares", "source_splits")
+    values = vars(sft)  # not as attributes: whether a key has an effect is told by who reads it elsewhere
+    key = scan_key(files, {name: values[name] for name in keys}, prompt, policy, sft.audit_against)
+    scanned = cached_scan(key)
+    if scanned is None:
+
+        def split_rule(points: np.ndarray, sources: np.ndarray, names: list[str | None]) -> np.ndarray:
+            return split_numbers(points, sources, names, **parted(sft, {name for name in names if name is not None}))
+
+        scanned = scan(rows, prompt, policy, split_rule, against=sft.audit_against, num_proc=sft.num_proc, total=total)
+        store_scan(key, scanned)
+    # A run that says what becomes of bad and long rows accepts some; one that does not accepts none.
+    strict = {BAD_ROWS: 0.0} if sft.on_bad_row == "stop" else {}
+    strict |= {"too_long": 0.0} if sft.on_long_row == "error" else {}
+    return judge(scanned, strict | sft.audit, sft.audit_allow)
 
 
 def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
@@ -223,14 +281,19 @@ def compute_dtype(sft: SftConfig, args: TrainingArguments) -> torch.dtype:
     return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else getattr(torch, sft.dtype)
 
 
-def encode(
-    sft: SftConfig, args: TrainingArguments, splits: Splits, prompt: Prompt, positions: int, say: Say
-) -> dict[SplitName, EncodedSplit]:
-    """Tokenize what training reads. `positions` is the longest row the model can take."""
+def encoding_policy(sft: SftConfig, positions: int) -> Policy:
+    """`positions` is the longest row the model can take."""
     max_length = sft.max_length or positions
     if max_length > positions:
         raise UserError(f"max_length: {max_length}, but the model has {positions} positions")
-    policy = Policy(max_length=max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+    return Policy(max_length=max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+
+
+def encode(
+    sft: SftConfig, args: TrainingArguments, splits: Splits, prompt: Prompt, policy: Policy, say: Say
+) -> dict[SplitName, EncodedSplit]:
+    """Tokenize what training reads."""
+    max_length = policy.max_length
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
@@ -239,10 +302,9 @@ def encode(
         with args.main_process_first(desc="tokenizing"):
             encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
-        learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)
         say(
-            f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, {learned:,} of them learned "
-            f"(response 100 %, prompt {prompt_share} %)"
+            f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "
+            f"{counts['response_tokens']:,} of them in responses"
         )
         told = [f"{counts[reason]} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
         if told:

@@ -1,43 +1,162 @@
 """What will be learned, token by token, for a person to look at before the first step."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heed.batches import IGNORE
-
 LINE = 160  # characters
-GREEN, DIM, PLAIN = "\033[32m", "\033[2m", "\033[0m"
+GREEN, RED, DIM, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[0m"
+CUTS = {
+    "cut_prompt": "the prompt's beginning is cut off (max_length)",
+    "too_long": "longer than max_length, so it is left out",
+    "cut_response": "the response's end is cut off (max_length): EOS is not learned",
+}
 
 
-def preview(tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], labels: Sequence[int], *, color: bool) -> str:
+def wants_color() -> bool:
+    """Colors are for terminals, and for people who did not refuse them (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def learned_places(batch: Mapping[str, Any]) -> list[int]:
+    """Places of the tokens that are learned in a batch of one example, read from what the loss is given.
+
+    A logit predicts the token behind its own place. Both collators say so by the same three names.
+    """
+    kept, weights = batch["logits_to_keep"].tolist(), batch["weights"].tolist()
+    places = sorted(place + 1 for place, weight in zip(kept, weights, strict=True) if weight)
+    ids = batch["input_ids"][0].tolist()
+    targets = {
+        place + 1: target
+        for place, target, weight in zip(kept, batch["targets"].tolist(), weights, strict=True)
+        if weight
+    }
+    assert all(ids[place] == targets[place] for place in places), "a target is not the token at its place"
+    return places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """How much of some examples is learned, as the collator's targets have it."""
+
+    examples: int
+    prompt: float
+    """Share of the prompts' tokens."""
+    response: float
+    whole: int
+    """Examples with a whole response."""
+    eos: int
+    """How many of those learn their EOS."""
+
+    def __str__(self) -> str:
+        return (
+            f"response {percent(self.response)}, prompt {percent(self.prompt)}, EOS in {self.eos} of {self.whole} "
+            f"whole responses (targets of {self.examples} examples as the collator makes them)"
+        )
+
+
+def percent(share: float) -> str:
+    """100 % and 0 % are said of all and nothing only."""
+    shown = min(99.9, max(0.1, 100 * share)) if 0 < share < 1 else 100 * share
+    return f"{shown:.1f} %" if shown % 1 else f"{shown:.0f} %"
+
+
+def measure_learned(examples: Sequence[Mapping[str, Any]], collator: Any, eos_token_id: int) -> Learned:
+    """Each example goes through the collator of the training alone, and its targets are counted."""
+    prompt = response = learned_prompt = learned_response = whole = eos = 0
+    for example in examples:
+        places = learned_places(collator([example]))
+        start, length = len(example["prompt_ids"]), len(example["prompt_ids"]) + len(example["response_ids"])
+        prompt, response = prompt + start, response + len(example["response_ids"])
+        learned_prompt += sum(place < start for place in places)
+        learned_response += sum(place >= start for place in places)
+        if example["response_ids"][-1] == eos_token_id:
+            whole += 1
+            eos += places[-1:] == [length - 1]
+    return Learned(
+        examples=len(examples),
+        prompt=learned_prompt / max(1, prompt),
+        response=learned_response / max(1, response),
+        whole=whole,
+        eos=eos,
+    )
+
+
+LONGEST_LETTER = 4  # bytes, and so tokens at most
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Each token's text. A letter of several tokens stands at the last of them; the others are empty."""
+    texts: list[str] = []
+    pending: list[int] = []
+    for token in ids:
+        pending.append(token)
+        text = str(tokenizer.decode(pending))
+        if text.endswith("\ufffd") and len(pending) < LONGEST_LETTER:
+            texts.append("")
+            continue
+        texts.append(text)
+        pending.clear()
+    if pending:
+        texts[-1] = str(tokenizer.decode(pending))
+    return texts
+
+
+def preview(
+    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], learned: Sequence[int], *, color: bool
+) -> str:
     """One row as its tokens: learned ones in green, or in [brackets] where there is no color; others end in a bar."""
-    shown = []
-    for token_id, label in zip(input_ids, labels, strict=True):
-        text = str(tokenizer.decode([token_id])).replace("\n", "\\n")
+    shown, places = [], set(learned)
+    for place, text in enumerate(map(escaped, token_texts(tokenizer, input_ids))):
         if color:
-            shown.append(f"{GREEN if label != IGNORE else DIM}{text}{PLAIN}{DIM}|{PLAIN}")
+            shown.append(f"{GREEN if place in places else DIM}{text}{PLAIN}{DIM}|{PLAIN}")
         else:
-            shown.append(f"[{text}]" if label != IGNORE else f"{text}|")
+            shown.append(f"[{text}]" if place in places else f"{text}|")
     return "".join(shown)
 
 
-def preview_rows(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Mapping[str, Any]], collator: Any) -> str:
-    """Some encoded examples exactly as the collator hands them to the model, one after the other."""
-    color = sys.stdout.isatty()
+def preview_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Mapping[str, Any]],
+    collator: Any,
+    places: Mapping[int, str] | None = None,
+) -> str:
+    """Some encoded examples exactly as the collator hands them to the model, one after the other.
+
+    `places` says for row ids where a person finds the row.
+    """
+    color = wants_color()
     texts = []
     for example in examples:
         batch = collator([example])
-        input_ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-        learned = sum(label != IGNORE for label in labels)
+        input_ids, learned = batch["input_ids"][0].tolist(), learned_places(batch)
+        start = len(example["prompt_ids"])
+        of_response = sum(place >= start for place in learned)
+        where = f" ({one_line(places[example['row_id']])})" if places else ""
+        ends = "EOS learned" if learned and input_ids[learned[-1]] == tokenizer.eos_token_id else "EOS not learned"
+        text = preview(tokenizer, input_ids, learned, color=color)
+        shares = (
+            f"response {of_response} of {len(example['response_ids'])}, prompt {len(learned) - of_response} of {start}"
+        )
+        cut = CUTS.get(example.get("outcome", "whole"))
+        if cut:
+            mark = f"{RED}<cut: {cut}>{PLAIN}" if color else f"<cut: {cut}>"
+            text = mark + text if example["outcome"] == "cut_prompt" else text + mark
         texts.append(
-            f"row {example['row_id']}: {len(input_ids)} tokens, {learned} learned\n"
-            + preview(tokenizer, input_ids, labels, color=color)
+            f"row {example['row_id']}{where}: {len(input_ids)} tokens, {len(learned)} learned "
+            f"({shares}; {ends})\n{text}"
         )
     legend = f"{GREEN}learned{PLAIN}, {DIM}only read{PLAIN}" if color else "[learned], only read|"
     return f"what is learned, token by token: {legend}\n\n" + "\n\n".join(texts)
+
+
+def escaped(text: str) -> str:
+    """Control characters are shown, not obeyed: a row must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def one_line(text: str) -> str:
@@ -45,5 +164,5 @@ def one_line(text: str) -> str:
 
     The whole text stands in the files of the run.
     """
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    shown = escaped(text)
     return shown if len(shown) <= LINE else shown[:LINE] + " ..."

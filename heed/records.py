@@ -4,11 +4,14 @@ Four shapes are understood, told apart by their fields: Alpaca (`instruction`, `
 `response`, `question` and `answer`, and `messages`. A row is checked once, where it enters, and trusted afterwards.
 """
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import chain
 from typing import Any, Literal, NotRequired, TypedDict
 
 from heed.errors import UserError
@@ -47,6 +50,11 @@ class Record:
     @property
     def output(self) -> str:
         return self.messages[-1]["content"]
+
+    @property
+    def question(self) -> str:
+        """All that stands before the answer, roles left aside."""
+        return "\n".join(text for turn in self.messages[:-1] for text in (turn["content"], turn.get("input")) if text)
 
     @cached_property
     def content_hash(self) -> str:
@@ -116,27 +124,56 @@ def check_rows(
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
-    for ours in columns:
-        if ours not in FIELDS:
-            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
-    rows = list(rows)
-    row_format, ignored = decide_format(rows, columns)
+    stream = stream_rows(rows, columns)
     records: list[Record] = []
     rejected: list[Rejected] = []
-    for row_id, row in enumerate(rows):
-        if row.problem is not None:
-            problems = [row.problem]
+    for row in stream.rows:
+        if isinstance(row, Record):
+            records.append(row)
         else:
-            messages, problems = read_messages(rename_columns(row.value, columns), row_format)
-        if problems:
-            rejected.append(Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value))
-        else:
-            records.append(Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split))
+            rejected.append(row)
     if rejected and on_bad_row == "stop":
         raise UserError(bad_rows_message(rejected, source))
     if not records:
         raise UserError(f"{source}: no usable row" + (f" ({len(rejected)} bad)" if rejected else ""))
-    return Rows(records=records, rejected=rejected, row_format=row_format, ignored_fields=ignored)
+    return Rows(records=records, rejected=rejected, row_format=stream.row_format, ignored_fields=stream.ignored_fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowStream:
+    """A source on its way: its format is known, its rows are checked as they come."""
+
+    row_format: str
+    ignored_fields: list[str]
+    rows: Iterator[Record | Rejected]
+
+
+def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str]) -> RowStream:
+    """Records and rejected rows in the order of the source, without holding them; see `check_rows`.
+
+    Rows before the first one that shows a format are held until it is found.
+    Raises UserError when no row shows a format, or one fits two.
+    """
+    for ours in columns:
+        if ours not in FIELDS:
+            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
+    coming = iter(rows)
+    row_format, ignored, seen = decide_format(coming, columns)
+    return RowStream(
+        row_format=row_format,
+        ignored_fields=ignored,
+        rows=(check_row(row_id, row, columns, row_format) for row_id, row in enumerate(chain(seen, coming))),
+    )
+
+
+def check_row(row_id: int, row: RawRow, columns: Mapping[str, str], row_format: str) -> Record | Rejected:
+    if row.problem is not None:
+        problems = [row.problem]
+    else:
+        messages, problems = read_messages(rename_columns(row.value, columns), row_format)
+    if problems:
+        return Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value)
+    return Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split)
 
 
 def bad_rows_message(rejected: Sequence[Rejected], source: str) -> str:
@@ -159,13 +196,15 @@ def rename_columns(value: Any, columns: Mapping[str, str]) -> Any:
     return {renamed.get(name, name): item for name, item in kept.items()}
 
 
-def decide_format(rows: Sequence[RawRow], columns: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The format of the first row that has one, and the fields of that row that are not used.
+def decide_format(rows: Iterator[RawRow], columns: Mapping[str, str]) -> tuple[str, list[str], list[RawRow]]:
+    """The format of the first row that has one, the fields of that row that are not used, and the rows read so far.
 
     Raises UserError, naming the way out, when no row shows a format or one fits two.
     """
     unknown: tuple[str, Mapping[str, Any]] | None = None
+    seen: list[RawRow] = []
     for row in rows:
+        seen.append(row)
         value = rename_columns(row.value, columns)
         if row.problem is not None or not isinstance(value, dict):
             continue
@@ -177,20 +216,68 @@ def decide_format(rows: Sequence[RawRow], columns: Mapping[str, str]) -> tuple[s
             )
         if matches:
             used = {name for names in FORMATS[matches[0]] for name in names}
-            return matches[0], sorted(set(value) - used)
+            return matches[0], sorted(set(value) - used), seen
         unknown = unknown or (row.place, value)
     if unknown is None:
         # Nothing but broken rows: whatever the format, each of them is named with its own reason.
-        return "alpaca", []
+        return "alpaca", [], seen
     place, value = unknown
     hint = ""
     if len(value) == 1 and ";" in next(iter(value)):
         hint = " The columns seem to be separated by semicolons; save the file with commas."
+    elif guess := guess_columns(value):
+        hint = f" A guess, which is not applied: --columns '{json.dumps(guess)}'"
     raise UserError(
         f"{place}: no known format, the row has {', '.join(map(repr, value)) or 'no fields'}. Needed: instruction and "
         "output (input may be absent), or prompt and response, or question and answer, or messages; name other "
         f"columns with columns: {{instruction: your_column, output: your_other_column}}.{hint}"
     )
+
+
+# our field -> what others call it, the likeliest first
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "instruction": ("instruction", "instructions", "task", "prompt", "question", "query", "request", "user", "human"),
+    "input": ("input", "inputs", "context", "passage", "text"),
+    "output": (
+        *("output", "outputs", "ouput", "response", "answer", "completion", "solution", "target", "reply", "result"),
+        *("assistant", "gpt", "chosen"),
+    ),
+    "messages": ("messages", "message", "conversation", "conversations", "dialog", "dialogue", "chat", "turns"),
+}
+
+
+def guess_columns(row: Mapping[str, Any]) -> dict[str, str]:
+    """Which of a row's fields may be ours by name and kind of value, as `columns` wants it; empty when none fit.
+
+    A guess is for a person to read, never to be applied unasked.
+    """
+    names = {name.casefold().strip().replace(" ", "_"): name for name in row}
+    found: dict[str, str] = {}
+    for ours, theirs in SYNONYMS.items():
+        kind = list if ours == "messages" else str
+        free = [name for name in theirs if name in names and names[name] not in found.values()]
+        match = next((names[name] for name in free if isinstance(row[names[name]], kind)), None)
+        if match is not None:
+            found[ours] = match
+    if "messages" in found:
+        return {"messages": found["messages"]}
+    return found if {"instruction", "output"} <= set(found) else {}
+
+
+def misspelt_fields(row: Mapping[str, Any], row_format: str) -> list[str]:
+    """Fields that are nearly the name of an optional one that the row lacks: its text would silently be left out."""
+    required, optional = FORMATS[row_format]
+    others = [name for name in row if name not in required and name not in optional]
+    return [
+        f"field {other!r}: unknown, and nearly {near!r}, which the row lacks; rename it"
+        for other in others
+        if (near := nearest_field(other, optional)) is not None and near not in row
+    ]
+
+
+@cache
+def nearest_field(name: str, fields: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, fields, n=1, cutoff=0.8)), None)
 
 
 def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[str]]:
@@ -204,6 +291,8 @@ def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[
     problems += [
         f"field {name!r}: {problem}" for name in optional if (problem := text_problem(row, name, needed=False))
     ]
+    if optional and len(row) > len(required):
+        problems += misspelt_fields(row, row_format)
     if problems:
         return (), problems
     user: Message = {"role": "user", "content": row[required[0]]}
@@ -213,6 +302,7 @@ def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[
 
 
 MISSING = object()
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def text_problem(row: Mapping[str, Any], name: str, *, needed: bool) -> str | None:
@@ -228,7 +318,7 @@ def text_problem(row: Mapping[str, Any], name: str, *, needed: bool) -> str | No
         return "is empty"
     if "\x00" in value:
         return "holds a NUL character"
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if HALF_A_PAIR.search(value):
         return "holds half of a surrogate pair (broken \\u escape)"
     return None
 

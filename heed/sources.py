@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 from heed.errors import UserError
-from heed.records import RawRow, Rows, check_rows
+from heed.records import RawRow, Rows, RowStream, check_rows, stream_rows
 from heed.splits import SPLITS
 
 FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
@@ -47,20 +47,50 @@ def read(source: Source) -> Reading:
     Raises UserError with file, line, field and reason for whatever cannot be read or is not a row.
     """
     files: dict[str, str] = {}
-    parts = source.data if isinstance(source.data, Mapping) else {None: source.data}
-    unknown = [name for name in parts if name is not None and name not in SPLITS]
+    name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
+    rows = check_rows(raw_rows(source, files), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
+    return Reading(rows=rows, files=files)
+
+
+def stream(source: Source) -> RowStream:
+    """The same rows one by one, bad ones among them, for sources that memory does not hold.
+
+    (A .json array is held as text nevertheless, and so is a compressed Parquet file.)
+    """
+    return stream_rows(raw_rows(source, {}), source.columns)
+
+
+def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:
+    for split, location in parts(source):
+        for row in read_location(location, source, files):
+            # A split named in our config wins over the one the source puts the row in.
+            yield row if split is None else replace(row, source_split=split)
+
+
+def parts(source: Source) -> list[tuple[str | None, str]]:
+    if isinstance(source.data, str):
+        return [(None, source.data)]
+    unknown = [name for name in source.data if name not in SPLITS]
     if unknown:
         raise UserError(f"data: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
+    return list(source.data.items())
 
-    def raw_rows() -> Iterator[RawRow]:
-        for split, location in parts.items():
-            for row in read_location(location, source, files):
-                # A split named in our config wins over the one the source puts the row in.
-                yield row if split is None else replace(row, source_split=split)
 
-    name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
-    rows = check_rows(raw_rows(), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
-    return Reading(rows=rows, files=files)
+def file_hashes(source: Source) -> dict[str, str]:
+    """What `Reading.files` will hold, without reading a row."""
+    hashes: dict[str, str] = {}
+    for _, location in parts(source):
+        path = Path(location).expanduser()
+        if location.startswith(("http://", "https://")):
+            hashes[location] = file_sha256(download(location))
+        elif path.is_dir():
+            hashes |= {str(each): file_sha256(each) for each in folder_files(path)}
+        elif path.is_file():
+            hashes[location] = file_sha256(path)
+        else:
+            for _ in read_location(location, source, hashes):
+                pass  # a Hub data set knows its fingerprints once it is loaded; or it is nothing, and says so
+    return hashes
 
 
 def read_location(location: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:
@@ -89,13 +119,17 @@ def download(url: str) -> Path:
 
 def read_folder(folder: Path, files: dict[str, str]) -> Iterator[RawRow]:
     """Every data file of a folder, by name. Files called train.*, test.* and validation.* are those splits."""
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and format_of(path.name))
-    if not paths:
-        raise UserError(f"data: {folder} holds no {', '.join(FORMATS)} file (also .gz or .zst)")
-    for path in paths:
+    for path in folder_files(folder):
         stem = path.name.split(".", 1)[0]
         for row in read_file(path, name=str(path), files=files):
             yield replace(row, source_split=stem) if stem in SPLITS else row
+
+
+def folder_files(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and format_of(path.name))
+    if not paths:
+        raise UserError(f"data: {folder} holds no {', '.join(FORMATS)} file (also .gz or .zst)")
+    return paths
 
 
 def read_hub(repo_id: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:
@@ -149,8 +183,11 @@ def read_file(path: Path, *, name: str, files: dict[str, str]) -> Iterator[RawRo
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -320,6 +357,7 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
                 undecodable[line.number] = line.problem
             yield line.text or "\n"
 
+    csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters a cell
     # strict: a quote in the wrong place is an error, not a guess.
     reader = csv.reader(texts(), strict=True)
     header: list[str] = []

@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import train_sft
 from heed.errors import exit_code
 
-ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"] * 2
+LETTERS = "abcdefghijklmnopqrst"
+WORDS = [*LETTERS, *(2 * letter for letter in LETTERS)]
+ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in WORDS]
 QUICK = """\
 prompt: alpaca_short
 num_train_epochs: 1
@@ -122,7 +124,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
     assert run(config_file, "--dry-run") == 0
     out = capsys.readouterr().out
     assert not (config_file.parent / "run").exists()
-    assert "row 0: " in out and "row 2: " in out and "row 3: " not in out
+    assert "row 0 (" in out and "row 2 (" in out and "row 3 (" not in out
     assert ":|\\n|[a][!][<|endoftext|>]" in out
 
 
@@ -133,7 +135,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--lora_r", "4"], "lora_r is set, but nothing in this run reads it; it works with use_peft: true"),
         (["--split_shares", "0.9,0.1,0"], "the validation split is empty; set eval_strategy: no"),
         (["--max_length", "300"], "max_length: 300, but the model has 256 positions"),
-        (["--max_length", "20"], "34 of 34 rows are longer than max_length 20 tokens"),
+        (["--max_length", "20"], "the data audit stops here: too_long"),
         (["--tokens_per_batch", "20"], "tokens_per_batch: 20 is too small for the longest training row; raise it to"),
         (["--tokens_per_batch", "64", "--per_device_train_batch_size", "4"], "contradict each other; keep one"),
         (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),
@@ -300,7 +302,7 @@ def test_accelerate_launch_runs_the_script_and_passes_its_exit_code_on(config_fi
     assert json.loads((config_file.parent / "run" / "run.json").read_text())["status"] == "done"
 
 
-@pytest.mark.parametrize("script", ["train_sft", "eval_responses", "arena"])
+@pytest.mark.parametrize("script", ["train_sft", "eval_responses", "inspect_data", "arena"])
 def test_help_is_quick_since_it_loads_nothing_heavy(script: str) -> None:
     program = f"import sys, {script}; {script}.main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)

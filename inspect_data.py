@@ -1,0 +1,187 @@
+"""See exactly what a training would learn: every row looked at, before any model is loaded.
+
+    python inspect_data.py --config configs/tiny.yaml
+    python inspect_data.py --config configs/tiny.yaml --data my_rows.json --html rows.html
+    python inspect_data.py --config configs/tiny.yaml --export clean.jsonl      repeated and useless rows left out
+    python inspect_data.py --config configs/tiny.yaml --against test.json       training rows that give a test away
+    python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
+
+Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
+train_sft.py does. What is found is cached, so that training does not look again. The config is that of the training.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heed import config
+from heed.config import InspectConfig, Settings, SftConfig
+from heed.errors import UserError, exit_code
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.audit import Audit
+    from heed.batches import FlatCollator, PaddingCollator
+    from heed.inspector import Padding
+    from heed.records import Record, Rejected
+
+
+def main(arguments: Sequence[str]) -> None:
+    if "--help" in arguments or "-h" in arguments:
+        more = "Every key of train_sft.py may stand in the config; those about data, prompt and lengths are read."
+        print(config.help_text(InspectConfig, __doc__ or "", more=more))
+        return
+    command_line = config.parse_command_line(arguments, flags=("column_map",))
+    ours, sft, settings = read_config(command_line)
+    if command_line.column_map:
+        print(column_map(sft))
+        return
+    inspect(ours, sft, settings)
+
+
+def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, SftConfig, Settings]:
+    from transformers import TrainingArguments
+
+    types = [config.field_types(schema) for schema in (TrainingArguments, SftConfig, InspectConfig)]
+    settings = config.read_settings(command_line, types[0] | types[1] | types[2])
+    ours = config.script_config(InspectConfig, settings)
+    if ours.against:
+        listed = settings.get("audit_against")
+        both = [*(listed.value if listed else []), *ours.against]
+        settings["audit_against"] = config.Setting(value=both, source="--against", set_by_user=True)
+    return ours, config.script_config(SftConfig, settings), settings
+
+
+def column_map(sft: SftConfig) -> str:
+    """What the first row looks like, and which of its columns may be meant."""
+    from heed.plan import data_source
+    from heed.preview import one_line
+    from heed.records import decide_format, guess_columns
+    from heed.sources import raw_rows
+
+    source = data_source(sft)
+    row = next((row for row in raw_rows(source, {}) if isinstance(row.value, dict)), None)
+    if row is None:
+        raise UserError(f"{sft.data}: no row with named fields was found")
+    lines = [f"{row.place}:", *(one_line(f"  {name}: {value}") for name, value in row.value.items())]
+    try:
+        row_format, ignored, _ = decide_format(iter([row]), source.columns)
+        lines.append(f"read as {row_format}" + (f"; not used: {', '.join(ignored)}" if ignored else ""))
+    except UserError as error:
+        guess = guess_columns(row.value)
+        if not guess:
+            raise UserError(f"{error}\nNo column has a name that suggests one of ours.") from error
+        lines += [
+            "a guess, which is not applied:",
+            *(one_line(f"  {ours:<12} <- {theirs}: {row.value[theirs]}") for ours, theirs in guess.items()),
+            f"to apply it: columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in guess.items())}}}",
+        ]
+    return "\n".join(lines)
+
+
+def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
+    """Look at every row, show and write what is asked for; raises UserError when a finding stops training."""
+    from heed import audit, modeling, plan
+    from heed.encoding import encode_records
+    from heed.preview import measure_learned, preview_rows
+    from heed.prompts import load_prompt
+    from heed.records import Record
+    from heed.sources import file_hashes, stream
+
+    source = plan.data_source(sft)
+    tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    policy = plan.encoding_policy(sft, modeling.positions(sft.model_name_or_path, sft.model_revision))
+
+    def rows() -> Iterable["Record | Rejected"]:
+        return stream(source).rows
+
+    found = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
+    print(f"{sft.data}: {found.summary()}\n\n{audit.table(found)}")
+
+    collator = make_collator(sft, prompt.eos_token_id)
+    first = list(islice((row for row in rows() if isinstance(row, Record)), ours.preview_rows))
+    examples = encode_records(first, prompt, policy)
+    usable = [example for example in examples if example["outcome"] != "too_long"]
+    if usable:
+        places = {record.row_id: record.place for record in first}
+        print(f"\nlearned: {measure_learned(usable, collator, prompt.eos_token_id)}")
+        print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
+    write_files(ours, found, rows, prompt, policy, collator, padding_of(sft, settings, found), str(sft.data))
+    audit.refuse(found)
+
+
+def write_files(
+    ours: InspectConfig,
+    found: "Audit",
+    rows: Any,
+    prompt: Any,
+    policy: Any,
+    collator: "FlatCollator | PaddingCollator",
+    padding: "Padding",
+    source: str,
+) -> None:
+    from heed.cleaning import export_pairs, export_rows
+    from heed.flags import write_flags
+    from heed.inspector import write_inspector
+
+    print()
+    if ours.html is not None:
+        shown = write_inspector(
+            Path(ours.html),
+            rows=rows(),
+            audit=found,
+            prompt=prompt,
+            policy=policy,
+            collator=collator,
+            padding=padding,
+            source=source,
+        )
+        print(f"page      {ours.html}: {shown:,} of {len(found.scan.rows):,} rows")
+    if ours.export is not None:
+        cleaned = export_rows(Path(ours.export), rows(), found.scan)
+        print(f"rows      {ours.export}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out")
+    if ours.pairs is not None:
+        count = export_pairs(Path(ours.pairs), rows(), found.scan, prompt, policy)
+        print(f"pairs     {ours.pairs}: {count:,} prompts with their answers")
+    if ours.flags is not None:
+        folder = Path(ours.flags)
+        if not folder.is_dir():
+            raise UserError(f"flags: {folder} is not a folder")
+        write_flags(folder, found.scan)
+        print(f"flags     {folder}: those of every row")
+
+
+def make_collator(sft: SftConfig, eos_token_id: int) -> "FlatCollator | PaddingCollator":
+    """The collator of the training, as far as one row alone can tell them apart."""
+    from heed.batches import FlatCollator, PaddingCollator
+
+    if sft.batching == "flat":
+        return FlatCollator(pad_token_id=eos_token_id, loss_on=sft.loss_on, share_prefix=True)
+    return PaddingCollator(pad_token_id=eos_token_id, loss_on=sft.loss_on)
+
+
+def padding_of(sft: SftConfig, settings: Settings, found: "Audit") -> "Padding":
+    """How much padding the first epoch's batches would hold, rows in the order of the training."""
+    from heed.inspector import measure_padding
+
+    def value(name: str, default: Any) -> Any:
+        return settings[name].value if name in settings else default
+
+    seed = value("data_seed", None)
+    return measure_padding(
+        found.scan,
+        batching=sft.batching,
+        rows_per_batch=value("per_device_train_batch_size", 8) if sft.tokens_per_batch is None else None,
+        tokens_per_batch=sft.tokens_per_batch,
+        strategy=str(value("train_sampling_strategy", "random")),
+        seed=seed if seed is not None else value("seed", 42),
+        max_length=sft.max_length,
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))
