@@ -55,7 +55,6 @@ arena-setup: .venv/installed-arena  ## add gradio and evalica, for arena.py
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true
-	$(PY) eval_responses.py --config configs/eval.yaml --model_name_or_path $(RUN)
 
 inspect: .venv/installed  ## look through the rows of a config (CONFIG=configs/tiny.yaml), as a page in runs/rows.html
 	mkdir -p runs

@@ -70,7 +70,7 @@ def evaluate(
     say: Callable[[str], object] = print,
 ) -> None:
     """All stages, or the one that `word` names. `check` is called when every key of `ours` has been read."""
-    from heed.evaluation import export, judge, read_evaluation, score, scores_text
+    from heed.evaluation import export, judge, read_evaluation, rows_given_away, score, scores_text
     from heed.judge.summary import summary_text
     from heed.report import write_report
 
@@ -87,7 +87,8 @@ def evaluate(
         check()
         evaluation = read_evaluation(folder)
     if metrics is not None:
-        scores = score(folder, evaluation, metrics, clean_rows=None, say=say)
+        seen_rows = rows_given_away(evaluation, say)
+        scores = score(folder, evaluation, metrics, seen_rows=seen_rows, say=say)
         say(scores_text(evaluation, scores))
         say(examples_text(folder, evaluation))
         say(worse_text(scores))

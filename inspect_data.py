@@ -5,6 +5,7 @@
     python inspect_data.py --config configs/tiny.yaml --export clean.jsonl      repeated and useless rows left out
     python inspect_data.py --config configs/tiny.yaml --against test.json       training rows that give a test away
     python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
+    python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
 
 Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
 train_sft.py does. What is found is cached, so that training does not look again. The config is that of the training.
@@ -34,14 +35,20 @@ def main(arguments: Sequence[str]) -> None:
         print(config.help_text(InspectConfig, __doc__ or "", more=more))
         return
     command_line = config.parse_command_line(arguments, flags=("column_map",))
-    ours, sft, settings = read_config(command_line)
+    ours, settings = read_config(command_line)
+    if ours.run is not None:
+        print(step_text(Path(ours.run), ours.step))
+        return
+    if ours.step is not None:
+        raise UserError(f"step: {ours.step} of which run? give --run FOLDER as well")
+    sft = config.script_config(SftConfig, settings)
     if command_line.column_map:
         print(column_map(sft))
         return
     inspect(ours, sft, settings)
 
 
-def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, SftConfig, Settings]:
+def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settings]:
     from transformers import TrainingArguments
 
     types = [config.field_types(schema) for schema in (TrainingArguments, SftConfig, InspectConfig)]
@@ -51,7 +58,17 @@ def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, SftCon
         listed = settings.get("audit_against")
         both = [*(listed.value if listed else []), *ours.against]
         settings["audit_against"] = config.Setting(value=both, source="--against", set_by_user=True)
-    return ours, config.script_config(SftConfig, settings), settings
+    return ours, settings
+
+
+def step_text(run: Path, step: int | None) -> str:
+    """What a step learned from, the rows with the highest loss first where those were recorded."""
+    from heed.recorder import rows_of_step, show_step
+    from heed.subjects import set_aside
+
+    if step is None:
+        raise UserError(f"step is missing: which step of {run} is to be shown? give --step N")
+    return show_step(rows_of_step(run, step), set_aside(run, "train"))
 
 
 def column_map(sft: SftConfig) -> str:

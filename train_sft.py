@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed import __version__, config, run_folder
-from heed.config import Settings, SftConfig
+from heed.config import EvalConfig, Settings, SftConfig
 from heed.errors import DISK_FULL, Stopped, UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         start.check_folder(folder, resume=resume, overwrite=overwrite)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
     plan = make_plan(sft, args, say)
+    comparison = comparison_with_base(plan, folder)
     callbacks = make_callbacks(plan, folder)
     config.refuse_unread(sft, settings)  # whatever was to be read has been read
     if command_line.dry_run:
@@ -93,12 +94,32 @@ def main(arguments: Sequence[str]) -> None:
         found = from_first(begin_here)
         if found.done:
             say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
-            return
-        signals = held.enter_context(StopSignals())
-        known = {"fingerprint": facts} | begin(plan, settings, folder)
-        with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
-            trainer = train(plan, found, facts, [*callbacks, state], signals, say)
-            record |= finish(trainer, plan, folder, say)
+        else:
+            signals = held.enter_context(StopSignals())
+            known = {"fingerprint": facts} | begin(plan, settings, folder)
+            with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
+                trainer = train(plan, found, facts, [*callbacks, state], signals, say)
+                record |= finish(trainer, plan, folder, say)
+                del trainer
+    del plan, callbacks  # the two models that answer need the memory
+    if comparison is not None and args.process_index == 0 and not (found.done and is_compared(folder)):
+        import eval_responses
+
+        eval_responses.evaluate(comparison, say=say)
+
+
+def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
+    """What eval_responses.py is told at the end. Raises UserError when there is nothing to ask."""
+    if not plan.sft.compare_with_base:
+        return None
+    if not plan.splits["test"]:
+        raise UserError("compare_with_base: there are no test rows to answer; give some with data or split_shares")
+    max_new_tokens = plan.sft.compare_max_new_tokens
+    return EvalConfig(model_name_or_path=str(folder), compare_with_base=True, max_new_tokens=max_new_tokens)
+
+
+def is_compared(folder: Path) -> bool:
+    return (folder / run_folder.COMPARISON_FILE).is_file()
 
 
 def silent(text: str) -> None:

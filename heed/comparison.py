@@ -12,7 +12,6 @@ from heed.measurements import HEED, Measurement
 from heed.responses import Answer
 from heed.rows import Row, measured
 
-COMPARISON_FILE = "comparison.json"
 SHOWN = 80  # characters of a text in a message
 
 
@@ -175,7 +174,7 @@ def refuse_other_prompt(a: System, b: System) -> None:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
-    path = folder / COMPARISON_FILE
+    path = folder / run_folder.COMPARISON_FILE
     run_folder.write_json(path, asdict(comparison))
     return path
 

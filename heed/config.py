@@ -119,6 +119,10 @@ class SftConfig(ReadRecorder):
         "auto", help="auto: go on with the run in output_dir; never; or a checkpoint or run to go on from"
     )
     allow_changed: list[str] = key([], help="keys that may differ from the run that is gone on with")
+    compare_with_base: bool = key(
+        False, help="after training, answer the test rows before and after, and write report.html"
+    )
+    compare_max_new_tokens: int = key(256, help="length limit of those answers", read_when="compare_with_base: true")
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
 
 
@@ -132,6 +136,8 @@ class InspectConfig(ReadRecorder):
     flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
     against: list[str] = key([], help="more evaluation files, beside audit_against")
     preview_rows: int = key(3, help="rows shown token by token")
+    run: str | None = key(None, help="a run folder: show the rows that one of its steps learned from, and nothing else")
+    step: int | None = key(None, help="the step", read_when="run")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from heed import run_folder
 from heed.comparison import Comparison, System, compare, comparison_rows, write_comparison
 from heed.errors import UserError
 from heed.exports import write_alpaca_eval, write_messages
+from heed.flags import read_flags, was_compared
 from heed.judge.judging import JudgeSettings, judge_responses
 from heed.judge.summary import judge_rows
 from heed.judge.verdicts import Item
@@ -23,6 +24,7 @@ from heed.metrics import Metric, measure
 from heed.responses import Answer, read_responses
 from heed.rows import Row, write_rows
 from heed.sources import file_sha256
+from heed.subjects import find_run
 
 EVALUATION_FILE = "evaluation.json"
 STOPS_FILE = "stops.jsonl"
@@ -137,7 +139,7 @@ class Scores:
 
     measurements: dict[str, list[Measurement]]
     clean: dict[str, list[Measurement]]
-    """The same on the rows that no training row resembles; empty where there are no others, or nobody looked."""
+    """The same without the rows that training gave away; empty where there are none."""
     comparison: Comparison | None
 
 
@@ -146,12 +148,12 @@ def score(
     evaluation: Evaluation,
     metrics: dict[str, Metric],
     *,
-    clean_rows: frozenset[int] | None,
+    seen_rows: frozenset[int],
     say: Say,
 ) -> Scores:
     """Measure all answers, compare the two systems, and write items.jsonl, rows.jsonl and comparison.json.
 
-    `clean_rows` are the rows that the audit found no trace of in the training rows; None where it did not look.
+    `seen_rows` are those that training rows gave away, as the audit found: all is measured again without them.
     """
     answers = read_answers(folder, evaluation, say)
     stops = read_stops(folder)
@@ -163,10 +165,12 @@ def score(
     rows: list[Row] = []
     for name, measurements in found.items():
         rows += measurement_rows(evaluation, name, measurements, evaluation.what)
-        kept = [each for each in answers[name] if clean_rows is None or each.row_id in clean_rows]
+        kept = [each for each in answers[name] if each.row_id not in seen_rows]
         if 0 < len(kept) < len(answers[name]):
             clean[name] = measure(metrics, kept)
-            rows += measurement_rows(evaluation, name, clean[name], f"{evaluation.what}, unseen in training")
+            rows += measurement_rows(
+                evaluation, name, clean[name], f"{evaluation.what}, those given away in training left out"
+            )
     comparison = None
     if evaluation.other is not None:
         a, b = (
@@ -205,6 +209,27 @@ def measurement_rows(evaluation: Evaluation, name: str, measurements: Sequence[M
             **evaluation.provenance(name),
         )
     ]
+
+
+GIVEN_AWAY = {"split_overlap", "near_split_overlap", "contaminated"}
+
+
+def rows_given_away(evaluation: Evaluation, say: Say) -> frozenset[int]:
+    """Rows whose question, nearly at least, stood in the training rows of the run that is evaluated.
+
+    The audit of the run knows its own splits, and the files it was told to compare with (audit_against).
+    """
+    run = find_run(evaluation.systems[evaluation.evaluated].model)
+    if run is None:
+        return frozenset()
+    data = None if evaluation.split is not None else evaluation.data
+    if data is not None and not Path(data).is_file():
+        return frozenset()
+    if not was_compared(run, data):
+        if data is not None:
+            say(f"nobody looked whether {data} is among the training rows of {run} (audit_against: [{data}])")
+        return frozenset()
+    return frozenset(row_id for row_id, flags in read_flags(run, data).items() if GIVEN_AWAY & set(flags))
 
 
 Stops = dict[str, dict[int, dict[str, float | None]]]
@@ -296,7 +321,7 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
         first = next(iter(scores.measurements[names[-1]])).metric
         kept = {name: next(each for each in found if each.metric == first) for name, found in scores.clean.items()}
         shown = ", ".join(f"{name} {each.value:.3f} (n = {each.n})" for name, each in kept.items())
-        lines.append(f"  {first} on the rows that no training row resembles: {shown}")
+        lines.append(f"  {first} without the rows that training rows give away: {shown}")
     return "\n".join(lines)
 
 

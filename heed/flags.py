@@ -1,18 +1,20 @@
 """What the audit found on single rows, kept in the run folder, so that scores can leave such rows out."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heed import run_folder
-from heed.scan import Scan
 from heed.sources import file_sha256
+
+if TYPE_CHECKING:  # heavy, and not needed to read flags
+    from heed.scan import Scan
 
 FLAGS_FILE = "row_flags.json"
 
 
-def write_flags(folder: Path, scan: Scan) -> None:
+def write_flags(folder: Path, scan: "Scan") -> None:
     """Write the flags of every flagged row by its id, and those of the evaluation files that were compared."""
     flagged = np.flatnonzero(scan.rows["flags"])
     rows = {str(scan.rows["row_id"][position]): list(scan.flags(int(position))) for position in flagged}

@@ -21,6 +21,7 @@ FLIGHT_FILE = "flight.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 LOSS_PLOT = "loss.png"
 RESPONSES_FILE = "responses.json"
+COMPARISON_FILE = "comparison.json"
 BASE_RESPONSES_FILE = "responses_base.json"
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 

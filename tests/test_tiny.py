@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from small_world import ROOT, TINY, tiny_tokenizer
 
-import eval_responses
 import train_sft
 from heed.errors import exit_code
 from heed.prompts import load_prompt
@@ -70,12 +69,10 @@ def test_the_base_model_is_small_and_carries_no_pickle() -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The very commands of `make demo`."""
+    """The very command of `make demo`."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     words = ["--config", "configs/tiny.yaml", "--output_dir", str(folder), "--disable_tqdm"]
     assert exit_code(lambda: train_sft.main(words)) == 0
-    words = ["--config", "configs/eval.yaml", "--model_name_or_path", str(folder)]
-    assert exit_code(lambda: eval_responses.main(words)) == 0
     return folder
 
 

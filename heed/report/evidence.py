@@ -14,7 +14,6 @@ EVALUATION_FILE = "evaluation.json"
 ITEMS_FILE = "items.jsonl"
 JUDGE_FILE = "judge.jsonl"
 JUDGE_SUMMARY_FILE = "judge_summary.json"
-COMPARISON_FILE = "comparison.json"
 CONTRACT_FILE = "prompt_contract.json"
 ARENA_FILE = "arena.json"
 
@@ -34,7 +33,7 @@ OF_EVALUATION = {
     EVALUATION_FILE: ("what was asked of which models", EVALUATE),
     ROWS_FILE: ("metrics with their intervals", EVALUATE),
     ITEMS_FILE: ("metrics of each answer", EVALUATE),
-    COMPARISON_FILE: ("before against after, row by row", COMPARE),
+    run_folder.COMPARISON_FILE: ("before against after, row by row", COMPARE),
     JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
     JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
 }
@@ -117,7 +116,7 @@ def read_evidence(folder: Path) -> Evidence:
         items=read_items(lines_if_there(folder, ITEMS_FILE)),
         verdicts=latest(lines_if_there(folder, JUDGE_FILE)),
         judging=read_if_there(folder / JUDGE_SUMMARY_FILE, run_folder.read_json),
-        comparison=read_if_there(folder / COMPARISON_FILE, run_folder.read_json),
+        comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
         rows=read_rows(folder),
         arena=read_if_there(folder / ARENA_FILE, run_folder.read_json),
         missing=find_missing(folder, run, evaluation),
