@@ -5,12 +5,12 @@
     python eval_benchmarks.py --model_name_or_path runs/tiny --tasks mmlu,glue --limit 100 --chat_template both
     python eval_benchmarks.py --model_name_or_path runs/tiny --tasks humaneval
     python eval_benchmarks.py execute --model_name_or_path runs/tiny --unsafe_code
-    python eval_benchmarks.py export --model_name_or_path runs/tiny --tasks openai_evals
+    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks openai_evals,alpaca_method \
+        --judge_model llama3 --judge_base_url http://localhost:11434/v1
 
 list     what can run here, and the command that brings what is missing
 run      ask the model (what happens when no word is given); writes benchmarks/ and rows.jsonl
 execute  run the programs that the model wrote for HumanEval, in a sandbox
-export   only write what OpenAI Evals and AlpacaEval read, so that it can be run elsewhere
 """
 
 import os
@@ -25,13 +25,13 @@ from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import Benchmark, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
-from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit
+from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.benchmarks.measuring import Asking
     from heed.rows import Row
 
-COMMANDS = ("list", "run", "execute", "export")
+COMMANDS = ("list", "run", "execute")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,14 +55,14 @@ def main(arguments: Sequence[str]) -> None:
         return
     said = shlex.join(["eval_benchmarks.py", *arguments])
     steps = {"run": run, "execute": execute}
-    rows = steps[command](ours, settings, said)
-    if rows:
-        from heed.rows import ROWS_FILE, write_rows
+    from heed.rows import ROWS_FILE, write_rows
 
-        folder = output_folder(ours)
-        write_rows(folder, rows)
-        print(rows_text(rows))
-        print(f"\nrows      {folder / ROWS_FILE}")
+    folder = output_folder(ours)
+    for step in steps[command](ours, settings, said):
+        if rows := step():  # kept before the next step may fail
+            write_rows(folder, rows)
+            print(rows_text(rows))
+    print(f"\nrows      {folder / ROWS_FILE}")
 
 
 def said_about(settings: config.Settings) -> Surroundings:
@@ -84,7 +84,7 @@ def output_folder(ours: BenchmarkConfig) -> Path:
     return folder
 
 
-def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Row]":
+def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
     """Ask every model every benchmark. What could stop the run is looked at before a model is loaded."""
     benchmarks = find_benchmarks(ours.tasks)
     judged = any(each.runner in ("alpaca_eval", "openai_evals") for each in benchmarks)
@@ -117,9 +117,11 @@ def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Ro
         say=print,
     )
     steps = [ask_lm_eval(ours, asking, subjects, benchmarks, surroundings)]
+    if any(each.runner != "lm_eval" for each in benchmarks):
+        steps.append(ask_for_answers(ours, asking, subjects, benchmarks, surroundings, run_of_model))
     config.refuse_unread(ours, settings)  # whatever was to be read has been read
     print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
-    return [row for step in steps for row in step()]
+    return steps
 
 
 Step = Callable[[], "list[Row]"]
@@ -168,7 +170,46 @@ def ask_lm_eval(
     return step
 
 
-def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Row]":
+def ask_for_answers(
+    ours: BenchmarkConfig,
+    asking: "Asking",
+    subjects: Sequence[Subject],
+    benchmarks: Sequence[Benchmark],
+    surroundings: Surroundings,
+    run_of_model: Path | None,
+) -> Step:
+    """The systems that grade free answers: AlpacaEval, OpenAI Evals and HELM."""
+    names = {each.name for each in benchmarks}
+    max_new_tokens = ours.max_new_tokens
+    helm_entries = ours.helm_entries if "helm" in names else []
+    logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
+    own_rows = names & {"alpaca_method", "openai_evals"} or "heed_test" in helm_entries
+    if own_rows and run_of_model is None:
+        asks = ", ".join(sorted(names & {"alpaca_method", "openai_evals", "helm"}))
+        raise UserError(f"tasks: {asks} asks the test rows of a run, and {ours.model_name_or_path} is no run folder")
+
+    def step() -> "list[Row]":
+        from heed.benchmarks import graded
+
+        records = set_aside(run_of_model, "test") if own_rows and run_of_model is not None else []
+        return graded.measure(
+            asking,
+            subjects,
+            [each for each in benchmarks if each.runner != "lm_eval"],
+            records=records,
+            max_new_tokens=max_new_tokens,
+            judge_model=surroundings.judge_model,
+            judge_base_url=surroundings.judge_base_url,
+            judge_logprobs=logprobs,
+            helm_entries=helm_entries,
+            data_root=surroundings.data_root,
+        )
+
+    return step
+
+
+def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
+    """Run the programs that lie in the evaluation folder."""
     from heed.benchmarks import execution, measuring
 
     folder = Path(ours.output_dir or ours.model_name_or_path)
@@ -177,7 +218,7 @@ def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "lis
         raise UserError(f"tasks: {', '.join(ours.tasks)}, but only humaneval has programs to execute")
     config.refuse_unread(ours, settings)
     execution.check_allowed(unsafe_code=unsafe_code, without_sandbox=without_sandbox)
-    return measuring.run_programs(folder, without_sandbox=without_sandbox, command=said)
+    return [lambda: measuring.run_programs(folder, without_sandbox=without_sandbox, command=said)]
 
 
 def find_subjects(ours: BenchmarkConfig, run_of_model: Path | None) -> list[Subject]:

@@ -57,7 +57,7 @@ class Ask(CompletionFn):
     def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
         from heed.generation import generate
 
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         with self.one_at_a_time:
             [response] = generate(
                 self.model,

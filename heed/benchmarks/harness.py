@@ -325,6 +325,12 @@ def write_outcome(folder: Path, outcome: Outcome, results: dict[str, Any]) -> No
     run_folder.write_lines(
         folder / SAMPLES_FILE, [sample_line(name, each) for name in samples for each in samples[name]]
     )
+    write_numbers(folder, outcome)
+
+
+def write_numbers(folder: Path, outcome: Outcome) -> None:
+    """What read_outcome finds; the last file to be written, so that it is there only when all is."""
+    folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(folder / RESULTS_FILE, asdict(outcome))
 
 
