@@ -1,5 +1,6 @@
 """AlpacaEval: a judge chooses between the model's answer and a reference, in an order that the library draws."""
 
+import logging
 import math
 import os
 import time
@@ -128,8 +129,10 @@ def win_rates(
     Raises UserError when the judge gave no verdict on more than one answer in twenty.
     """
     os.environ.setdefault("OPENAI_API_KEY", "none")  # a server of one's own asks for none, the client for some
+    level = logging.getLogger().level
     from alpaca_eval import evaluate, metrics
 
+    logging.getLogger().setLevel(level)  # the library has made every other one talkative
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     whole = task == "alpaca_eval" and len(answers) == NUMBER_OF_INSTRUCTIONS
