@@ -9,7 +9,7 @@ pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca
 
 from stub_judge import stub_judge
 
-from heed.benchmarks import alpaca
+from heed.benchmarks import alpaca, scores
 from heed.benchmarks.harness import Outcome
 from heed.errors import UserError
 
@@ -48,6 +48,7 @@ def test_the_better_answers_win_and_swapped_sides_give_the_rest(tmp_path: Path) 
     assert score.metric == "win_rate" and score.value == pytest.approx(0.7)
     assert score.pooled == pytest.approx([0.9, 0.9, 0.1, 0.9]) and score.chance == 0.5
     assert other.value == pytest.approx(1 - 0.7)
+    assert scores.difference(score, other, None) is None  # not against the same references
     assert len(requests) == 8 and requests[0]["model"] == "stub" and requests[0]["top_logprobs"] == 5
 
 

@@ -50,7 +50,7 @@ def test_a_model_grades_with_the_judges_words(tmp_path: Path) -> None:
         outcome = openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)
     fact = outcome.scores[-1]
     assert (fact.task, fact.value, fact.pooled) == ("heed-fact", 0.5, [0.0, 1.0, 1.0, 0.0])
-    assert outcome.notes == ["fact: the judge chose C 2, D 2; 0 unclear"]
+    assert fact.note == "the judge chose C 2, D 2; 0 unclear"
     assert len(requests) == 4
     with stub_judge("o", silent=True) as (url, _), pytest.raises(UserError, match="named no choice for 4 of 4"):
         openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)

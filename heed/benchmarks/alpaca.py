@@ -159,12 +159,14 @@ def win_rates(
             f"{task}: the judge {judge.model} gave no verdict on {failures} of {len(outputs)} answers, so there is "
             f"no win rate; what it said is in {folder / 'annotations.json'}"
         )
-    wins = [float(row["preference"]) - 1 for row in known]
+    wins: dict[str, list[float]] = {}  # by what was compared with: two models may lack verdicts on different answers
+    for row in known:
+        wins.setdefault(f"{row['instruction']}\n{row['output_1']}", []).append(float(row["preference"]) - 1)
     measured = {"win_rate": (metrics.get_winrate(known)["win_rate"] / 100, wins)}
     if whole:
         with files_of(data_root):
             controlled = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
-        measured["length_controlled_winrate"] = (controlled["length_controlled_winrate"] / 100, [])
+        measured["length_controlled_winrate"] = (controlled["length_controlled_winrate"] / 100, {})
     notes = [f"judge {judge.model}, annotator {WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS}"]
     notes += [f"no verdict on {failures} of {len(outputs)} answers"] if failures else []
     if task == "alpaca_eval" and not whole:
@@ -178,7 +180,7 @@ def win_rates(
                 task=task,
                 metric=metric,
                 value=value,
-                values={task: items},
+                values=items,
                 n=len(known),
                 n_full=n_full,
                 fewshot=0,

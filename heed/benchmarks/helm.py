@@ -137,9 +137,10 @@ def of_test(name: Mapping[str, Any]) -> bool:
 
 
 def read_items(run: Path) -> dict[str, list[float]]:
-    """For every metric its value on each instance, in HELM's order of the instances."""
+    """For every metric its value on each instance, in an order that is the same for every model."""
     items: dict[str, list[float]] = {}
-    for instance in run_folder.read_json(run / "per_instance_stats.json"):
+    instances = run_folder.read_json(run / "per_instance_stats.json")
+    for instance in sorted(instances, key=lambda each: str(each["instance_id"])):
         for stat in instance["stats"]:
             if of_test(stat["name"]) and stat["count"]:
                 items.setdefault(stat["name"]["name"], []).append(float(stat["mean"]))

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,36 +110,34 @@ def outcome(
     began = time.perf_counter()
     folder = registry.parent
     scores = []
-    notes = []
     for grader in GRADERS:
         events = run_eval(f"heed-replay-{name}", f"heed-{grader}", registry, folder / f"{name}-{grader}.jsonl")
-        right = [float(value) for value in by_sample(events, "match", "correct")]
+        right = {row: float(value) for row, value in by_row(events, "match", "correct").items()}
         scores.append(score(grader, "accuracy", final(events, "accuracy"), right, n_full=n_full, version=version))
     if judged:
         path = folder / f"{name}-{FACT}.jsonl"
         events = run_eval(f"heed-replay-{name},heed-judge", f"heed-{FACT}", registry, path)
-        choices = by_sample(events, "metrics", "choice")
-        clear = [choice for choice in choices if choice in (*AGREES, DISAGREES)]
-        unclear = n - len(clear)
+        choices = by_row(events, "metrics", "choice")
+        agreed = {row: float(choice in AGREES) for row, choice in choices.items() if choice in (*AGREES, DISAGREES)}
+        unclear = n - len(agreed)
         if unclear > MOST_FAILURES * n:
             raise UserError(
                 f"OpenAI Evals: the judge named no choice for {unclear} of {n} answers, so there is no score; "
                 f"what it said is in {path}"
             )
-        agreed = [float(choice in AGREES) for choice in clear]
-        share = sum(agreed) / len(agreed)
-        scores.append(score(FACT, "agrees with the reference", share, agreed, n_full=n_full, version=version))
-        counts = ", ".join(f"{choice} {clear.count(choice)}" for choice in sorted(set(clear)))
-        notes.append(f"fact: the judge chose {counts}; {unclear} unclear")
-    return Outcome(key=key, scores=scores, notes=notes, seconds=time.perf_counter() - began)
+        share = sum(agreed.values()) / len(agreed)
+        counts = ", ".join(f"{choice} {count}" for choice, count in sorted(Counter(choices.values()).items()))
+        graded = score(FACT, "agrees with the reference", share, agreed, n_full=n_full, version=version)
+        scores.append(replace(graded, note=f"the judge chose {counts}; {unclear} unclear"))
+    return Outcome(key=key, scores=scores, notes=[], seconds=time.perf_counter() - began)
 
 
-def score(task: str, metric: str, value: float, items: Sequence[float], *, n_full: int, version: str) -> Score:
+def score(task: str, metric: str, value: float, items: Mapping[str, float], *, n_full: int, version: str) -> Score:
     return Score(
         task=f"heed-{task}",
         metric=metric,
         value=value,
-        values={f"heed-{task}": list(items)},
+        values={row: [item] for row, item in items.items()},
         n=len(items),
         n_full=n_full,
         fewshot=0,
@@ -148,11 +148,11 @@ def score(task: str, metric: str, value: float, items: Sequence[float], *, n_ful
     )
 
 
-def by_sample(events: Sequence[dict[str, Any]], kind: str, field: str) -> list[Any]:
+def by_row(events: Sequence[dict[str, Any]], kind: str, field: str) -> dict[str, Any]:
     """A field of all events of a kind, in the order of the rows: evals works on them in any order."""
     found = [event for event in events if event.get("type") == kind and field in event["data"]]
     found.sort(key=lambda event: int(event["sample_id"].rpartition(".")[2]))
-    return [event["data"][field] for event in found]
+    return {event["sample_id"].rpartition(".")[2]: event["data"][field] for event in found}
 
 
 def final(events: Sequence[dict[str, Any]], metric: str) -> float:
