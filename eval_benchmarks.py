@@ -235,7 +235,7 @@ def rows_text(rows: "Sequence[Row]") -> str:
     lines: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in shown:
         lines.setdefault((row.task, row.metric, row.fewshot, row.chat_template), {})[row.name] = row
-    width = max(len(f"{task} {metric}") for task, metric, *_ in lines) + 2
+    width = max((len(f"{task} {metric}") for task, metric, *_ in lines), default=0) + 2
     names = list(dict.fromkeys(row.name for row in shown))
     head = "".join(f"{name:>8} {'':<16}" for name in names)
     text = ["", f"{'':<{width}}{'':<9} {head}{'difference' if len(names) > 1 else '':<26} {'chance':>6}  items"]

@@ -302,10 +302,12 @@ def test_differences_are_paired_by_item() -> None:
 def test_many_tasks_have_a_mean_in_which_each_counts_the_same() -> None:
     parts = [replace(a_score(float(n % 2), {f"t{n}": [n % 2] * (n + 1)}), task=f"t{n}", chance=0.5) for n in range(20)]
     mean = scores.mean_of_tasks(parts, name="bigbench", metric="acc")
-    assert mean is not None and (mean.value, mean.chance, mean.metric) == (0.5, 0.5, "mean acc of 20 tasks")
+    assert mean is not None and (mean.value, mean.chance, mean.note) == (0.5, 0.5, "unweighted mean of 20 tasks")
     estimate = scores.estimate(mean, None)
     assert estimate.value == 0.5 and estimate.ci95 == (0.5, 0.5)  # within each task all items agree
-    assert scores.mean_of_tasks(parts[:19], name="bigbench", metric="acc") is None
+    led = scores.with_family_means(BENCHMARKS["bigbench"], parts)
+    assert [(each.task, each.part_of) for each in led[:2]] == [("bigbench", None), ("t0", "bigbench")]
+    assert scores.with_family_means(BENCHMARKS["glue"], parts[:19]) == parts[:19]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from small_world import gpt2, records, save_model
 from heed.benchmarks import helm, readiness
 from heed.errors import UserError
 from heed.generation import generate
-from heed.modeling import load_tokenizer
+from heed.modeling import Adapter, add_adapter, load_tokenizer
 from heed.prompts import Prompt, load_prompt
 
 
@@ -27,6 +27,16 @@ def test_prompts_are_the_contracts_to_the_token(asked: tuple[Path, Prompt]) -> N
     assert prompt.tokenizer(row["prompt"])["input_ids"] == prompt.encode_prompt(record.messages[:-1])
     with pytest.raises(UserError, match=r"rows\.json:1 quotes a control token"):
         helm.rendered_rows(records(("What is <|endoftext|>?", "A mark.")), prompt)
+
+
+def test_an_adapter_is_merged_for_an_environment_without_peft(asked: tuple[Path, Prompt]) -> None:
+    folder, prompt = asked
+    with helm.whole_model(gpt2(), prompt, str(folder)) as path:
+        assert path == str(folder)
+    adapted = add_adapter(gpt2(), Adapter(rank=2, alpha=4, dropout=0.0, target_modules=None))
+    with helm.whole_model(adapted, prompt, "runs/adapter") as path:
+        names = {each.name for each in Path(path).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names and "adapter_config.json" not in names
 
 
 @pytest.mark.slow
@@ -48,7 +58,7 @@ def test_helm_scores_our_rows_with_our_models_own_answers(asked: tuple[Path, Pro
     told = helm.write_told(
         tmp_path,
         helm.rendered_rows(records(*pairs), prompt),
-        {"tuned": helm.told_model(str(folder), prompt, 256)},
+        {"tuned": helm.told_model(str(folder), prompt, tmp_path, positions=256)},
         max_new_tokens=5,
     )
     out = tmp_path / "helm"
@@ -59,3 +69,4 @@ def test_helm_scores_our_rows_with_our_models_own_answers(asked: tuple[Path, Pro
     [state] = out.glob("runs/heed/simple_mcqa*/scenario_state.json")
     adapter = json.loads(state.read_text())["adapter_spec"]
     assert adapter["model_deployment"] == "heed/tuned-chat"  # HELM's own prompts get the template
+    assert (tmp_path / "tokenizer" / "chat_template.jinja").read_text() == prompt.template

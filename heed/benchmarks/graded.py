@@ -185,7 +185,7 @@ def with_helm(
             with helm.whole_model(model, asking.prompt, subject.model) as path:
                 del model  # HELM loads its own
                 folder.mkdir(parents=True, exist_ok=True)
-                models = {subject.name: helm.told_model(path, asking.prompt, positions)}
+                models = {subject.name: helm.told_model(path, asking.prompt, folder, positions=positions)}
                 told = helm.write_told(folder, rows, models, max_new_tokens=max_new_tokens)
                 limit = asking.limit or helm.MOST_INSTANCES
                 kept |= helm.measure(missing, subject.name, told, folder, key, limit=limit, n_full=len(records))

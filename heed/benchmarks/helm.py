@@ -69,10 +69,14 @@ def write_told(
     return path
 
 
-def told_model(path: str, prompt: Prompt, positions: int) -> dict[str, Any]:
-    tokenizer = prompt.tokenizer
+def told_model(path: str, prompt: Prompt, folder: Path, *, positions: int) -> dict[str, Any]:
+    """What the plug-in is told of a model; a base model is asked in the tuned one's template, which `folder` takes."""
+    tokenizer, place = prompt.tokenizer, folder.resolve() / "tokenizer"
+    tokenizer.save_pretrained(place)
+    (place / "chat_template.jinja").write_text(prompt.template, encoding="utf-8")
     return {
         "path": path,
+        "tokenizer": str(place),
         "positions": positions,
         "template_tokens": len(prompt.encode_prompt([{"role": "user", "content": "x"}])),
         "eos_token": str(tokenizer.eos_token),

@@ -75,7 +75,8 @@ def get_heed_test_run_spec() -> RunSpec:
 
 def register(name: str, model: dict[str, Any], *, chat_template: bool) -> None:
     """A model under two names: for prompts that are rendered already, and for HELM's own, which get the template."""
-    where = {"pretrained_model_name_or_path": model["path"]}
+    weights = {"pretrained_model_name_or_path": model["path"], "apply_chat_template": chat_template}
+    words = {"pretrained_model_name_or_path": model["tokenizer"]}
     client = "helm.clients.huggingface_client.HuggingFaceClient"
     tokenizer = "helm.tokenizers.huggingface_tokenizer.HuggingFaceTokenizer"
     register_model_metadata(get_unknown_model_metadata(name))
@@ -86,13 +87,13 @@ def register(name: str, model: dict[str, Any], *, chat_template: bool) -> None:
             tokenizer_name=name,
             # HELM cuts its prompts to this before the client puts the template around them.
             max_sequence_length=model["positions"] - (model["template_tokens"] if chat_template else 0),
-            client_spec=ClientSpec(class_name=client, args={**where, "apply_chat_template": chat_template}),
+            client_spec=ClientSpec(class_name=client, args=weights),
         )
     )
     register_tokenizer_config(
         TokenizerConfig(
             name=name,
-            tokenizer_spec=TokenizerSpec(class_name=tokenizer, args=where),
+            tokenizer_spec=TokenizerSpec(class_name=tokenizer, args=words),
             end_of_text_token=model["eos_token"],
             prefix_token=model["bos_token"],
         )

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def score_row(
     details: dict[str, Any] = {
         "task_version": score.version,
         "part_of": score.part_of,
-        "headline": score.metric.partition(",")[0] in benchmark.headline,
+        "headline": not benchmark.headline or score.metric.partition(",")[0] in benchmark.headline,
     }
     if gained is not None:
         details["difference_from_base"] = asdict(gained)
@@ -95,10 +95,14 @@ def score_row(
 
 
 def with_family_means(benchmark: Benchmark, scores: Sequence[Score]) -> list[Score]:
-    """The scores, led by one for each family of many tasks that lm_eval does not sum up."""
+    """The scores, led by one for each family of many tasks that lm_eval does not sum up; those are then part of it."""
     metrics = sorted({score.metric for score in scores})
-    means = [mean_of_tasks(scores, name=benchmark.name, metric=metric) for metric in metrics]
-    return [mean for mean in means if mean is not None] + list(scores)
+    means = {metric: mean_of_tasks(scores, name=benchmark.name, metric=metric) for metric in metrics}
+    led = [mean for mean in means.values() if mean is not None]
+    return led + [
+        replace(score, part_of=benchmark.name) if means[score.metric] is not None and score.part_of is None else score
+        for score in scores
+    ]
 
 
 def numbers(values: Sequence[Any]) -> np.ndarray | None:
@@ -189,7 +193,7 @@ def mean_of_tasks(scores: Sequence[Score], *, name: str, metric: str) -> Score |
     chances = [part.chance for part in parts]
     return Score(
         task=name,
-        metric=f"mean {metric} of {len(parts)} tasks",
+        metric=metric,
         value=math.fsum(part.value for part in parts) / len(parts),
         values={part.task: part.pooled for part in parts},
         n=sum(part.n for part in parts),
@@ -199,4 +203,5 @@ def mean_of_tasks(scores: Sequence[Score], *, name: str, metric: str) -> Score |
         higher_is_better=parts[0].higher_is_better,
         chance=math.fsum(level for level in chances if level is not None) / len(parts) if None not in chances else None,
         part_of=None,
+        note=f"unweighted mean of {len(parts)} tasks",
     )

@@ -123,7 +123,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             name="alpaca_eval",
             system="AlpacaEval",
             runner="alpaca_eval",
-            headline=("length_controlled_winrate",),
+            headline=("length_controlled_winrate", "win_rate"),
             data=("tatsu-lab/alpaca_eval",),
             measures="805 instructions, a judge chooses between the model and GPT-4 Turbo",
         ),
@@ -138,7 +138,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             name="openai_evals",
             system="OpenAI Evals",
             runner="openai_evals",
-            headline=("accuracy",),
+            headline=("accuracy", "agrees with the reference"),
             measures="the run's own test rows: match, includes, fuzzy_match, and graded by a model",
         ),
         Benchmark(
