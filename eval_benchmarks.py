@@ -28,7 +28,7 @@ from heed.errors import UserError, exit_code
 from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.benchmarks.measuring import Asking
+    from heed.benchmarks.asking import Asking
     from heed.rows import Row
 
 COMMANDS = ("list", "run", "execute")
@@ -103,7 +103,7 @@ def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[St
     prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
     load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
 
-    from heed.benchmarks.measuring import Asking
+    from heed.benchmarks.asking import Asking
 
     asking = Asking(
         folder=output_folder(ours),

@@ -10,7 +10,7 @@ pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca
 from stub_judge import stub_judge
 
 from heed.benchmarks import alpaca, scores
-from heed.benchmarks.harness import Outcome
+from heed.benchmarks.outcomes import Outcome
 from heed.errors import UserError
 
 # Of four answers the model has the better one three times.

@@ -17,8 +17,10 @@ from oracle import Oracle
 from small_world import gpt2, save_model
 
 from heed.benchmarks import compat, harness, measuring, scores
+from heed.benchmarks.asking import Asking
 from heed.benchmarks.contract_lm import ContractLM
-from heed.benchmarks.harness import Score, Setup, Tasks
+from heed.benchmarks.harness import Setup, Tasks
+from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.suite import BENCHMARKS, Benchmark, find_benchmarks
 from heed.errors import UserError
 from heed.modeling import load_tokenizer
@@ -144,8 +146,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prompt]:
     return folder, load_prompt("alpaca_short", load_tokenizer(str(folder)))
 
 
-def asking(folder: Path, prompt: Prompt, limit: int | None = None) -> measuring.Asking:
-    return measuring.Asking(
+def asking(folder: Path, prompt: Prompt, limit: int | None = None) -> Asking:
+    return Asking(
         folder=folder,
         prompt=prompt,
         contract=prompt.contract(),
@@ -200,9 +202,7 @@ def test_an_answer_gets_the_room_that_the_context_leaves(mirror: Path, asked: tu
     assert lm.tokens_over(sample) == len(lm.tok_encode(long)) + 32 - 256
 
 
-def measure(
-    how: measuring.Asking, model: Path, benchmark: Benchmark, root: Path, setup: Setup = TEMPLATED
-) -> harness.Outcome:
+def measure(how: Asking, model: Path, benchmark: Benchmark, root: Path, setup: Setup = TEMPLATED) -> Outcome:
     each = measuring.Asked(benchmark=benchmark, tasks=Tasks(benchmark, data_root=root), setup=setup)
     return measuring.measure(how, [Subject(name="model", model=str(model))], [each])["model"][each.variant]
 

@@ -15,7 +15,7 @@ import yaml
 
 from heed import run_folder
 from heed.benchmarks.answers import Answers, asked
-from heed.benchmarks.harness import Outcome, Score
+from heed.benchmarks.outcomes import Outcome, Score
 from heed.errors import UserError
 from heed.records import Record
 

@@ -8,8 +8,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from heed import run_folder
+from heed.benchmarks.asking import FOLDER, Asking
 from heed.benchmarks.identity import contract_sha256, model_sha256
-from heed.benchmarks.measuring import FOLDER, Asking
 from heed.generation import generate
 from heed.records import Record
 from heed.subjects import Subject, load_subject

@@ -7,8 +7,8 @@ from typing import Any
 
 from heed.benchmarks import alpaca, helm, openai_evals, scores
 from heed.benchmarks.answers import answer, answers_key
-from heed.benchmarks.harness import Outcome, read_outcome, write_numbers
-from heed.benchmarks.measuring import FOLDER, Asking
+from heed.benchmarks.asking import FOLDER, Asking
+from heed.benchmarks.outcomes import Outcome, read_outcome, write_numbers
 from heed.benchmarks.readiness import EVALS, HELM
 from heed.benchmarks.suite import Benchmark
 from heed.modeling import context_length

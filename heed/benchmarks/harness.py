@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from lm_eval.tasks import TaskManager
 
 from heed import run_folder
 from heed.benchmarks import compat
+from heed.benchmarks.outcomes import Outcome, Score, write_numbers
 from heed.benchmarks.suite import Benchmark
 from heed.errors import UserError
 
 HUMANEVAL, SQUAD = "humaneval", "squadv2"
-RESULTS_FILE = "results.json"
 SAMPLES_FILE = "samples.jsonl"
 OFFLINE_HELP = (
     "give a folder that mirrors the Hub with data_root: FOLDER (docs/evaluation.md says how it looks), or run once "
@@ -42,44 +42,6 @@ class Setup:
     chat_template: bool
     limit: int | None
     """Only the first items of each task."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One metric of one task, or of a group of tasks, as lm_eval computed it.
-
-    `values` holds for each task the items that the value is aggregated from, in the order of the documents.
-    """
-
-    task: str
-    metric: str
-    value: float
-    values: dict[str, list[Any]]
-    n: int
-    n_full: int
-    fewshot: int
-    version: str
-    higher_is_better: bool
-    chance: float | None
-    part_of: str | None
-    """The group the task belongs to; None for what was asked for by name."""
-    note: str | None = None
-    """What was put right in the task."""
-
-    @property
-    def pooled(self) -> list[Any]:
-        return [value for values in self.values.values() for value in values]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What one model scored in one benchmark."""
-
-    key: dict[str, Any]
-    """What the numbers depend on: they are measured again when any of it changes."""
-    scores: list[Score]
-    notes: list[str]
-    seconds: float
 
 
 class Tasks:
@@ -328,12 +290,6 @@ def write_outcome(folder: Path, outcome: Outcome, results: dict[str, Any]) -> No
     write_numbers(folder, outcome)
 
 
-def write_numbers(folder: Path, outcome: Outcome) -> None:
-    """What read_outcome finds; the last file to be written, so that it is there only when all is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(folder / RESULTS_FILE, asdict(outcome))
-
-
 def sample_line(task: str, sample: dict[str, Any]) -> dict[str, Any]:
     prompt, wanted = sample["arguments"][0]
     return {
@@ -347,14 +303,3 @@ def sample_line(task: str, sample: dict[str, Any]) -> dict[str, Any]:
         "filter": sample["filter"],
         "doc": sample["doc"],
     }
-
-
-def read_outcome(folder: Path, key: dict[str, Any]) -> Outcome | None:
-    """The outcome measured earlier, if everything it depends on is the same."""
-    path = folder / RESULTS_FILE
-    if not path.is_file():
-        return None
-    kept = run_folder.read_json(path)
-    if kept["key"] != key:
-        return None
-    return Outcome(**(kept | {"scores": [Score(**score) for score in kept["scores"]]}))

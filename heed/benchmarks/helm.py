@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import run_folder
-from heed.benchmarks.harness import Outcome, Score
+from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.readiness import HELM
 from heed.errors import UserError
 from heed.prompts import Prompt

@@ -1,7 +1,7 @@
 """lm_eval's benchmarks asked of a base and a tuned model, each loaded once; what was measured before is not again."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -9,27 +9,15 @@ from typing import Any
 
 from heed import run_folder
 from heed.benchmarks import execution, scores
-from heed.benchmarks.harness import (
-    HUMANEVAL,
-    RESULTS_FILE,
-    SAMPLES_FILE,
-    Outcome,
-    Score,
-    Setup,
-    Tasks,
-    ask,
-    read_outcome,
-    read_scores,
-    write_outcome,
-)
+from heed.benchmarks.asking import FOLDER, Asking
+from heed.benchmarks.harness import HUMANEVAL, SAMPLES_FILE, Setup, Tasks, ask, read_scores, write_outcome
 from heed.benchmarks.identity import contract_sha256, model_sha256
+from heed.benchmarks.outcomes import RESULTS_FILE, Outcome, Score, read_outcome
 from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
-from heed.prompts import Contract, Prompt
 from heed.rows import Row
 from heed.subjects import Subject, load_subject
 
-FOLDER = "benchmarks"
 REQUESTS = "requests"
 
 
@@ -48,21 +36,6 @@ class Asked:
         words += [] if self.setup.num_fewshot is None else [f"{self.setup.num_fewshot}shot"]
         words += [] if self.setup.limit is None else [f"limit{self.setup.limit}"]
         return "-".join(words)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asking:
-    """What every model of one command has in common."""
-
-    folder: Path
-    prompt: Prompt
-    contract: Contract
-    dtype: str
-    load_in_4bit: bool
-    batch_size: int
-    limit: int | None
-    command: str
-    say: Callable[[str], object]
 
 
 def library() -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from heed import run_folder
 from heed.benchmarks.answers import Answers, asked
-from heed.benchmarks.harness import Outcome, Score
+from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.readiness import EVALS
 from heed.errors import UserError
 

@@ -4,15 +4,18 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heed import run_folder
-from heed.benchmarks.harness import Outcome, Score, Tasks
+from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.suite import Benchmark
 from heed.intervals import Estimate, mean_estimate, paired_difference
 from heed.rows import Row
+
+if TYPE_CHECKING:  # lm_eval is not needed for the other systems
+    from heed.benchmarks.harness import Tasks
 
 RESAMPLES, RESAMPLES_OF_MANY, MANY = 500, 200, 5000
 """Resamplings where the library's own aggregation has to be called for each; fewer when it takes long."""
@@ -27,7 +30,7 @@ def score_rows(
     *,
     name: str,
     base: Outcome | None,
-    tasks: Tasks | None,
+    tasks: "Tasks | None",
     library: str,
     command: str,
 ) -> list[Row]:
@@ -126,7 +129,7 @@ def is_mean_of_means(score: Score) -> bool:
     return math.isclose(math.fsum(means) / len(means), score.value, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def estimate(score: Score, tasks: Tasks | None) -> Estimate:
+def estimate(score: Score, tasks: "Tasks | None") -> Estimate:
     """The library's value with a 95 % bootstrap interval over its items."""
     n = len(score.pooled) or score.n
     if is_mean(score):
@@ -140,7 +143,7 @@ def estimate(score: Score, tasks: Tasks | None) -> Estimate:
     return Estimate(value=score.value, ci95=percentiles(draws), n=n)
 
 
-def difference(ours: Score, theirs: Score, tasks: Tasks | None) -> Estimate | None:
+def difference(ours: Score, theirs: Score, tasks: "Tasks | None") -> Estimate | None:
     """How much more we score than they on the same items, with its interval; None where items cannot be paired."""
     if {name: len(items) for name, items in ours.values.items()} != {
         name: len(items) for name, items in theirs.values.items()
