@@ -54,11 +54,13 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(config.resolved_values(ours, settings)))
         return
     said = shlex.join(["eval_benchmarks.py", *arguments])
-    steps = {"run": run, "execute": execute}
+    prepare = {"run": run, "execute": execute}[command]
+    steps = prepare(ours, settings, said)
+    folder = output_folder(ours)
+
     from heed.rows import ROWS_FILE, write_rows
 
-    folder = output_folder(ours)
-    for step in steps[command](ours, settings, said):
+    for step in steps:
         if rows := step():  # kept before the next step may fail
             write_rows(folder, rows)
             print(rows_text(rows))
@@ -164,7 +166,7 @@ def ask_lm_eval(
             rows += measuring.run_programs(asking.folder, without_sandbox=without_sandbox, command=asking.command)
         elif programs:
             print(f"\nHumanEval: the programs are written, not run.\n{execution.REFUSAL}:")
-            print(f"  python eval_benchmarks.py execute --model_name_or_path {ours.model_name_or_path} --unsafe_code")
+            print(f"  python eval_benchmarks.py execute --model_name_or_path {asking.folder} --unsafe_code")
         return rows
 
     return step
