@@ -9,11 +9,12 @@ RUN ?= runs/demo
 CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup browser-setup demo inspect test lint types unit test-slow tiny bench bench-generation faults clean
+.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup benchmarks-setup helm-setup evals-setup browser-setup \
+	demo inspect test lint types unit test-slow tiny bench bench-generation faults clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
-		while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+		while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Heed needs Python 3.11 or 3.12 on the PATH (or: make PYTHON=/path/to/python3.11 ...)"; exit 2; }
@@ -24,7 +25,7 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
 	cp requirements.txt $@
 
-.venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt requirements-benchmarks.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	cp requirements-dev.txt $@
 
@@ -40,6 +41,23 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-arena.txt
 	cp requirements-arena.txt $@
 
+.venv/installed-benchmarks: requirements-benchmarks.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-benchmarks.txt
+	cp requirements-benchmarks.txt $@
+
+# OpenAI Evals does not build with its dependencies (spacy-universal-sentence-encoder asks for an old setuptools), and
+# carries 700 MB of data: a folder of its own that only its own processes look into.
+.venv/evals/installed: requirements-evals.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target .venv/evals -r requirements-evals.txt
+	cp requirements-evals.txt $@
+
+# HELM asks for datasets 3 and pandas 2. torchvision goes, because beside a CPU build of torch pip brings one for CUDA.
+.venv/helm/installed: requirements-helm.txt | .venv/bin/python
+	$(PY) -m venv .venv/helm
+	.venv/helm/bin/python -m pip install --disable-pip-version-check -q -r requirements-helm.txt
+	.venv/helm/bin/python -m pip uninstall --disable-pip-version-check -q -y torchvision
+	cp requirements-helm.txt $@
+
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
@@ -52,6 +70,12 @@ browser-setup:  ## install Chromium, which the tests of pages drive (they are sk
 	apt-get install -y chromium
 
 arena-setup: .venv/installed-arena  ## add gradio and evalica, for arena.py
+
+benchmarks-setup: .venv/installed-benchmarks  ## add lm_eval and alpaca_eval, for eval_benchmarks.py (180 MB)
+
+evals-setup: .venv/evals/installed  ## add OpenAI Evals in a folder of its own (750 MB)
+
+helm-setup: .venv/helm/installed  ## add HELM in an environment of its own (2 GB)
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true

@@ -7,7 +7,8 @@ from transformers import TrainingArguments
 
 import train_sft
 from heed import config
-from heed.config import ArenaConfig, EvalConfig, SftConfig
+from heed.benchmarks.suite import find_benchmarks
+from heed.config import ArenaConfig, BenchmarkConfig, EvalConfig, SftConfig
 from heed.errors import UserError
 
 KEYS = config.field_types(SftConfig) | config.field_types(TrainingArguments)
@@ -158,6 +159,10 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
     if path.stem == "arena":
         found = config.read_settings(line, config.field_types(ArenaConfig))
         assert config.script_config(ArenaConfig, found).run == "runs/tiny"
+        return
+    if path.stem == "benchmarks":
+        found = config.read_settings(line, config.field_types(BenchmarkConfig))
+        assert find_benchmarks(config.script_config(BenchmarkConfig, found).tasks)
         return
     sft, training_keys, _, _ = train_sft.read_config(line)
     assert (ROOT / "prompts" / f"{sft.prompt}.jinja").is_file()

@@ -1,0 +1,275 @@
+"""Ask a model the benchmarks of the field, through the libraries that own them, beside the model it started from.
+
+    python eval_benchmarks.py list
+    python eval_benchmarks.py --config configs/benchmarks.yaml
+    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks mmlu,glue --limit 100 --chat_template both
+    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks humaneval
+    python eval_benchmarks.py execute --model_name_or_path runs/tiny --unsafe_code
+    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks openai_evals,alpaca_method \
+        --judge_model llama3 --judge_base_url http://localhost:11434/v1
+
+list     what can run here, and the command that brings what is missing
+run      ask the model (what happens when no word is given); writes benchmarks/ and rows.jsonl
+execute  run the programs that the model wrote for HumanEval, in a sandbox
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heed import __version__, config
+from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
+from heed.benchmarks.suite import Benchmark, find_benchmarks
+from heed.config import BenchmarkConfig
+from heed.errors import UserError, exit_code
+from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.benchmarks.asking import Asking
+    from heed.rows import Row
+
+COMMANDS = ("list", "run", "execute")
+
+
+def main(arguments: Sequence[str]) -> None:
+    if "--help" in arguments or "-h" in arguments:
+        print(config.help_text(BenchmarkConfig, __doc__ or ""))
+        return
+    words = list(arguments)
+    command = words.pop(0) if words and not words[0].startswith("--") else "run"
+    if command not in COMMANDS:
+        raise UserError(f"{command!r} is not one of {', '.join(COMMANDS)}")
+    command_line = config.parse_command_line(words, flags=("explain",))
+    settings = config.read_settings(command_line, config.field_types(BenchmarkConfig))
+    if command == "list":
+        print(listing(said_about(settings)))
+        return
+    if command == "execute":
+        settings.setdefault("tasks", config.Setting(value=["humaneval"], source="follows execute"))
+    ours = config.script_config(BenchmarkConfig, settings)
+    if command_line.explain:
+        print(config.explain(config.resolved_values(ours, settings)))
+        return
+    said = shlex.join(["eval_benchmarks.py", *arguments])
+    prepare = {"run": run, "execute": execute}[command]
+    steps = prepare(ours, settings, said)
+    folder = output_folder(ours)
+
+    from heed.rows import ROWS_FILE, write_rows
+
+    for step in steps:
+        if rows := step():  # kept before the next step may fail
+            write_rows(folder, rows)
+            print(rows_text(rows))
+    print(f"\nrows      {folder / ROWS_FILE}")
+
+
+def said_about(settings: config.Settings) -> Surroundings:
+    """What `list` was told; it needs no model."""
+    values = {name: setting.value for name, setting in settings.items()}
+    root = values.get("data_root")
+    return Surroundings(
+        data_root=Path(root).resolve() if root else None,
+        judge_model=values.get("judge_model"),
+        judge_base_url=values.get("judge_base_url"),
+    )
+
+
+def output_folder(ours: BenchmarkConfig) -> Path:
+    folder = Path(ours.output_dir or ours.model_name_or_path)
+    if ours.output_dir is None and not folder.is_dir():
+        raise UserError(f"output_dir is missing: {ours.model_name_or_path} is not a folder that could take the results")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
+    """Ask every model every benchmark. What could stop the run is looked at before a model is loaded."""
+    benchmarks = find_benchmarks(ours.tasks)
+    judged = any(each.runner in ("alpaca_eval", "openai_evals") for each in benchmarks)
+    surroundings = Surroundings(
+        data_root=Path(ours.data_root).resolve() if ours.data_root else None,
+        judge_model=ours.judge_model if judged else None,
+        judge_base_url=ours.judge_base_url if judged else None,
+    )
+    refuse_missing(benchmarks, surroundings)
+    if ours.batch_size < 1:
+        raise UserError(f"batch_size: {ours.batch_size} asks nothing; give 1 or more")
+    if ours.limit is not None and ours.limit < 1:
+        raise UserError(f"limit: {ours.limit} leaves nothing to ask; give 1 or more, or leave it out")
+    run_of_model = find_run(ours.model_name_or_path)
+    subjects = find_subjects(ours, run_of_model)
+    prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
+    load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
+
+    from heed.benchmarks.asking import Asking
+
+    asking = Asking(
+        folder=output_folder(ours),
+        prompt=prompt,
+        contract=contract,
+        dtype=ours.dtype,
+        load_in_4bit=load_in_4bit,
+        batch_size=ours.batch_size,
+        limit=ours.limit,
+        command=said,
+        say=print,
+    )
+    steps = [ask_lm_eval(ours, asking, subjects, benchmarks, surroundings)]
+    if any(each.runner != "lm_eval" for each in benchmarks):
+        steps.append(ask_for_answers(ours, asking, subjects, benchmarks, surroundings, run_of_model))
+    config.refuse_unread(ours, settings)  # whatever was to be read has been read
+    print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
+    return steps
+
+
+Step = Callable[[], "list[Row]"]
+
+
+def ask_lm_eval(
+    ours: BenchmarkConfig,
+    asking: "Asking",
+    subjects: Sequence[Subject],
+    benchmarks: Sequence[Benchmark],
+    surroundings: Surroundings,
+) -> Step:
+    """What lm_eval asks, all of it with one model in memory at a time."""
+    mine = [each for each in benchmarks if each.runner == "lm_eval"]
+    if not mine:
+        return list
+    templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
+    num_fewshot = ours.num_fewshot
+    programs = any(each.name == "humaneval" for each in mine)
+    unsafe_code = programs and ours.unsafe_code
+    without_sandbox = unsafe_code and ours.without_sandbox
+
+    def step() -> "list[Row]":
+        from heed.benchmarks import execution, harness, measuring
+
+        if unsafe_code:
+            execution.check_allowed(unsafe_code=True, without_sandbox=without_sandbox)
+        with harness.own_datasets_cache():
+            asked = [
+                measuring.Asked(
+                    benchmark=benchmark,
+                    tasks=tasks,
+                    setup=harness.Setup(num_fewshot=num_fewshot, chat_template=template, limit=asking.limit),
+                )
+                for benchmark, tasks in [(each, harness.Tasks(each, data_root=surroundings.data_root)) for each in mine]
+                for template in templates
+            ]
+            rows = measuring.outcome_rows(asking, asked, measuring.measure(asking, subjects, asked))
+        if unsafe_code:
+            rows += measuring.run_programs(asking.folder, without_sandbox=without_sandbox, command=asking.command)
+        elif programs:
+            print(f"\nHumanEval: the programs are written, not run.\n{execution.REFUSAL}:")
+            print(f"  python eval_benchmarks.py execute --model_name_or_path {asking.folder} --unsafe_code")
+        return rows
+
+    return step
+
+
+def ask_for_answers(
+    ours: BenchmarkConfig,
+    asking: "Asking",
+    subjects: Sequence[Subject],
+    benchmarks: Sequence[Benchmark],
+    surroundings: Surroundings,
+    run_of_model: Path | None,
+) -> Step:
+    """The systems that grade free answers: AlpacaEval, OpenAI Evals and HELM."""
+    names = {each.name for each in benchmarks}
+    max_new_tokens = ours.max_new_tokens
+    helm_entries = ours.helm_entries if "helm" in names else []
+    logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
+    own_rows = names & {"alpaca_method", "openai_evals"} or "heed_test" in helm_entries
+    if own_rows and run_of_model is None:
+        asks = ", ".join(sorted(names & {"alpaca_method", "openai_evals", "helm"}))
+        raise UserError(f"tasks: {asks} asks the test rows of a run, and {ours.model_name_or_path} is no run folder")
+
+    def step() -> "list[Row]":
+        from heed.benchmarks import graded
+
+        records = set_aside(run_of_model, "test") if own_rows and run_of_model is not None else []
+        return graded.measure(
+            asking,
+            subjects,
+            [each for each in benchmarks if each.runner != "lm_eval"],
+            records=records,
+            max_new_tokens=max_new_tokens,
+            judge_model=surroundings.judge_model,
+            judge_base_url=surroundings.judge_base_url,
+            judge_logprobs=logprobs,
+            helm_entries=helm_entries,
+            data_root=surroundings.data_root,
+        )
+
+    return step
+
+
+def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
+    """Run the programs that lie in the evaluation folder."""
+    from heed.benchmarks import execution, measuring
+
+    folder = Path(ours.output_dir or ours.model_name_or_path)
+    unsafe_code, without_sandbox = ours.unsafe_code, ours.without_sandbox
+    if ours.tasks != ["humaneval"]:
+        raise UserError(f"tasks: {', '.join(ours.tasks)}, but only humaneval has programs to execute")
+    config.refuse_unread(ours, settings)
+    execution.check_allowed(unsafe_code=unsafe_code, without_sandbox=without_sandbox)
+    return [lambda: measuring.run_programs(folder, without_sandbox=without_sandbox, command=said)]
+
+
+def find_subjects(ours: BenchmarkConfig, run_of_model: Path | None) -> list[Subject]:
+    """The base model first, as the control."""
+    compare = ours.compare_with_base if ours.compare_with_base is not None else run_of_model is not None
+    base = [find_base(ours.model_name_or_path, run_of_model)] if compare else []
+    name = "tuned" if run_of_model else "model"
+    return [*base, Subject(name=name, model=ours.model_name_or_path, revision=ours.model_revision)]
+
+
+def rows_text(rows: "Sequence[Row]") -> str:
+    """A line for each number that is quoted; members of groups, and other metrics, are in rows.jsonl."""
+    shown = [row for row in rows if row.details.get("headline") and not row.details.get("part_of")]
+    lines: dict[tuple[object, ...], dict[str, Row]] = {}
+    for row in shown:
+        lines.setdefault((row.task, row.metric, row.fewshot, row.chat_template), {})[row.name] = row
+    width = max((len(f"{task} {metric}") for task, metric, *_ in lines), default=0) + 2
+    names = list(dict.fromkeys(row.name for row in shown))
+    head = "".join(f"{name:>8} {'':<16}" for name in names)
+    text = ["", f"{'':<{width}}{'':<9} {head}{'difference' if len(names) > 1 else '':<26} {'chance':>6}  items"]
+    for (task, metric, _, template), found in lines.items():
+        last = found[names[-1]] if names[-1] in found else next(iter(found.values()))
+        cells = "".join(value_text(found.get(name)) for name in names)
+        chance = "" if last.chance is None else f"{last.chance:.3f}"
+        items = f"{last.n:,}" if last.n == last.n_full else f"{last.n:,} of {last.n_full:,}"
+        how = {True: "template", False: "text", None: ""}[template if isinstance(template, bool) else None]
+        gained = gained_text(last) if len(names) > 1 else ""
+        text.append(f"{f'{task} {metric}':<{width}}{how:<9} {cells}{gained:<26} {chance:>6}  {items}")
+    told = dict.fromkeys(f"{row.task}, {row.name}: {note}" for row in shown for note in row.notes)
+    return "\n".join([*text, "", *told])
+
+
+def value_text(row: "Row | None") -> str:
+    if row is None:
+        return f"{'':>25}"
+    value = "withheld" if row.value is None else f"{row.value:.3f}"
+    interval = f"[{row.ci95[0]:.3f}, {row.ci95[1]:.3f}]" if row.ci95 else ""
+    return f"{value:>8} {interval:<16}"
+
+
+def gained_text(row: "Row") -> str:
+    gained = row.details.get("difference_from_base")
+    if not gained:
+        return ""
+    interval = f" [{gained['ci95'][0]:+.3f}, {gained['ci95'][1]:+.3f}]" if gained["ci95"] else ""
+    return f"{gained['value']:+.3f}{interval}"
+
+
+if __name__ == "__main__":
+    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

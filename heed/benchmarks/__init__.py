@@ -1,0 +1,1 @@
+"""Benchmarks that others own, run through the libraries they are published with."""

@@ -1,0 +1,217 @@
+"""AlpacaEval: a judge chooses between the model's answer and a reference, in an order that the library draws."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heed import run_folder
+from heed.benchmarks.answers import Answers, asked
+from heed.benchmarks.outcomes import Outcome, Score
+from heed.errors import UserError
+from heed.records import Record
+
+REPOSITORY = "tatsu-lab/alpaca_eval"
+INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
+NUMBER_OF_INSTRUCTIONS = 805
+MOST_FAILURES = 0.05
+NO_RATE = {"win_rate": math.nan, "standard_error": math.nan}
+# The library's own annotators: the first weighs by the probability of its token, the second ranks in words.
+WITH_LOGPROBS, WITHOUT_LOGPROBS = "weighted_alpaca_eval_gpt4_turbo", "alpaca_eval_gpt4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """An OpenAI-compatible server and a model on it; the key comes from OPENAI_API_KEY."""
+
+    model: str
+    base_url: str | None
+    logprobs: bool
+
+
+def library() -> str:
+    return f"alpaca_eval {metadata.version('alpaca_eval')}"
+
+
+def fetch(name: str, data_root: Path | None) -> Path:
+    """One of AlpacaEval's files, from the mirror or the Hub. Raises UserError when neither has it."""
+    if data_root is not None:
+        path = data_root / REPOSITORY / name
+        if not path.is_file():
+            raise UserError(f"AlpacaEval: {path} is missing; `hf download --repo-type dataset {REPOSITORY} {name}`")
+        return path
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id=REPOSITORY, filename=name, repo_type="dataset"))
+    except OSError as error:
+        raise UserError(f"AlpacaEval: {name} could not be loaded from the Hub ({str(error)[:200]})") from error
+
+
+def read_reference(data_root: Path | None) -> list[dict[str, Any]]:
+    """AlpacaEval 2's instructions, each with the answer of GPT-4 Turbo."""
+    return list(run_folder.read_json(fetch(INSTRUCTIONS, data_root)))
+
+
+def instruction_records(reference: Sequence[dict[str, Any]]) -> list[Record]:
+    """The instructions as rows that a model can be asked."""
+    return [
+        Record(
+            row_id=number,
+            place=f"{INSTRUCTIONS}, row {number + 1}",
+            messages=(
+                {"role": "user", "content": row["instruction"]},
+                {"role": "assistant", "content": row["output"]},
+            ),
+        )
+        for number, row in enumerate(reference)
+    ]
+
+
+def model_outputs(answers: Answers, *, generator: str) -> list[dict[str, str]]:
+    """What the library reads: there `output` is the model's answer."""
+    return [
+        {"instruction": asked(row), "output": row["model_response"], "generator": generator, "dataset": "heed"}
+        for row in answers
+    ]
+
+
+def references(answers: Answers) -> list[dict[str, str]]:
+    """The rows' own outputs as the other side of the comparison."""
+    return [
+        {"instruction": asked(row), "output": row["output"], "generator": "reference", "dataset": "heed"}
+        for row in answers
+    ]
+
+
+def annotator(judge: Judge, folder: Path) -> Path:
+    """The library's annotator with another model on another server; no key is written. The folder that holds it."""
+    from alpaca_eval import constants
+
+    chosen = WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS
+    [theirs] = yaml.safe_load((constants.EVALUATORS_CONFIG_DIR / chosen / "configs.yaml").read_text()).values()
+    client = folder / "client.yaml"
+    client.write_text(yaml.safe_dump({"default": [{"base_url": judge.base_url} if judge.base_url else {}]}))
+    theirs["prompt_template"] = str(constants.EVALUATORS_CONFIG_DIR / theirs["prompt_template"])
+    theirs["completions_kwargs"] |= {
+        "model_name": judge.model,
+        "requires_chatml": True,
+        "client_config_path": str(client),
+        "price_per_token": 0.0,  # the library knows OpenAI's prices of 2024 only
+    }
+    (folder / "configs.yaml").write_text(yaml.safe_dump({f"{chosen}_with_{judge.model}": theirs}))
+    return folder
+
+
+def win_rates(
+    answers: Answers,
+    reference: Sequence[dict[str, Any]],
+    key: dict[str, Any],
+    *,
+    judge: Judge,
+    name: str,
+    task: str,
+    n_full: int,
+    folder: Path,
+    data_root: Path | None,
+) -> Outcome:
+    """The share of answers the judge prefers; verdicts are cached in the folder.
+
+    The length-controlled rate is defined for AlpacaEval's own 805 instructions, so it is there for all of them only.
+    Raises UserError when the judge gave no verdict on more than one answer in twenty.
+    """
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # a server of one's own asks for none, the client for some
+    level = logging.getLogger().level
+    from alpaca_eval import evaluate, metrics
+
+    logging.getLogger().setLevel(level)  # the library has made every other one talkative
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = task == "alpaca_eval" and len(answers) == NUMBER_OF_INSTRUCTIONS
+    outputs, others = model_outputs(answers, generator=name), [dict(row) for row in reference]
+    run_folder.write_json(folder / "model_outputs.json", outputs)
+    run_folder.write_json(folder / "reference_outputs.json", others)
+    began = time.perf_counter()
+    _, annotations = evaluate(
+        model_outputs=outputs,
+        reference_outputs=others,
+        annotators_config=str(annotator(judge, folder)),
+        name=name,
+        fn_metric=lambda rows: metrics.get_winrate(rows) if verdicts(rows) else NO_RATE,
+        sort_by="win_rate",
+        precomputed_leaderboard=None,
+        output_path=str(folder),
+        caching_path=str(folder / "verdicts.json"),
+        is_return_instead_of_print=True,
+    )
+    known = verdicts(annotations)
+    failures = len(outputs) - len(known)
+    if failures > MOST_FAILURES * len(outputs):
+        raise UserError(
+            f"{task}: the judge {judge.model} gave no verdict on {failures} of {len(outputs)} answers, so there is "
+            f"no win rate; what it said is in {folder / 'annotations.json'}"
+        )
+    wins: dict[str, list[float]] = {}  # by what was compared with: two models may lack verdicts on different answers
+    for row in known:
+        wins.setdefault(f"{row['instruction']}\n{row['output_1']}", []).append(float(row["preference"]) - 1)
+    measured = {"win_rate": (metrics.get_winrate(known)["win_rate"] / 100, wins)}
+    if whole:
+        with files_of(data_root):
+            controlled = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
+        measured["length_controlled_winrate"] = (controlled["length_controlled_winrate"] / 100, {})
+    notes = [f"judge {judge.model}, annotator {WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS}"]
+    notes += [f"no verdict on {failures} of {len(outputs)} answers"] if failures else []
+    if task == "alpaca_eval" and not whole:
+        notes.append(f"no length-controlled rate: it is defined for all {NUMBER_OF_INSTRUCTIONS} instructions together")
+    lengths = [len(row["output"]) for row in outputs]
+    notes.append(f"answers have {sum(lengths) / len(lengths):.0f} characters on average")
+    return Outcome(
+        key=key,
+        scores=[
+            Score(
+                task=task,
+                metric=metric,
+                value=value,
+                values=items,
+                n=len(known),
+                n_full=n_full,
+                fewshot=0,
+                version=INSTRUCTIONS if task == "alpaca_eval" else "own rows",
+                higher_is_better=True,
+                chance=0.5,
+                part_of=None,
+            )
+            for metric, (value, items) in measured.items()
+        ],
+        notes=notes,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def verdicts(annotations: Any) -> list[dict[str, Any]]:
+    """Those annotations that hold a preference; the library leaves the others out of its mean without a word."""
+    from alpaca_eval.utils import convert_to_dataframe
+
+    rows = convert_to_dataframe(annotations).to_dict("records") if len(annotations) else []
+    return [row for row in rows if row["preference"] is not None and not math.isnan(row["preference"])]
+
+
+@contextmanager
+def files_of(data_root: Path | None) -> Iterator[None]:
+    """While in here, length control takes AlpacaEval's files from the mirror, where there is one."""
+    from alpaca_eval.metrics import glm_winrate
+
+    download = glm_winrate.hf_hub_download
+    glm_winrate.hf_hub_download = lambda filename, **_: str(fetch(filename, data_root))
+    try:
+        yield
+    finally:
+        glm_winrate.hf_hub_download = download

@@ -1,0 +1,78 @@
+"""Completion functions for OpenAI Evals; its processes import this by the names that the registry writes."""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from evals.api import CompletionFn, CompletionResult
+from evals.completion_fns.openai import OpenAIChatCompletionFn
+from evals.record import record_sampling
+
+
+class Text(CompletionResult):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_completions(self) -> list[str]:
+        return [self.text]
+
+
+def last_words(prompt: Any) -> str:
+    """What the user said last; evals hands over a conversation or its text."""
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
+
+
+class Replay(CompletionFn):
+    """Answers from a file in the format of responses.json, so that nothing is generated twice.
+
+    A prompt that the file does not hold is an error, not an empty answer.
+    """
+
+    def __init__(self, path: str, registry: Any = None) -> None:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        self.responses = {
+            f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]: row["model_response"]
+            for row in rows
+        }
+
+    def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
+        text = self.responses[last_words(prompt)]
+        record_sampling(prompt=prompt, sampled=[text])
+        return Text(text)
+
+
+class Ask(CompletionFn):
+    """Asks a model with its own prompt contract. evals has ten threads; the model answers one of them at a time."""
+
+    def __init__(self, model: str, max_new_tokens: int = 256, registry: Any = None) -> None:
+        from heed.subjects import Subject, find_prompt, load_subject
+
+        self.prompt, self.contract = find_prompt(model, None, None)
+        self.model = load_subject(Subject(name="model", model=model), dtype="float32", load_in_4bit=False)
+        self.max_new_tokens = max_new_tokens
+        self.one_at_a_time = threading.Lock()
+
+    def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
+        from heed.generation import generate
+
+        messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        with self.one_at_a_time:
+            [response] = generate(
+                self.model,
+                self.prompt,
+                [self.prompt.encode_prompt(messages)],
+                stop_token_ids=self.contract.stop_token_ids,
+                batch_size=1,
+                max_new_tokens=self.max_new_tokens,
+            )
+        record_sampling(prompt=prompt, sampled=[response.text])
+        return Text(response.text)
+
+
+class Judge(OpenAIChatCompletionFn):
+    """evals' own client of a chat server; its constructor does not take the `registry` that evals passes."""
+
+    def __init__(self, model: str, api_base: str | None = None, registry: Any = None) -> None:
+        super().__init__(model=model, api_base=api_base, api_key=os.environ["OPENAI_API_KEY"])

@@ -1,0 +1,64 @@
+"""What a model scored, with the items behind each number; kept in a file, so that it is measured once."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from heed import run_folder
+
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric of one task, or of a group of tasks, as lm_eval computed it.
+
+    `values` holds for each task the items that the value is aggregated from, in the order of the documents.
+    """
+
+    task: str
+    metric: str
+    value: float
+    values: dict[str, list[Any]]
+    n: int
+    n_full: int
+    fewshot: int
+    version: str
+    higher_is_better: bool
+    chance: float | None
+    part_of: str | None
+    """The group the task belongs to; None for what was asked for by name."""
+    note: str | None = None
+    """What was put right in the task."""
+
+    @property
+    def pooled(self) -> list[Any]:
+        return [value for values in self.values.values() for value in values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one model scored in one benchmark."""
+
+    key: dict[str, Any]
+    """What the numbers depend on: they are measured again when any of it changes."""
+    scores: list[Score]
+    notes: list[str]
+    seconds: float
+
+
+def write_numbers(folder: Path, outcome: Outcome) -> None:
+    """What read_outcome finds; the last file to be written, so that it is there only when all is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(folder / RESULTS_FILE, asdict(outcome))
+
+
+def read_outcome(folder: Path, key: dict[str, Any]) -> Outcome | None:
+    """The outcome measured earlier, if everything it depends on is the same."""
+    path = folder / RESULTS_FILE
+    if not path.is_file():
+        return None
+    kept = run_folder.read_json(path)
+    if kept["key"] != key:
+        return None
+    return Outcome(**(kept | {"scores": [Score(**score) for score in kept["scores"]]}))
