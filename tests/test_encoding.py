@@ -193,9 +193,9 @@ def test_ctrl_c_stops_all_processes_and_leaves_nothing_half_done(tmp_path: Path)
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None and process.stdout.readline() == "a worker is at work\n"
+    assert process.stdout is not None and process.stdout.readline().startswith("a worker is at work")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.endswith("interrupted\n") and "Traceback" not in errors
     assert not list((tmp_path / "heed").glob("*.arrow"))
