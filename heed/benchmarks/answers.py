@@ -1,7 +1,6 @@
 """What the models answer to rows that a benchmark brings or a run set aside: written once, read by every judge."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +74,3 @@ def answer(
 def asked(row: dict[str, Any]) -> str:
     """Instruction and input as one text, for libraries that know no second field."""
     return f"{row['instruction']}\n\n{row['input']}" if row["input"] else str(row["instruction"])
-
-
-def file_sha256_of(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -66,6 +66,8 @@ class Ask(CompletionFn):
                 stop_token_ids=self.contract.stop_token_ids,
                 batch_size=1,
                 max_new_tokens=self.max_new_tokens,
+                engine="batch",
+                say=lambda text: None,
             )
         record_sampling(prompt=prompt, sampled=[response.text])
         return Text(response.text)
