@@ -106,7 +106,7 @@ def test_failures_are_a_bar_of_their_own(folder: Path) -> None:
 def test_benchmarks_are_drawn_with_the_score_of_guessing(folder: Path) -> None:
     text = text_of(folder)
 
-    assert "mmlu&lt;1&gt; acc 0.310 0.300 to 0.320 0.250" in text
+    assert "mmlu&lt;1&gt; acc 0.310 0.300 to 0.320 – 0.250" in text
     assert html_of(folder).count('class="chance"') == 1
 
 

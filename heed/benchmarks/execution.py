@@ -69,7 +69,8 @@ def sandbox(work: Path) -> list[str]:
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for folder in (*SYSTEM, sys.base_prefix, sys.prefix):
         command += ["--ro-bind-try", folder, folder]
-    return [*command, "--bind", str(work), "/work", "--chdir", "/work"]
+    inside = f"/tmp/{work.name}"  # a name of its own, or it might hide the folder that python lies in
+    return [*command, "--bind", str(work), inside, "--chdir", inside]
 
 
 def limit_resources() -> None:

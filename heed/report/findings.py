@@ -114,6 +114,16 @@ class Finding:
         return label(self.metric)
 
     @property
+    def notes(self) -> list[str]:
+        """What is to be known of any of the values, each once."""
+        return list(dict.fromkeys(note for each in self.values for note in each.notes))
+
+    @property
+    def part(self) -> str:
+        """Which of the rows are covered, where that is not all of them."""
+        return self.task.partition(", ")[2] if self.system == "metrics" else ""
+
+    @property
     def counts(self) -> str:
         """How many items the values cover; each system's own where they differ."""
         ns = [each.n for each in self.values if each.n is not None]
@@ -149,19 +159,24 @@ def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
 
 
 def benchmarks(evidence: Evidence) -> list[Finding]:
-    return list(from_rows(evidence, [row for row in evidence.rows if row.system not in OWN_SYSTEMS]))
+    """The headline metric of every benchmark as a whole; its parts and other metrics stay in rows.jsonl."""
+    rows = [row for row in evidence.rows if row.system not in OWN_SYSTEMS]
+    shown = [row for row in rows if row.details.get("headline", True) and row.details.get("part_of") is None]
+    return list(from_rows(evidence, shown))
 
 
 def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.system, row.task, row.metric, str(row.fewshot), str(row.chat_template)), []).append(row)
-    compared = (evidence.comparison or {}).get("metrics", {})
+    compared = dict((evidence.comparison or {}).get("metrics", {}))
     order = {name: place for place, name in enumerate(evidence.names)}
     for group in groups.values():
         first = group[0]
         settings = [f"{first.fewshot}-shot"] if first.fewshot is not None else []
         settings += ["chat template"] if first.chat_template else []
+        # The comparison covers all rows; a second measurement of the same metric is one of a part of them.
+        found = compared.pop(first.metric, None) if first.system in OWN_SYSTEMS else None
         yield Finding(
             system=first.system,
             task=first.task,
@@ -170,7 +185,7 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
                 Value(name=row.name, value=row.value, ci95=row.ci95, n=row.n, notes=row.notes)
                 for row in sorted(group, key=lambda row: order.get(row.name, -1))
             ],
-            difference=difference(compared.get(first.metric)) if first.system in ("metrics", "stop") else None,
+            difference=difference(found) if found else difference_from_base(group),
             higher_is_better=first.higher_is_better,
             chance=first.chance,
             n_full=max(row.n_full for row in group),
@@ -189,6 +204,16 @@ def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
             higher_is_better=metric not in LESS_IS_BETTER,
             n_full=each["n"],
         )
+
+
+def difference_from_base(rows: list[Row]) -> Difference | None:
+    """What a benchmark says itself of the tuned model against its base, item by item."""
+    told = next((row.details["difference_from_base"] for row in rows if "difference_from_base" in row.details), None)
+    if told is None:
+        return None
+    return Difference(
+        value=told["value"], ci95=(told["ci95"][0], told["ci95"][1]) if told["ci95"] else None, n=told["n"]
+    )
 
 
 def difference(compared: dict[str, Any] | None) -> Difference | None:
