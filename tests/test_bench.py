@@ -28,6 +28,7 @@ def skip_if_missing(name: str) -> None:
         pytest.skip(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_tool_computes_the_same_loss_on_the_same_batches(name: str) -> None:
     """At a learning rate of 0, so that neither optimizers nor schedules come into it."""
@@ -40,6 +41,7 @@ def test_every_tool_computes_the_same_loss_on_the_same_batches(name: str) -> Non
     assert [found[key] for key in ("examples", "tokens", "supervised")] == [16, wanted["tokens"], wanted["supervised"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_tool_learns(name: str) -> None:
     """Eight rows, again and again."""
@@ -130,6 +132,7 @@ def test_the_generation_benchmark_compares_engines_that_write_the_same(
     assert "| batch |" in page.read_text() and "| 4.0 x |" in page.read_text()
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "SFT", ())
     monkeypatch.setattr("bench.recipe.TRAINED_ON", 40)

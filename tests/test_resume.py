@@ -200,7 +200,7 @@ def test_the_flight_recorder_knows_what_the_collator_was_given(tmp_path: Path) -
 # ---- real processes, really killed
 
 
-@pytest.mark.parametrize("world", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_same_command_after_kill_9_ends_with_the_same_weights(tmp_path: Path, forks: Forks, world: int) -> None:
     config, log = write_config(tmp_path), tmp_path / "log"
     accumulated = ("--gradient_accumulation_steps", "2", "--per_device_train_batch_size", str(4 // world))

@@ -8,12 +8,10 @@ from heed.scaling import Memory, adapter_only, on_each_gpu, one_device, step_mem
 MEMORY = Memory(weights=80.0, gradients=80.0, optimizer=160.0, activations=40.0)  # 20 weights in 10 blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "bf16", "recomputed"),
-    [
-        (gpt2(n_layer=6).config, True, False),
-        pytest.param(gpt_neox(num_hidden_layers=6).config, False, True, marks=pytest.mark.slow),
-    ],
+    [(gpt2(n_layer=6).config, True, False), (gpt_neox(num_hidden_layers=6).config, False, True)],
     ids=["gpt2", "gpt_neox"],
 )
 def test_the_memory_of_a_step_is_what_a_real_step_takes(config: object, bf16: bool, recomputed: bool) -> None:
