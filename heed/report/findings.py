@@ -15,6 +15,7 @@ JudgeKey = tuple[str, str]
 
 LABELS = {
     "exact_match": "Exact match",
+    "normalized_exact_match": "Exact match, normalised",
     "contains": "Contains the reference",
     "token_f1": "Token F1",
     "rouge1": "ROUGE-1",
@@ -23,6 +24,10 @@ LABELS = {
     "chrf": "chrF",
     "bleu": "BLEU",
     "bertscore": "BERTScore F1",
+    "empty": "Empty answers",
+    "length_ratio": "Length, to the reference's",
+    "distinct_1": "Different words",
+    "distinct_2": "Different pairs of words",
     "p_eos": "P(EOS) at the gold end",
     "premature_eos": "Stopped too early",
     "cut": "Cut by max_new_tokens",
