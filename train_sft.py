@@ -350,6 +350,8 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
     batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
     micro_batches = len(trainer.get_train_dataloader())
     say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
+    if args.world_size > 1:
+        say(f"          the fullest process has {trainer.row_batches.balance():.2f} times the mean of a step's work")
     if args.dataloader_drop_last:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
         say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
@@ -412,6 +414,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     say(f"plot      {plot}")
     return {
         "steps": state.global_step,
+        "balance": round(trainer.row_batches.balance(), 4),
         "epochs": state.epoch,
         "kept": kept,
         "best_eval_loss": state.best_metric,

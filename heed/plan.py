@@ -89,7 +89,9 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         settings.pad_token_id = tokenizer.pad_token_id
     encoded = encode(sft, args, splits, prompt, modeling.context_length(model), say)
     lengths = encoded["train"].lengths
-    row_batches(args, lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
+    row_batches(
+        args, lengths, sft.tokens_per_batch, padded=sft.batching == "padded"
+    )  # refuses what cannot be dealt out
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
     return Plan(
         sft=sft,

@@ -147,7 +147,8 @@ class HeedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
         args, dataset = self.args, self.train_dataset
-        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch)
+        padded = not isinstance(self.data_collator, FlatCollator)
+        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch, padded=padded)
         loader = DataLoader(
             dataset,
             batch_sampler=self.row_batches,
