@@ -134,9 +134,11 @@ class RowBatches(Sampler[list[int]]):
             full = len(rows) // rows_per_step if rows_per_step else self.count // self.parts
             steps = generator.permutation(full).tolist()
             if epoch == 0 and steps:  # running out of memory shows at the first step
-                heaviest = int(np.argmax([self.work(batch) for batch in batches[: len(steps) * self.parts]]))
-                steps.remove(heaviest // self.parts)
-                steps.insert(0, heaviest // self.parts)
+                heaviest = int(
+                    np.argmax([self._weight(batches[step * self.parts :][: self.parts]) for step in range(full)])
+                )
+                steps.remove(heaviest)
+                steps.insert(0, heaviest)
             order = [step * self.parts + index for step in steps for index in range(self.parts)]
             batches = [batches[number] for number in order + list(range(len(order), len(batches)))]
         return [batch.tolist() for batch in batches]
@@ -159,6 +161,13 @@ class RowBatches(Sampler[list[int]]):
         dealt = (even_rectangles if self.padded else even_sums)(self.lengths[rows], len(batches))
         found = sorted((rows[places] for places in dealt), key=self.work, reverse=True)
         return found if self.work(found[0]) < max(map(self.work, batches)) else batches
+
+    def _weight(self, step: Sequence[np.ndarray]) -> int:
+        """What says which step needs the most memory; by rows it does not depend on how they are dealt."""
+        if self.tokens_per_batch is not None:
+            return max(map(self.work, step))
+        lengths = self.lengths[np.concatenate(step)]
+        return int(lengths.max() if self.padded else lengths.sum())
 
     def _generator(self, epoch: int) -> np.random.RandomState:
         """SeedSequence hashes the pair, so that seed + 1 is not the same run one epoch later, as it is with a sum.
