@@ -29,6 +29,7 @@ from heed.config import Settings, SftConfig
 from heed.errors import DISK_FULL, Stopped, UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    import torch
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.plan import Plan, Say
@@ -400,17 +401,21 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     stops = contract.stop_token_ids
     model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
     model.generation_config.pad_token_id = contract.eos_token_id
-    trainer.save_model(str(folder))
+    trainer.save_whole(folder)
+    weights = trainer.gathered_weights()
     state = trainer.state
     if not state.is_world_process_zero:
         return {}
     complete_checkpoint(folder, contract)
-    difference = reload_difference(model, plan, folder)
+    difference = None if weights else reload_difference(model, plan, folder)
+    if weights:
+        check_saved_weights(weights, plan, folder)
     plot = plot_losses(folder)
     kept = f"step {state.best_global_step}" if state.best_model_checkpoint else f"step {state.global_step}"
     score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""
     say(f"\nkept      the model of {kept}{score}")
-    say(f"saved     {folder}; loaded again, its logits differ by {difference:.1e} at most")
+    proof = "every weight is as it was trained" if weights else f"its logits differ by {difference:.1e} at most"
+    say(f"saved     {folder}; loaded again, {proof}")
     say(f"plot      {plot}")
     return {
         "steps": state.global_step,
@@ -428,21 +433,41 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
 
     Raises RuntimeError when they differ: the folder would not be what was trained.
     """
-    from heed.modeling import load_finished, max_logit_difference
+    from heed.modeling import max_logit_difference
 
     dataset = plan.encoded["train"].dataset
     batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
-    reloaded = load_finished(
+    difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
+    if not difference <= RELOAD_TOLERANCE:
+        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
+    return difference
+
+
+def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
+    """The same proof for a model of which each process has a part: it can only compute with all of them together.
+
+    Raises RuntimeError when a weight is absent or another than in training.
+    """
+    import torch
+
+    for name, loaded in reloaded(plan, folder, torch.device("cpu")).named_parameters():
+        if name not in weights or not torch.equal(weights[name].float().cpu(), loaded.float()):
+            raise RuntimeError(f"{folder}: the saved model's {name} is not the trained one's")
+
+
+def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from heed.modeling import load_finished
+
+    unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
+    return load_finished(
         str(folder),
         dtype=plan.sft.dtype,
         load_in_4bit=plan.sft.load_in_4bit,
         attn_implementation=plan.sft.attn_implementation,
-        device=plan.args.device,
+        device=device,
     )
-    difference = max_logit_difference(model, reloaded, batch)
-    if not difference <= RELOAD_TOLERANCE:
-        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
-    return difference
 
 
 if __name__ == "__main__":

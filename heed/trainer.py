@@ -384,6 +384,24 @@ class HeedTrainer(Trainer):
         planned = self.control.should_save and not (self.stop is not None and self.stop.unplanned)
         return planned and super()._determine_best_metric(metrics, trial)
 
+    # ---- the final model
+
+    def save_whole(self, folder: Path) -> None:
+        """The model as one folder that from_pretrained reads, also when each process holds a part of it."""
+        if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        self.save_model(str(folder))
+
+    def gathered_weights(self) -> dict[str, torch.Tensor]:
+        """All weights by name where processes hold parts of them; nothing where each has the whole model.
+
+        Called by all processes; the first one gets them.
+        """
+        if self.accelerator.distributed_type in PLAIN:
+            return {}
+        found: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return found
+
     # ---- checkpoints: Trainer's own files, none of them documented hooks, made whole or absent
 
     def _get_output_dir(self, trial: Any) -> str:
