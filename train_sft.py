@@ -56,9 +56,11 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(settings))
         return
 
+    from heed.processes import check_alike, check_launch, from_first
     from heed.signals import StopSignals, die_with_launcher
 
     die_with_launcher()
+    check_launch(sft.processes)
     args = training_arguments(training)
     say: Say = print if args.process_index == 0 else silent
     folder = Path(str(args.output_dir))
@@ -66,7 +68,6 @@ def main(arguments: Sequence[str]) -> None:
     from heed import start
     from heed.fingerprint import fingerprint, refuse_unknown
     from heed.plan import make_plan
-    from heed.processes import from_first
     from heed.run_lock import locked
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
 
     facts = fingerprint(plan)
     refuse_unknown(allowed, facts)
+    check_alike(facts | run_folder.versions())
     with ExitStack() as held:
 
         def begin_here() -> start.Start:
@@ -137,20 +139,27 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
 
 def training_arguments(training: Settings) -> "TrainingArguments":
     """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
+    from torch.distributed import DistError
     from transformers import TrainingArguments
     from transformers.utils.logging import set_verbosity_error
+
+    from heed.processes import meet_on_cpu, not_found_message
 
     values = {name: setting.value for name, setting in training.items()}
     keep_best = values.pop("load_best_model_at_end")
     try:
+        if values.get("use_cpu") and not values.get("ddp_backend"):
+            meet_on_cpu(values["ddp_timeout"])
         args = TrainingArguments(**values)
+        if args.process_index > 0:  # the processes find each other when this is asked for
+            set_verbosity_error()
     except (ValueError, ImportError) as error:
         raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+    except DistError as error:
+        raise UserError(not_found_message(error, values["ddp_timeout"])) from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
     # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
     args.load_best_model_at_end = keep_best
-    if args.process_index > 0:
-        set_verbosity_error()
     if args.n_gpu > 1:
         raise UserError(
             f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "

@@ -86,6 +86,7 @@ class SftConfig(ReadRecorder):
     global_batch_size: int | None = key(
         None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
     )
+    processes: int | None = key(None, help="refuse to start with another number of processes, over all machines")
     # how fast
     batching: Literal["flat", "padded"] = key(
         "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
@@ -207,6 +208,7 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
     "logging_steps": 10,
     "logging_first_step": True,
     "report_to": "none",
+    "ddp_timeout": 300,  # a node that is gone is noticed in minutes, not in half an hour
     "ddp_find_unused_parameters": False,  # every trained parameter takes part in every step
 }
 # TrainingArguments that would do nothing here, or harm.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from heed import modeling, run_folder
+from heed import modeling, processes, run_folder
 from heed.attention import check_flat, varlen_refusal
 from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
@@ -238,7 +238,7 @@ def encode(
     for name in names:
         if not splits[name]:
             continue
-        with args.main_process_first(desc="tokenizing"):
+        with processes.in_turns():
             encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)

@@ -392,6 +392,14 @@ class HeedTrainer(Trainer):
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self.save_model(str(folder))
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Not a documented hook. What was gathered holds a tied weight twice, as two tensors; it is saved once."""
+        if state_dict is not None:
+            names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
+            twice = names - {name for name, _ in self.model.named_parameters()}
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in twice}
+        super()._save(output_dir, state_dict)
+
     def gathered_weights(self) -> dict[str, torch.Tensor]:
         """All weights by name where processes hold parts of them; nothing where each has the whole model.
 

@@ -21,13 +21,13 @@ def prepare(config: str) -> None:
     arguments = launch.launch_command_parser().parse_args(words)
     arguments, from_file, _ = launch._validate_launch_command(arguments)
     if config.startswith("zero"):
-        arguments.deepspeed_fields_from_accelerate_config = list(from_file.deepspeed_config)
-        arguments.deepspeed_fields_from_accelerate_config = ",".join(arguments.deepspeed_fields_from_accelerate_config)
+        arguments.deepspeed_fields_from_accelerate_config = ",".join(from_file.deepspeed_config)
         os.environ.update(prepare_deepspeed_cmd_env(arguments)[1])
         deepspeed_over_gloo()
     else:
         os.environ.update(prepare_multi_gpu_env(arguments))
-        fsdp_over_gloo()
+        if config.startswith("fsdp"):
+            fsdp_over_gloo()
 
 
 def fsdp_over_gloo() -> None:
