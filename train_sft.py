@@ -29,6 +29,7 @@ from heed.config import EvalConfig, Settings, SftConfig
 from heed.errors import DISK_FULL, Stopped, UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    import torch
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.plan import Plan, Say
@@ -55,9 +56,11 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(settings))
         return
 
+    from heed.processes import check_alike, check_launch, from_first
     from heed.signals import StopSignals, die_with_launcher
 
     die_with_launcher()
+    check_launch(sft.processes)
     args = training_arguments(training)
     say: Say = print if args.process_index == 0 else silent
     folder = Path(str(args.output_dir))
@@ -65,7 +68,6 @@ def main(arguments: Sequence[str]) -> None:
     from heed import start
     from heed.fingerprint import fingerprint, refuse_unknown
     from heed.plan import make_plan
-    from heed.processes import from_first
     from heed.run_lock import locked
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str]) -> None:
 
     facts = fingerprint(plan)
     refuse_unknown(allowed, facts)
+    check_alike(facts | run_folder.versions())
     with ExitStack() as held:
 
         def begin_here() -> start.Start:
@@ -157,20 +160,27 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
 
 def training_arguments(training: Settings) -> "TrainingArguments":
     """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
+    from torch.distributed import DistError
     from transformers import TrainingArguments
     from transformers.utils.logging import set_verbosity_error
+
+    from heed.processes import meet_on_cpu, not_found_message
 
     values = {name: setting.value for name, setting in training.items()}
     keep_best = values.pop("load_best_model_at_end")
     try:
+        if values.get("use_cpu") and not values.get("ddp_backend"):
+            meet_on_cpu(values["ddp_timeout"])
         args = TrainingArguments(**values)
+        if args.process_index > 0:  # the processes find each other when this is asked for
+            set_verbosity_error()
     except (ValueError, ImportError) as error:
         raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+    except DistError as error:
+        raise UserError(not_found_message(error, values["ddp_timeout"])) from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
     # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
     args.load_best_model_at_end = keep_best
-    if args.process_index > 0:
-        set_verbosity_error()
     if args.n_gpu > 1:
         raise UserError(
             f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
@@ -374,6 +384,8 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
     batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
     micro_batches = len(trainer.get_train_dataloader())
     say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
+    if args.world_size > 1:
+        say(f"          the fullest process has {trainer.row_batches.balance():.2f} times the mean of a step's work")
     if args.dataloader_drop_last:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
         say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
@@ -422,20 +434,25 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     stops = contract.stop_token_ids
     model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
     model.generation_config.pad_token_id = contract.eos_token_id
-    trainer.save_model(str(folder))
+    trainer.save_whole(folder)
+    weights = trainer.gathered_weights()
     state = trainer.state
     if not state.is_world_process_zero:
         return {}
     complete_checkpoint(folder, contract)
-    difference = reload_difference(model, plan, folder)
+    difference = None if weights else reload_difference(model, plan, folder)
+    if weights:
+        check_saved_weights(weights, plan, folder)
     plot = plot_losses(folder)
     kept = f"step {state.best_global_step}" if state.best_model_checkpoint else f"step {state.global_step}"
     score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""
     say(f"\nkept      the model of {kept}{score}")
-    say(f"saved     {folder}; loaded again, its logits differ by {difference:.1e} at most")
+    proof = "every weight is as it was trained" if weights else f"its logits differ by {difference:.1e} at most"
+    say(f"saved     {folder}; loaded again, {proof}")
     say(f"plot      {plot}")
     return {
         "steps": state.global_step,
+        "balance": round(trainer.row_batches.balance(), 4),
         "epochs": state.epoch,
         "kept": kept,
         "best_eval_loss": state.best_metric,
@@ -449,21 +466,41 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
 
     Raises RuntimeError when they differ: the folder would not be what was trained.
     """
-    from heed.modeling import load_finished, max_logit_difference
+    from heed.modeling import max_logit_difference
 
     dataset = plan.encoded["train"].dataset
     batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
-    reloaded = load_finished(
+    difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
+    if not difference <= RELOAD_TOLERANCE:
+        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
+    return difference
+
+
+def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
+    """The same proof for a model of which each process has a part: it can only compute with all of them together.
+
+    Raises RuntimeError when a weight is absent or another than in training.
+    """
+    import torch
+
+    for name, loaded in reloaded(plan, folder, torch.device("cpu")).named_parameters():
+        if name not in weights or not torch.equal(weights[name].float().cpu(), loaded.float()):
+            raise RuntimeError(f"{folder}: the saved model's {name} is not the trained one's")
+
+
+def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    from heed.modeling import load_finished
+
+    unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
+    return load_finished(
         str(folder),
         dtype=plan.sft.dtype,
         load_in_4bit=plan.sft.load_in_4bit,
         attn_implementation=plan.sft.attn_implementation,
-        device=plan.args.device,
+        device=device,
     )
-    difference = max_logit_difference(model, reloaded, batch)
-    if not difference <= RELOAD_TOLERANCE:
-        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
-    return difference
 
 
 if __name__ == "__main__":

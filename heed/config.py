@@ -86,6 +86,7 @@ class SftConfig(ReadRecorder):
     global_batch_size: int | None = key(
         None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
     )
+    processes: int | None = key(None, help="refuse to start with another number of processes, over all machines")
     # what is refused
     audit: dict[str, float] = key(
         {}, help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names"
@@ -320,6 +321,7 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
     "logging_steps": 10,
     "logging_first_step": True,
     "report_to": "none",
+    "ddp_timeout": 300,  # a node that is gone is noticed in minutes, not in half an hour
     "ddp_find_unused_parameters": False,  # every trained parameter takes part in every step
 }
 # TrainingArguments that would do nothing here, or harm.

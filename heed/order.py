@@ -1,7 +1,11 @@
-"""Which rows make which micro-batch: a function of (seed, epoch) alone, so that resuming changes nothing."""
+"""Which rows make which micro-batch: a function of (seed, epoch) alone, so that resuming changes nothing.
+
+The rows of an optimizer step are drawn first, and then dealt to its micro-batches so that each is as much work: the
+gradient is a sum over the step's rows, whoever computes which of them.
+"""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Literal, cast
@@ -18,8 +22,13 @@ Strategy = Literal["random", "group_by_length", "sequential"]
 BLOCK = 50  # optimizer steps whose rows are sorted together under group_by_length, as transformers does
 
 
-def row_batches(args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch: int | None) -> "RowBatches":
-    """The micro-batches of this process as a run's arguments want them: of so many rows, or of so many tokens."""
+def row_batches(
+    args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch: int | None, *, padded: bool
+) -> "RowBatches":
+    """The micro-batches of this process as a run's arguments want them: of so many rows, or of so many tokens.
+
+    `padded` batches are filled up to their longest row, others lie end to end.
+    """
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0 and tokens_per_batch is not None:
         # At least as many as will be begun: an epoch has at least as many micro-batches as its tokens fill.
@@ -29,6 +38,7 @@ def row_batches(args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch
         lengths,
         rows_per_batch=args.train_batch_size if tokens_per_batch is None else None,
         tokens_per_batch=tokens_per_batch,
+        padded=padded,
         strategy=cast(Strategy, str(args.train_sampling_strategy)),
         seed=args.data_seed if args.data_seed is not None else args.seed,
         epochs=epochs,
@@ -56,12 +66,15 @@ class RowBatches(Sampler[list[int]]):
         strategy: Strategy,
         seed: int,
         epochs: int,
+        padded: bool = False,
         processes: int = 1,
         process_index: int = 0,
         accumulation: int = 1,
         drop_last: bool = False,
     ) -> None:
         """`lengths` are tokens a row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
+
+        `rows_per_batch` is a mean: where a step has several micro-batches, long rows go with fewer others.
 
         An optimizer step takes `accumulation` micro-batches of each process. Which rows it learns from depends on how
         many that is in all, not on how they fall to processes: half the processes with twice the accumulation make the
@@ -71,7 +84,7 @@ class RowBatches(Sampler[list[int]]):
         assert (rows_per_batch is None) != (tokens_per_batch is None)
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.rows_per_batch, self.tokens_per_batch = rows_per_batch, tokens_per_batch
-        self.strategy, self.seed, self.drop_last = strategy, seed, drop_last
+        self.strategy, self.seed, self.drop_last, self.padded = strategy, seed, drop_last, padded
         self.processes, self.process_index = processes, process_index
         self.parts = processes * accumulation  # micro-batches in an optimizer step
         self.epoch = 0
@@ -112,18 +125,49 @@ class RowBatches(Sampler[list[int]]):
         else:
             batches = self._cut_by_rows(rows)
         assert len(batches) == self.count, f"epoch {epoch} was not planned for"
+        batches = [
+            dealt for start in range(0, self.count, self.parts) for dealt in self._deal(batches[start:][: self.parts])
+        ]
         if self.strategy == "group_by_length":
             # Whole steps, so that no process waits for a longer batch; the last one stays last if it is not full.
             rows_per_step = (self.rows_per_batch or 0) * self.parts
             full = len(rows) // rows_per_step if rows_per_step else self.count // self.parts
             steps = generator.permutation(full).tolist()
             if epoch == 0 and steps:  # running out of memory shows at the first step
-                heaviest = int(np.argmax([self._weight(batch) for batch in batches[: len(steps) * self.parts]]))
-                steps.remove(heaviest // self.parts)
-                steps.insert(0, heaviest // self.parts)
+                heaviest = int(
+                    np.argmax([self._weight(batches[step * self.parts :][: self.parts]) for step in range(full)])
+                )
+                steps.remove(heaviest)
+                steps.insert(0, heaviest)
             order = [step * self.parts + index for step in steps for index in range(self.parts)]
             batches = [batches[number] for number in order + list(range(len(order), len(batches)))]
         return [batch.tolist() for batch in batches]
+
+    def work(self, batch: Sequence[int] | np.ndarray) -> int:
+        """The tokens that are computed for a micro-batch, padding included."""
+        lengths = self.lengths[batch]
+        return int(lengths.max()) * len(lengths) if self.padded else int(lengths.sum())
+
+    def balance(self) -> float:
+        """How much longer the first epoch takes than if each process had the same work in every step."""
+        work = np.array([self.work(batch) for batch in self.plan(0)]).reshape(-1, self.processes)
+        each = np.add.reduceat(work, np.arange(0, len(work), self.parts // self.processes))
+        return float(each.max(axis=1).sum() / each.mean(axis=1).sum())
+
+    def _deal(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """The rows of one step in as many batches, none of them more work than the heaviest was before."""
+        rows = np.concatenate(batches)
+        rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
+        dealt = (even_rectangles if self.padded else even_sums)(self.lengths[rows], len(batches))
+        found = sorted((rows[places] for places in dealt), key=self.work, reverse=True)
+        return found if self.work(found[0]) < max(map(self.work, batches)) else batches
+
+    def _weight(self, step: Sequence[np.ndarray]) -> int:
+        """What says which step needs the most memory; by rows it does not depend on how they are dealt."""
+        if self.tokens_per_batch is not None:
+            return max(map(self.work, step))
+        lengths = self.lengths[np.concatenate(step)]
+        return int(lengths.max() if self.padded else lengths.sum())
 
     def _generator(self, epoch: int) -> np.random.RandomState:
         """SeedSequence hashes the pair, so that seed + 1 is not the same run one epoch later, as it is with a sum.
@@ -208,18 +252,42 @@ class RowBatches(Sampler[list[int]]):
                 f"{longest} at least, or lower max_length and say with on_long_row what happens to longer rows"
             )
 
-    def _weight(self, batch: np.ndarray) -> int:
-        """What says which batch is the largest: its tokens, or with `rows_per_batch` its longest row, since it may be
-        padded to that."""
-        lengths = self.lengths[batch]
-        return int(lengths.sum() if self.rows_per_batch is None else lengths.max())
-
 
 def sorted_in_blocks(rows: np.ndarray, lengths: np.ndarray, block: int) -> np.ndarray:
     """`rows` with neighbours of like length: each block sorted, every other one upwards, so that borders fit too."""
     blocks = np.arange(len(rows)) // block
     keys = np.where(blocks % 2 == 1, lengths[rows], -lengths[rows])
     return rows[np.lexsort((keys, blocks))]
+
+
+def even_sums(lengths: np.ndarray, count: int) -> list[list[int]]:
+    """Places of falling `lengths` in `count` parts of about equal sums: each goes where there is least so far."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, part) for part in range(count)]
+    for place, length in enumerate(lengths.tolist()):
+        load, part = heappop(loads)
+        parts[part].append(place)
+        heappush(loads, (load + length, part))
+    return parts
+
+
+def even_rectangles(lengths: np.ndarray, count: int) -> list[list[int]]:
+    """Places of falling `lengths` in `count` parts of neighbours, with the largest (rows x longest) as small as it can
+    be."""
+
+    def starts(limit: int) -> list[int]:
+        found = [0]
+        while (after := found[-1] + max(1, limit // int(lengths[found[-1]]))) < len(lengths):
+            found.append(after)
+        return found
+
+    limits = range(int(lengths[0]), int(lengths[0]) * len(lengths) + 1)
+    found = starts(limits[bisect_left(limits, -count, key=lambda limit: -len(starts(limit)))])
+    while len(found) < count:  # fewer parts would do; but everyone wants one
+        ends = [*found[1:], len(lengths)]
+        _, start, end = max((int(lengths[a]) * (b - a), a, b) for a, b in zip(found, ends, strict=True) if b - a > 1)
+        found = sorted([*found, (start + end) // 2])
+    return [list(range(start, end)) for start, end in zip(found, [*found[1:], len(lengths)], strict=True)]
 
 
 def cuts_by_tokens(lengths: np.ndarray, budget: int, count: int) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from heed import modeling, run_folder
+from heed import modeling, processes, run_folder
 from heed.attention import check_flat, varlen_refusal
 from heed.audit import BAD_ROWS, Audit, judge, refuse
 from heed.batches import FlatCollator, PaddingCollator
@@ -106,7 +106,9 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         settings.pad_token_id = tokenizer.pad_token_id
     encoded = encode(sft, args, splits, prompt, policy, say)
     lengths = encoded["train"].lengths
-    row_batches(args, lengths, sft.tokens_per_batch)  # refuses what cannot be dealt out
+    row_batches(
+        args, lengths, sft.tokens_per_batch, padded=sft.batching == "padded"
+    )  # refuses what cannot be dealt out
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
     some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
     say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")
@@ -299,7 +301,7 @@ def encode(
     for name in names:
         if not splits[name]:
             continue
-        with args.main_process_first(desc="tokenizing"):
+        with processes.in_turns():
             encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         say(

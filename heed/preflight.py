@@ -116,8 +116,11 @@ class Rehearsal(TrainerCallback):
         rows = longest_batch(row_lengths(trainer.train_dataset), args.train_batch_size, trainer.tokens_per_batch)
         try:
             with same_random_states(), trainer.rehearsing():
-                self.step(rows, fresh=state.global_step == 0)
-                done = ["forward", "backward", "optimizer"]
+                done: list[str] = []
+                # DeepSpeed makes the optimizer's step within the backward pass, so weights would change.
+                if trainer.accelerator.distributed_type != DistributedType.DEEPSPEED:
+                    self.step(rows, fresh=state.global_step == 0)
+                    done += ["forward", "backward", "optimizer"]
                 if trainer.eval_dataset is not None:
                     self.evaluate()
                     done.append("evaluation")
@@ -132,6 +135,8 @@ class Rehearsal(TrainerCallback):
                 "per_device_train_batch_size and raise gradient_accumulation_steps, or lower max_length"
             ) from error
         free_unused()
+        if not done:
+            return
         tokens = int(row_lengths(trainer.train_dataset)[rows].sum())
         self.say(
             f"rehearsal {', '.join(done)} with the {len(rows)} longest rows ({tokens:,} tokens): at most "

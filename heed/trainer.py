@@ -147,7 +147,8 @@ class HeedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
         args, dataset = self.args, self.train_dataset
-        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch)
+        padded = not isinstance(self.data_collator, FlatCollator)
+        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch, padded=padded)
         loader = DataLoader(
             dataset,
             batch_sampler=self.row_batches,
@@ -382,6 +383,32 @@ class HeedTrainer(Trainer):
         """
         planned = self.control.should_save and not (self.stop is not None and self.stop.unplanned)
         return planned and super()._determine_best_metric(metrics, trial)
+
+    # ---- the final model
+
+    def save_whole(self, folder: Path) -> None:
+        """The model as one folder that from_pretrained reads, also when each process holds a part of it."""
+        if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        self.save_model(str(folder))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Not a documented hook. What was gathered holds a tied weight twice, as two tensors; it is saved once."""
+        if state_dict is not None:
+            names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
+            twice = names - {name for name, _ in self.model.named_parameters()}
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in twice}
+        super()._save(output_dir, state_dict)
+
+    def gathered_weights(self) -> dict[str, torch.Tensor]:
+        """All weights by name where processes hold parts of them; nothing where each has the whole model.
+
+        Called by all processes; the first one gets them.
+        """
+        if self.accelerator.distributed_type in PLAIN:
+            return {}
+        found: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return found
 
     # ---- checkpoints: Trainer's own files, none of them documented hooks, made whole or absent
 

@@ -1,0 +1,106 @@
+"""An adapter and its base model as one model folder, for servers that load no adapters.
+
+    python -m heed.merge runs/gpt2_medium_lora merged/gpt2_medium
+
+What is written is loaded again and compared: the same logits, or nothing is left behind.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heed import modeling
+from heed.errors import UserError, exit_code
+from heed.prompts import fetch_contract
+from heed.subjects import find_run, in_4bit
+
+ADAPTER_FILE = "adapter_config.json"
+ROWS, TOKENS = 4, 64  # of the batch whose logits are compared
+# Of the largest logit. The adapter's product is added to the weights before instead of to their product: sums are
+# rounded otherwise.
+TOLERANCE = 1e-4
+
+
+def merge(adapter: str, output: Path) -> float:
+    """Write the merged model, in float32, with its tokenizer and prompt contract; return by how much logits differ.
+
+    Raises UserError for what is no adapter, for one on 4-bit weights, and for an output folder that is not empty;
+    RuntimeError when the merged model computes something else.
+    """
+    folder = Path(adapter)
+    if folder.is_dir() and not (folder / ADAPTER_FILE).is_file():
+        raise UserError(f"{adapter} is no adapter: it holds no {ADAPTER_FILE}; a whole model needs no merging")
+    if in_4bit(find_run(adapter) if folder.is_dir() else None, None):
+        raise UserError(
+            f"{adapter} was trained on weights rounded to 4 bits, so on other weights it would be another model; "
+            "serve it as an adapter with its base in 4 bits"
+        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} is not empty, so it will not be touched; choose another folder")
+    model = modeling.load_finished(adapter)
+    if not hasattr(model, "merge_and_unload"):
+        raise UserError(f"{adapter} is no adapter but a whole model, which needs no merging")
+    batch = any_batch(model)
+    staged = output.with_name(output.name + ".part")
+    shutil.rmtree(staged, ignore_errors=True)
+    write(model, adapter, staged)
+    # Merging changes the weights of `model` in place, so what the adapter computes is asked of a fresh copy.
+    try:
+        difference = compare(modeling.load_finished(adapter), modeling.load_model(str(staged)), batch)
+    except RuntimeError:
+        shutil.rmtree(staged)
+        raise
+    if output.is_dir():
+        output.rmdir()
+    os.replace(staged, output)
+    return difference
+
+
+def any_batch(model: Any) -> dict[str, torch.Tensor]:
+    """Random tokens: a wrong weight shows in any of them."""
+    length = min(TOKENS, modeling.context_length(model))
+    size = (ROWS, length)
+    ids = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "attention_mask": torch.ones(size, dtype=torch.long)}
+
+
+def write(model: Any, adapter: str, folder: Path) -> None:
+    merged = model.merge_and_unload(safe_merge=True)  # safe: refuses what is not finite
+    tokenizer, contract = modeling.load_tokenizer(adapter), fetch_contract(adapter, None)
+    if contract is not None:
+        stops = contract.stop_token_ids
+        merged.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
+        merged.generation_config.pad_token_id = contract.eos_token_id
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if contract is not None:
+        contract.save(folder)
+
+
+def compare(tuned: Any, merged: Any, batch: dict[str, torch.Tensor]) -> float:
+    """The largest difference of their logits. Raises RuntimeError when it is more than rounding."""
+    with torch.no_grad():
+        largest = float(tuned.eval()(**batch).logits.abs().max())
+    difference = modeling.max_logit_difference(tuned, merged, batch)
+    if not difference <= TOLERANCE * largest:
+        raise RuntimeError(f"the merged model's logits differ by {difference:.1e} (the largest is {largest:.1e})")
+    return difference
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m heed.merge", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("adapter", help="a run folder, a checkpoint or a Hub id")
+    parser.add_argument("output", type=Path, help="the folder to write; it must be empty or absent")
+    words = parser.parse_args(arguments)
+    difference = merge(words.adapter, words.output)
+    print(f"merged    {words.output}; loaded again, its logits differ by {difference:.1e} at most")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))
