@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 from heed.checkpoints import MANIFEST_FILE
 from heed.errors import UserError
 from heed.hub.outgoing import leaving
@@ -36,6 +39,14 @@ class Target:
     repo_id: str
     revision: str = "main"
     private: bool | None = None
+
+
+def check_repo_id(repo_id: str, key: str) -> None:
+    """Raises UserError for what cannot be a repository's name."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from huggingface_hub.utils._http import default_client_factory  # no public name
 
 from heed import checkpoints
 from heed.errors import UserError
-from heed.hub.outbox import FOLDER, REFUSED, SAID, Job, claim, drop, read_job, waiting
+from heed.hub.outbox import FOLDER, REFUSED, SAID, Job, Target, claim, drop, read_job, waiting
 from heed.hub.outgoing import WEIGHTS, leaving, redact, secrets_of, without_secrets
 
 LOCK_FILE = ".lock"
@@ -79,7 +79,7 @@ def check(repo_id: str) -> str:
 def send_all(run: Path) -> bool:
     """Send the newest job for each target until none is left; False when one could not be sent."""
     while True:
-        newest = {}
+        newest: dict[Target, Path] = {}
         for path in waiting(run):
             job = read_job(path)
             if job.target in newest:
