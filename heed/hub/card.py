@@ -22,6 +22,7 @@ from heed.report.facts import duration, versions_text
 CARD_FILE = "README.md"
 TEMPLATE = Path(__file__).parent / "card.jinja"
 SAMPLES = 5
+LONGEST_ANSWER = 256  # tokens, in the snippet
 LONGEST_TEXT = 600  # characters of a sample; the files of the run have it all
 SHOWN_SYSTEMS = ("metrics", "stop", "judge")
 DATA_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
@@ -40,6 +41,8 @@ class Evidence:
     run: dict[str, Any]
     config: dict[str, dict[str, Any]]
     contract: dict[str, Any]
+    context: int
+    """Tokens that the model has positions for, as far as is known."""
     adapter: dict[str, Any]
     evaluation: dict[str, Any]
     comparison: dict[str, Any]
@@ -62,6 +65,7 @@ def read_evidence(run: Path) -> Evidence:
         run=run_folder.read_json(run / run_folder.RUN_FILE),
         config=read_if_there(run / run_folder.CONFIG_FILE),
         contract=read_if_there(newest / "prompt_contract.json"),
+        context=context_length(read_if_there(newest / "config.json")),
         adapter=read_if_there(newest / "adapter_config.json"),
         evaluation=evaluation,
         comparison=read_if_there(run / "comparison.json") if evaluation else {},
@@ -78,6 +82,10 @@ def read_evidence(run: Path) -> Evidence:
 
 def has_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def context_length(config: Mapping[str, Any]) -> int:
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 2 * LONGEST_ANSWER)
 
 
 def read_if_there(path: Path) -> dict[str, Any]:
@@ -206,7 +214,7 @@ def values(evidence: Evidence, name: str, repo_id: str | None, run: Path) -> dic
         "local_base": bool(evidence.adapter) and not is_hub_id(base),
         "address": json.dumps(repo_id or str(run)),
         "message": json.dumps(example_message(evidence), ensure_ascii=False),
-        "max_new_tokens": evaluation.get("max_new_tokens") or 256,
+        "max_new_tokens": evaluation.get("max_new_tokens") or min(LONGEST_ANSWER, evidence.context // 2),
         "prompt": evidence.run["prompt"],
         "eos_token": evidence.contract.get("eos_token", ""),
         "golden": fenced(evidence.contract.get("golden_text", "")),
