@@ -8,7 +8,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval browser-setup demo test lint types unit test-slow tiny bench bench-generation clean
+.PHONY: help setup setup-dev setup-qlora setup-eval browser-setup demo test lint types unit test-slow faults-hub tiny bench bench-generation clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -64,6 +64,9 @@ unit: .venv/installed-dev
 
 test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take minutes
 	$(PY) -m pytest -m slow
+
+faults-hub: .venv/installed-dev  ## what a Hub can do to a training that pushes to it; writes docs/reliability.md (6 minutes)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults.hub
 
 tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources in tiny/
 	$(PY) -m tiny.build

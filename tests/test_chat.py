@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_world import ROOT, gpt2, save_model, tiny_tokenizer
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(model)
     prompt.contract().save(model)
     (model / "README.md").write_text("---\nbase_model: nobody/knows\n---\n")
-    other = gpt2()
+    other: Any = gpt2()
     other.transformer.wte.weight.data.mul_(-1)
     save_model(folder / "base", other)
     return folder
