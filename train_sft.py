@@ -105,7 +105,8 @@ def main(arguments: Sequence[str]) -> None:
         signals = held.enter_context(StopSignals())
         known = {"fingerprint": facts} | begin(plan, settings, folder)
         with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
-            trainer = train(plan, found, facts, [*callbacks, state], signals, say)
+            queued = hub.queued if hub is not None else 0
+            trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say)
             record |= finish(trainer, plan, folder, say)
         if pushes is not None:
             pushes.finish()
@@ -301,9 +302,13 @@ def train(
     facts: dict[str, Any],
     callbacks: "list[TrainerCallback]",
     signals: "StopSignals",
+    queued: int,
     say: "Say",
 ) -> "HeedTrainer":
-    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
+    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored.
+
+    `queued` is how many models may wait for the Hub.
+    """
     from transformers import PrinterCallback, ProgressCallback
 
     from heed.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
@@ -340,7 +345,7 @@ def train(
     trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
-    check_disk(trainer, steps=total_steps(trainer), say=say)
+    check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
     if plan.sft.preflight == "full":
         answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
         trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))

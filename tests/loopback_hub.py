@@ -16,7 +16,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -232,6 +232,7 @@ class Hub(ThreadingHTTPServer):
         self.root = root
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.closing = threading.Event()
+        self.connections: list[socket.socket] = []
         self.lock = threading.Lock()
         self.faults: list[Fault] = []
         self.requests: list[str] = []
@@ -241,6 +242,18 @@ class Hub(ThreadingHTTPServer):
         """Of the commits, oldest first."""
         self.uploads: dict[str, bytes] = {}
         """Big files by their SHA-256."""
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
+
+    def server_close(self) -> None:
+        """As when the server is killed: open connections end, too."""
+        super().server_close()
+        for connection in self.connections:
+            with suppress(OSError):  # it has ended already
+                connection.shutdown(socket.SHUT_RDWR)
 
     def fault(self, line: str) -> Fault | None:
         with self.lock:

@@ -251,6 +251,21 @@ def test_nothing_that_looks_like_a_token_is_ever_sent(
     assert len(hub.messages) == 1
 
 
+@pytest.mark.parametrize("index", [None, {"weight_map": {"a": "model-00001-of-00002.safetensors"}}])
+def test_a_checkpoint_without_whole_weights_is_not_pushed(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str], index: dict[str, dict[str, str]] | None
+) -> None:
+    run = tmp_path / "run"
+    box = outbox_of(run, hub, monkeypatch, said)
+    folder = checkpoint(run)
+    (folder / "model.safetensors").unlink()
+    if index is not None:
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    box.add(folder, "checkpoint-2", texts={})
+    assert said[0].endswith("; only a whole model is pushed")
+    assert waiting(run) == []
+
+
 def test_an_outbox_that_cannot_be_written_costs_only_the_push(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:

@@ -16,14 +16,14 @@ from huggingface_hub.utils import validate_repo_id
 
 from heed.checkpoints import MANIFEST_FILE
 from heed.errors import UserError
-from heed.hub.outgoing import leaving
+from heed.hub.outgoing import leaving, refuse_incomplete
 from heed.run_folder import read_json, write_json
 
 FOLDER = ".outbox"
 LOG_FILE = "push.log"
 JOB_FILE = "job.json"
 FILES = "files"  # in the folder of a job
-WAITING, SENDING, REFUSED = "waiting-", "sending-", "refused-"
+WAITING, SENDING = "waiting-", "sending-"
 LINKED = (".safetensors",)  # never written to again, unlike a plot or a table, which a later evaluation rewrites
 CHECK_SECONDS = 20.0
 PAUSE = 0.05
@@ -67,14 +67,17 @@ def queue(run: Path, folder: Path, target: Target, what: str, *, texts: Mapping[
     """Put what may leave `folder` into the outbox of a run, with `texts` beside it; what waited for the same target and
     is older, goes.
 
-    Weights are linked, not copied: the checkpoint may be deleted meanwhile.
+    Weights are linked, not copied: the checkpoint may be deleted meanwhile. Raises UserError for a folder without whole
+    weights, and OSError when there is no room.
     """
+    files = leaving(folder)
+    refuse_incomplete(files)
     outbox = run / FOLDER
     number = time.time_ns()
     staged = outbox / f"staged-{number}"
     (staged / FILES).mkdir(parents=True)
     try:
-        for path in leaving(folder):
+        for path in files:
             link_or_copy(path, staged / FILES / path.name)
         for name, text in texts.items():
             (staged / FILES / name).write_text(text, encoding="utf-8")

@@ -69,6 +69,17 @@ def leaving(folder: Path) -> list[Path]:
     ]
 
 
+def refuse_incomplete(files: Iterable[Path]) -> None:
+    """Raises UserError where weights are missing, as in sharded checkpoints: nobody could load what is on the Hub."""
+    paths = {path.name: path for path in files}
+    index = paths.get("model.safetensors.index.json")
+    needed = set(run_folder.read_json(index)["weight_map"].values()) if index is not None else set()
+    missing = sorted(needed - paths.keys())
+    if missing or not any(name.endswith(".safetensors") for name in paths):
+        what = f"{missing[0]} is missing" if missing else "it holds no weights as safetensors (but perhaps shards)"
+        raise UserError(f"{what}; only a whole model is pushed")
+
+
 def without_secrets(files: Iterable[Path], secrets: Iterable[str]) -> tuple[list[Path], list[str]]:
     """The files in which nothing looks like a token, and the names of those left out because something does.
 

@@ -21,7 +21,7 @@ from huggingface_hub.utils._http import default_client_factory  # no public name
 
 from heed import checkpoints
 from heed.errors import UserError
-from heed.hub.outbox import FOLDER, REFUSED, SAID, Job, Target, claim, drop, read_job, waiting
+from heed.hub.outbox import FOLDER, SAID, Job, Target, claim, drop, read_job, waiting
 from heed.hub.outgoing import WEIGHTS, leaving, redact, secrets_of, without_secrets
 
 LOCK_FILE = ".lock"
@@ -94,14 +94,14 @@ def send_all(run: Path) -> bool:
 
 
 def send(job: Job) -> bool:
-    """Push a job, and delete it once it has arrived. One that must not leave is put aside for good."""
+    """Push a job, and delete it once it has arrived, or once it is clear that it must not leave."""
     place = f"{job.target.repo_id}" + ("" if job.target.revision == "main" else f" ({job.target.revision})")
     pauses = pauses_between_tries()
     for number in range(1, TRIES + 1):
         try:
             url, left = push(job)
         except UserError as error:
-            job.path.rename(job.path.with_name(f"{REFUSED}{job.path.name.rpartition('-')[2]}"))
+            shutil.rmtree(job.path)  # what it was made from is where it was
             say(f"WARNING: {job.what} is not sent: {error}")
             return True
         except (HfHubHTTPError, HTTPError, OSError, RuntimeError, ValueError) as error:

@@ -23,6 +23,11 @@ class HubSettings:
     strategy: Literal["end", "checkpoints", "best"]
     wait: float
 
+    @property
+    def queued(self) -> int:
+        """How many checkpoints the queue may hold on to: one is being sent, and a newer one waits."""
+        return 0 if self.strategy == "end" else 2
+
 
 def hub_settings(sft: SftConfig, args: TrainingArguments) -> HubSettings | None:
     """None for a run that is not pushed. Raises UserError for keys that cannot work together."""
