@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -145,7 +145,12 @@ OUTAGES = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+def quick(names: Mapping[str, object], *fast: str) -> list[object]:
+    """Each takes seconds; `make test-slow` does the rest."""
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", quick(FAULTS, "500 once"))
 def test_a_fault_that_passes_costs_nothing(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str], name: str
 ) -> None:
@@ -156,7 +161,7 @@ def test_a_fault_that_passes_costs_nothing(
     assert sorted(pushed(hub)) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
-@pytest.mark.parametrize("name", OUTAGES)
+@pytest.mark.parametrize("name", quick(OUTAGES, "never answers", "token expired"))
 def test_an_outage_is_waited_for_no_longer_than_told_and_everything_arrives_after_it(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str], name: str
 ) -> None:

@@ -67,7 +67,16 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def runs(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
     full = finished(folder / "full", "tester/full", "--hub_strategy", "checkpoints", "--hub_license", "mit")
-    adapter = finished(folder / "adapter", "tester/adapter", "--use_peft", "true", "--hub_private_repo", "true")
+    adapter = finished(
+        folder / "adapter",
+        "tester/adapter",
+        "--use_peft",
+        "true",
+        "--hub_private_repo",
+        "true",
+        "--hub_strategy",
+        "best",
+    )
     sharded = folder / "sharded"
     model = AutoModelForCausalLM.from_pretrained(full)
     model.save_pretrained(sharded, max_shard_size="100KB")
@@ -115,7 +124,9 @@ def test_only_what_may_leave_has_left(hub: Hub, runs: dict[str, Path]) -> None:
     assert adapter == common | {"adapter_config.json", "adapter_model.safetensors"}
     assert hub.created["tester/adapter"]["visibility"] == "private"
     assert "visibility" not in hub.created["tester/full"]
-    assert "the model" in hub.messages
+    assert hub.messages.count("the model") == 3
+    for name in ("tester/full", "tester/adapter"):  # peft writes a card of its own into each checkpoint
+        assert "WARNING" not in (runs[name] / ".outbox" / "push.log").read_text()
     kept = [path for path in (runs["tester/full"] / ".outbox").iterdir() if path.is_dir()]
     assert kept == []
 

@@ -53,7 +53,7 @@ def send(run: Path, named: dict[str, str], *, card_only: bool) -> None:
     if card_only:
         from heed.hub.card import CARD_FILE, write_card
 
-        write_card(run, named.get("hub_model_id"))
+        write_card(run, named.get("hub_model_id"), named.get("hub_revision"))
         print(f"written   {run / CARD_FILE}")
         return
     if not done and not waiting(run):
@@ -62,7 +62,7 @@ def send(run: Path, named: dict[str, str], *, card_only: bool) -> None:
     if done:
         from heed.hub.card import CARD_FILE, write_card
 
-        outbox.add(run, "the model", texts={CARD_FILE: write_card(run, outbox.target.repo_id)})
+        outbox.add(run, "the model", texts={CARD_FILE: write_card(run, outbox.target.repo_id, outbox.target.revision)})
     if not outbox.finish(float("inf")):
         raise UserError("the Hub did not take everything; nothing is lost")
 

@@ -65,7 +65,7 @@ def read_evidence(run: Path) -> Evidence:
         run=run_folder.read_json(run / run_folder.RUN_FILE),
         config=read_if_there(run / run_folder.CONFIG_FILE),
         contract=read_if_there(newest / "prompt_contract.json"),
-        context=context_length(read_if_there(newest / "config.json")),
+        context=context_length(*(read_if_there(newest / f"{name}.json") for name in ("config", "tokenizer_config"))),
         adapter=read_if_there(newest / "adapter_config.json"),
         evaluation=evaluation,
         comparison=read_if_there(run / "comparison.json") if evaluation else {},
@@ -84,8 +84,10 @@ def has_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
-def context_length(config: Mapping[str, Any]) -> int:
-    return int(config.get("max_position_embeddings") or config.get("n_positions") or 2 * LONGEST_ANSWER)
+def context_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
+    """By the model, or where that is an adapter by the tokenizer, whose 1e30 means that it does not know."""
+    known = config.get("max_position_embeddings") or config.get("n_positions") or tokenizer.get("model_max_length")
+    return int(min(known or 2 * LONGEST_ANSWER, 2 * LONGEST_ANSWER))
 
 
 def read_if_there(path: Path) -> dict[str, Any]:
@@ -97,19 +99,24 @@ def read_lines_if_there(path: Path) -> list[dict[str, Any]]:
     return run_folder.read_lines(path) if path.is_file() else []
 
 
-def model_card(run: Path, repo_id: str | None) -> str:
-    """README.md of a run's model, metadata first. What looks like a token is taken out of it."""
+def model_card(run: Path, repo_id: str | None, revision: str | None = None) -> str:
+    """README.md of a run's model, metadata first. What looks like a token is taken out of it.
+
+    Where the model goes (`repo_id`, `revision`) is what the run was told, unless it is said here.
+    """
     evidence = read_evidence(run)
     repo_id = repo_id or value_of(evidence.config, "hub_model_id")
+    revision = revision or value_of(evidence.config, "hub_revision") or "main"
     name = (repo_id or run.resolve().name).rpartition("/")[2]
+    address = json.dumps(repo_id or str(run)) + ("" if revision == "main" else f", revision={json.dumps(revision)}")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
-    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values(evidence, name, repo_id, run))
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values(evidence, name, address))
     text = re.sub(r"\n{3,}", "\n\n", text)
     return redact(f"---\n{metadata(evidence, name).to_yaml()}\n---\n\n{text}", secrets_of())
 
 
-def write_card(run: Path, repo_id: str | None) -> str:
-    text = model_card(run, repo_id)
+def write_card(run: Path, repo_id: str | None, revision: str | None = None) -> str:
+    text = model_card(run, repo_id, revision)
     (run / CARD_FILE).write_text(text, encoding="utf-8")
     return text
 
@@ -202,8 +209,8 @@ def value_of(config: Mapping[str, Mapping[str, Any]], name: str) -> Any:
 # ---- words and tables
 
 
-def values(evidence: Evidence, name: str, repo_id: str | None, run: Path) -> dict[str, Any]:
-    """What the template shows."""
+def values(evidence: Evidence, name: str, address: str) -> dict[str, Any]:
+    """What the template shows. `address` are the arguments of from_pretrained."""
     evaluation, base = evidence.evaluation, evidence.run["model"]
     shown, sampled = samples(evidence)
     return {
@@ -212,7 +219,7 @@ def values(evidence: Evidence, name: str, repo_id: str | None, run: Path) -> dic
         "adapter": bool(evidence.adapter),
         "base": f"[{base}](https://huggingface.co/{base})" if is_hub_id(base) else f"`{base}`",
         "local_base": bool(evidence.adapter) and not is_hub_id(base),
-        "address": json.dumps(repo_id or str(run)),
+        "address": address,
         "message": json.dumps(example_message(evidence), ensure_ascii=False),
         "max_new_tokens": evaluation.get("max_new_tokens") or min(LONGEST_ANSWER, evidence.context // 2),
         "prompt": evidence.run["prompt"],

@@ -81,7 +81,8 @@ def queue(run: Path, folder: Path, target: Target, what: str, *, texts: Mapping[
             link_or_copy(path, staged / FILES / path.name)
         for name, text in texts.items():
             (staged / FILES / name).write_text(text, encoding="utf-8")
-        job = {"target": asdict(target), "what": what, "sha256": known_hashes(folder)}
+        hashes = {name: sha256 for name, sha256 in known_hashes(folder).items() if name not in texts}
+        job = {"target": asdict(target), "what": what, "sha256": hashes}
         write_json(staged / JOB_FILE, job)
         os.replace(staged, outbox / f"{WAITING}{number}")
     except OSError:

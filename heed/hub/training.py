@@ -76,9 +76,10 @@ class Pushes(TrainerCallback):
         self.outbox.add(self.run, "the model", texts=self.card(write_card))
         return self.outbox.finish(self.settings.wait)
 
-    def card(self, make: Callable[[Path, str], str]) -> dict[str, str]:
+    def card(self, make: Callable[[Path, str, str], str]) -> dict[str, str]:
+        target = self.settings.target
         try:
-            return {CARD_FILE: make(self.run, self.settings.target.repo_id)}
+            return {CARD_FILE: make(self.run, target.repo_id, target.revision)}
         except (UserError, OSError) as error:
             self.say(f"{SAID}WARNING: there is no card: {error}")
             return {}
