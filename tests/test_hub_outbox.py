@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -254,6 +255,19 @@ def test_nothing_that_looks_like_a_token_is_ever_sent(
     assert WRITE_TOKEN.encode() not in everything and b"0123456789abcdef" not in everything
     assert WRITE_TOKEN not in (run / outbox.FOLDER / outbox.LOG_FILE).read_text()
     assert len(hub.messages) == 1
+
+
+def test_a_run_that_starts_over_still_tells_what_is_sent(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    run = tmp_path / "run"
+    (run / outbox.FOLDER).mkdir(parents=True)
+    (run / outbox.FOLDER / outbox.LOG_FILE).write_text("hub       an earlier line\n" * 100)
+    box = outbox_of(run, hub, monkeypatch, said)
+    shutil.rmtree(run / outbox.FOLDER)  # overwrite_output_dir: true
+    box.add(checkpoint(run), "checkpoint-2", texts={})
+    assert box.finish(30)
+    assert [line.split(" is at")[0] for line in said] == ["hub       checkpoint-2"]
 
 
 @pytest.mark.parametrize("index", [None, {"weight_map": {"a": "model-00001-of-00002.safetensors"}}])

@@ -202,6 +202,8 @@ class Outbox:
         """Pass on what the sending process has said since the last time."""
         try:
             with self.log.open("rb") as log:
+                if log.seek(0, os.SEEK_END) < self.read:  # an earlier run in this folder was deleted
+                    self.read = 0
                 log.seek(self.read)
                 news = log.read()
         except OSError:
