@@ -328,14 +328,9 @@ class LocalAsker:
 
     def prompt_of(self, subject: "Subject") -> "tuple[Prompt, list[int]]":
         """The evaluated model's template at work with the subject's own tokenizer, and where answers end."""
-        from heed.modeling import load_tokenizer
-        from heed.prompts import make_prompt
+        from heed.subjects import shared_prompt
 
-        tokenizer = load_tokenizer(subject.model, subject.revision)
-        if tokenizer.get_vocab() == self.prompt.tokenizer.get_vocab():
-            return self.prompt, self.contract.stop_token_ids
-        prompt = make_prompt(self.prompt.name, self.contract.template, tokenizer)
-        return prompt, prompt.contract().stop_token_ids
+        return shared_prompt(self.prompt, self.contract, subject)
 
     def answer(
         self, subject: "Subject", records: "Sequence[Record]", file: Path, *, say: Callable[[str], object]

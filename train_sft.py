@@ -67,6 +67,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from heed import start
     from heed.fingerprint import fingerprint, refuse_unknown
+    from heed.hub.outbox import command, waiting
+    from heed.hub.training import Pushes, hub_settings
     from heed.plan import make_plan
     from heed.run_lock import locked
 
@@ -74,9 +76,13 @@ def main(arguments: Sequence[str]) -> None:
     if not command_line.dry_run:
         start.check_folder(folder, resume=resume, overwrite=overwrite)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
+    hub = hub_settings(sft, args)
+    pushes = Pushes(folder, hub, say) if hub is not None and args.process_index == 0 else None
+    if pushes is not None:
+        pushes.outbox.check()
     plan = make_plan(sft, args, say)
     comparison = comparison_with_base(plan, folder)
-    callbacks = make_callbacks(plan, folder)
+    callbacks = [*make_callbacks(plan, folder), *([pushes] if pushes is not None else [])]
     config.refuse_unread(sft, settings)  # whatever was to be read has been read
     if command_line.dry_run:
         say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
@@ -97,13 +103,18 @@ def main(arguments: Sequence[str]) -> None:
         found = from_first(begin_here)
         if found.done:
             say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
+            if waiting(folder):
+                say(f"          not all of it is on the Hub yet: {command(folder)}")
         else:
             signals = held.enter_context(StopSignals())
             known = {"fingerprint": facts} | begin(plan, settings, folder)
             with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
-                trainer = train(plan, found, facts, [*callbacks, state], signals, say)
+                queued = hub.queued if hub is not None else 0
+                trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say)
                 record |= finish(trainer, plan, folder, say)
                 del trainer
+            if pushes is not None:
+                pushes.finish()
     del plan, callbacks  # the two models that answer need the memory
     if comparison is not None and args.process_index == 0 and not (found.done and is_compared(folder)):
         import eval_responses
@@ -137,8 +148,9 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
 
     from heed.speed import choose_precision
 
-    training_types = config.field_types(TrainingArguments)
-    settings = config.read_settings(command_line, config.field_types(SftConfig) | training_types)
+    own = config.field_types(SftConfig)  # some have the name of one of TrainingArguments, and take its place
+    training_types = {name: kind for name, kind in config.field_types(TrainingArguments).items() if name not in own}
+    settings = config.read_settings(command_line, own | training_types)
     sft = config.script_config(SftConfig, settings)
     if "output_dir" not in settings:
         raise UserError("output_dir is missing (the folder of this run); set it in --config or as --output_dir")
@@ -153,7 +165,7 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
     defaults = {
         item.name: config.Setting(value=item.default, source="default")
         for item in dataclasses.fields(TrainingArguments)
-        if item.init and item.default is not dataclasses.MISSING
+        if item.name in training_types and item.default is not dataclasses.MISSING
     }
     return sft, training, config.resolved_values(sft, settings) | defaults | training, precision
 
@@ -280,6 +292,7 @@ def earlier_starts(path: Path) -> list[dict[str, Any]]:
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it that belongs into run.json."""
     from heed.flags import write_flags
+    from heed.hardware import describe
     from heed.modeling import parameter_counts
     from heed.splits import row_ids
 
@@ -312,6 +325,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         "splits": {name: len(records) for name, records in plan.splits.items()},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
         "device": str(plan.args.device),
+        "hardware": describe(plan.args.device),
         "processes": plan.args.world_size,
     }
 
@@ -322,9 +336,13 @@ def train(
     facts: dict[str, Any],
     callbacks: "list[TrainerCallback]",
     signals: "StopSignals",
+    queued: int,
     say: "Say",
 ) -> "HeedTrainer":
-    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
+    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored.
+
+    `queued` is how many models may wait for the Hub.
+    """
     from transformers import PrinterCallback, ProgressCallback
 
     from heed.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
@@ -361,7 +379,7 @@ def train(
     trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
-    check_disk(trainer, steps=total_steps(trainer), say=say)
+    check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
     if plan.sft.preflight == "full":
         answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
         trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))

@@ -125,6 +125,28 @@ class SftConfig(ReadRecorder):
     )
     compare_max_new_tokens: int = key(256, help="length limit of those answers", read_when="compare_with_base: true")
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+    # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
+    push_to_hub: bool = key(
+        False, help="send the model to the Hub, never waiting for it; a token: HF_TOKEN or `hf auth login`"
+    )
+    hub_model_id: str | None = key(None, help="the repository, as me/my-model", read_when="push_to_hub: true")
+    hub_strategy: Literal["end", "checkpoints", "best"] = key(
+        "end",
+        help="send the final model; every checkpoint too; or each that is the best so far",
+        read_when="push_to_hub: true",
+    )
+    hub_revision: str | None = key(
+        None, help="branch for this run, made if need be; null: main", read_when="push_to_hub: true"
+    )
+    hub_private_repo: bool | None = key(
+        None, help="whether a new repository is private; null: as the account has it", read_when="push_to_hub: true"
+    )
+    hub_license: str | None = key(
+        None, help="the model's licence, as apache-2.0; null: its base's, if known", read_when="push_to_hub: true"
+    )
+    hub_wait: float = key(
+        120.0, help="seconds to wait at the end for what has not arrived yet", read_when="push_to_hub: true"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +328,20 @@ class BenchmarkConfig(ReadRecorder):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(ReadRecorder):
+    """Keys of chat.py."""
+
+    model: str = key(help="a run folder, a checkpoint in it, or any model folder or Hub id")
+    model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
+    base: str | None = key(None, help="what /base asks; null: the model it started from, where that is known")
+    prompt: str | None = key(None, help="only for a model that brings no prompt contract")
+    system: str | None = key(None, help="a system message to begin with")
+    max_new_tokens: int = key(256, help="length limit of an answer")
+    dtype: Literal["float32", "bfloat16", "float16"] = key("float32", help="type of the weights")
+    load_in_4bit: bool | None = key(None, help="keep the base model in 4 bits; null: as the run was trained")
+
+
 # What Heed sets when the user does not, and why.
 TRAINING_DEFAULTS: Mapping[str, Any] = {
     "remove_unused_columns": False,  # the collator owns the columns
@@ -326,13 +362,8 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
 }
 # TrainingArguments that would do nothing here, or harm.
 REFUSED: Mapping[str, str] = {
-    "push_to_hub": "it would upload everything in the folder, tokens included; train, then `hf upload NAME FOLDER`",
     "hub_token": "a token in a file leaks; use `hf auth login` or HF_TOKEN",
-    "hub_model_id": "runs do not push themselves; `hf upload NAME FOLDER` does",
-    "hub_strategy": "runs do not push themselves; `hf upload NAME FOLDER` does",
-    "hub_private_repo": "runs do not push themselves; `hf upload NAME FOLDER` does",
-    "hub_always_push": "runs do not push themselves; `hf upload NAME FOLDER` does",
-    "hub_revision": "runs do not push themselves; `hf upload NAME FOLDER` does",
+    "hub_always_push": "the newest state is always sent, as soon as the last one has arrived",
     "remove_unused_columns": "the collator needs its columns",
     "label_names": "labels come from the collator",
     "length_column_name": "lengths come from the rows",
@@ -397,7 +428,7 @@ class Setting:
 
 
 Settings = dict[str, Setting]
-Script = TypeVar("Script", SftConfig, InspectConfig, EvalConfig, BenchmarkConfig, ArenaConfig, RateConfig)
+Script = TypeVar("Script", SftConfig, InspectConfig, EvalConfig, BenchmarkConfig, ArenaConfig, RateConfig, ChatConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

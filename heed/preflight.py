@@ -47,15 +47,18 @@ def check_engine(trainer: "HeedTrainer") -> None:
             )
 
 
-def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say) -> None:
-    """Raises UserError when the checkpoints to come will not fit onto the disk."""
+def check_disk(trainer: "HeedTrainer", *, steps: int, queued: int, say: Say) -> None:
+    """Raises UserError when the checkpoints to come will not fit onto the disk.
+
+    `queued` is how many models may wait for the Hub whose checkpoints are gone already.
+    """
     args, folder = trainer.args, Path(str(trainer.args.output_dir))
 
     def check() -> None:
         size = checkpoint_bytes(trainer)
         kept, there = checkpoints_kept(args, trainer.keep_checkpoints, steps), len(checkpoints.checkpoints(folder))
         # One more while it is written, since the old one goes only when the new one is whole; and the model at the end.
-        needed = max(1, kept + 1 - there) * size + weight_bytes(trainer)
+        needed = max(1, kept + 1 - there) * size + (1 + queued) * weight_bytes(trainer)
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise UserError(

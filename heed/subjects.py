@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.records import Record
 
 
+MODEL_FILES = ("config.json", "adapter_config.json")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """`name` is the model's part in the comparison: base or other, and tuned or model."""
@@ -67,6 +70,82 @@ def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "t
         )
     prompt = load_prompt(prompt_name, tokenizer)
     return prompt, prompt.contract()
+
+
+def base_of(subject: Subject, run: Path | None) -> Subject:
+    """The model that one started from, by its run, its adapter, or its card.
+
+    Raises UserError where none of them names it.
+    """
+    from huggingface_hub import ModelCard
+    from transformers.utils.hub import cached_file
+
+    if run is not None:
+        return find_base(subject.model, run)
+    adapter, card = (
+        cached_file(subject.model, name, revision=subject.revision, _raise_exceptions_for_missing_entries=False)
+        for name in ("adapter_config.json", "README.md")
+    )
+    named = run_folder.read_json(Path(adapter)).get("base_model_name_or_path") if adapter is not None else None
+    if named is None and card is not None:
+        named = ModelCard.load(card, ignore_metadata_errors=True).data.base_model
+    if not isinstance(named, str):
+        raise UserError(f"{subject.model} does not say which model it started from; name it with --base")
+    return Subject(name="base", model=named)
+
+
+def check_model(model: str, revision: str | None) -> None:
+    """Raises UserError, in a sentence, for a name behind which there is no model, before anything heavy is loaded."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    folder, problem = Path(model), ""
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in MODEL_FILES) and not (folder / run_folder.RUN_FILE).is_file():
+            problem = f"the folder {model} holds no model ({' or '.join(MODEL_FILES)} is missing)"
+    elif folder.exists():
+        problem = f"{model} is a file; give the folder of a model, or a Hub id"
+    else:
+        for name in MODEL_FILES:
+            try:
+                hf_hub_download(model, name, revision=revision)
+                return
+            except LocalEntryNotFoundError:
+                problem = f"{model} is no folder here, and the Hub cannot be reached (nor is it in the cache)"
+            except EntryNotFoundError:
+                problem = f"{model} on the Hub holds no model ({' or '.join(MODEL_FILES)} is missing)"
+                continue
+            except HFValidationError:
+                problem = f"{model!r} is neither a folder here nor what a model on the Hub can be called (ME/MODEL)"
+            except RevisionNotFoundError:
+                problem = f"{model} on the Hub has no revision {revision}"
+            except RepositoryNotFoundError:
+                problem = f"{model} is neither a folder here nor a model on the Hub that you may see (`hf auth login`)"
+            except (HfHubHTTPError, HTTPError, OSError) as error:
+                problem = f"{model} could not be fetched from the Hub: {' '.join(str(error).split())[:200]}"
+            break
+    if problem:
+        raise UserError(f"model: {problem}")
+
+
+def shared_prompt(prompt: "Prompt", contract: "Contract", subject: Subject) -> "tuple[Prompt, list[int]]":
+    """A model's template at work with another one's own tokenizer, and where that one's answers end."""
+    from heed.modeling import load_tokenizer
+    from heed.prompts import make_prompt
+
+    tokenizer = load_tokenizer(subject.model, subject.revision)
+    if tokenizer.get_vocab() == prompt.tokenizer.get_vocab():
+        return prompt, contract.stop_token_ids
+    own = make_prompt(prompt.name, contract.template, tokenizer)
+    return own, own.contract().stop_token_ids
 
 
 def resolved_sft_config(run: Path) -> SftConfig:

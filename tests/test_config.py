@@ -98,7 +98,7 @@ def test_a_missing_key_says_what_it_is_for() -> None:
         ("save_strategy: no\nsave_steps: 5", "save_steps has no effect with save_strategy: no"),
         ("eval_strategy: no\neval_on_start: true", "eval_on_start has no effect with eval_strategy: no"),
         ("save_strategy: no\nsave_total_limit: 1", "save_total_limit has no effect with save_strategy: no"),
-        ("push_to_hub: true", "push_to_hub has no place here: it would upload everything"),
+        ("hub_token: hf_x", "hub_token has no place here: a token in a file leaks"),
         ("label_smoothing_factor: 0.1", "the loss is the plain mean over supervised tokens"),
         ("load_best_model_at_end: true", "the best checkpoint is kept whenever"),
     ],

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 from transformers.trainer_utils import get_last_checkpoint
 
 
-def train(folder: Path, output_dir: Path, epochs: int) -> None:
+def train(folder: Path, output_dir: Path, epochs: int, **hub: Any) -> None:
+    """`hub`: arguments that make it push, which it then also does at the end."""
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(folder / "base")
@@ -38,6 +39,7 @@ def train(folder: Path, output_dir: Path, epochs: int) -> None:
         use_cpu=True,
         report_to="none",
         disable_tqdm=True,
+        **hub,
     )
     trainer = Trainer(
         model=model,
@@ -49,6 +51,8 @@ def train(folder: Path, output_dir: Path, epochs: int) -> None:
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model(str(output_dir))
+    if hub:
+        trainer.push_to_hub()
     (output_dir / "log.json").write_text(json.dumps(trainer.state.log_history))
 
 

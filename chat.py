@@ -1,0 +1,166 @@
+"""Talk to a model in the terminal.
+
+    python chat.py --model runs/tiny
+    python chat.py --model me/my-model --system "You answer in one word."
+    echo "Which colour does grass have?" | python chat.py --model runs/tiny
+
+While you talk:
+
+    /system TEXT   say what the model is to keep to, and begin anew; without a text: drop it
+    /reset         begin anew
+    /base          let the model it started from answer too, or no longer
+    /help          this list
+    /quit          or Ctrl-D; Ctrl-C ends an answer early; the arrow keys bring back what you wrote
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from heed import config
+from heed.config import ChatConfig
+from heed.errors import UserError, exit_code
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.prompts import Prompt
+
+COMMANDS = (__doc__ or "").partition("While you talk:\n\n")[2].rstrip()
+PROMPT = "> "
+
+
+def main(arguments: Sequence[str]) -> None:
+    if "--help" in arguments or "-h" in arguments:
+        print(config.help_text(ChatConfig, __doc__ or ""))
+        return
+    command_line = config.parse_command_line(arguments, flags=("explain",))
+    settings = config.read_settings(command_line, config.field_types(ChatConfig))
+    ours = config.script_config(ChatConfig, settings)
+    if command_line.explain:
+        print(config.explain(config.resolved_values(ours, settings)))
+        return
+    be_quiet()
+
+    from heed.subjects import check_model
+
+    check_model(ours.model, ours.model_revision)
+    talk(Speakers(ours), ours)
+
+
+def be_quiet() -> None:
+    """Bars and remarks of the libraries would stand between the lines of a conversation."""
+    import huggingface_hub
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    huggingface_hub.logging.set_verbosity_error()
+
+
+class Speakers:
+    """The model that is talked to, and the one it started from once that is asked for."""
+
+    def __init__(self, ours: ChatConfig) -> None:
+        from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
+
+        self.ours, self.run = ours, find_run(ours.model)
+        self.subject = Subject(name="tuned", model=ours.model, revision=ours.model_revision)
+        self.prompt, self.contract = find_prompt(ours.model, ours.model_revision, ours.prompt)
+        self.options: dict[str, Any] = {"dtype": ours.dtype, "load_in_4bit": in_4bit(self.run, ours.load_in_4bit)}
+        self.model = load_subject(self.subject, **self.options)
+        self.base: tuple[Any, Prompt, list[int]] | None = None
+        self.with_base = False
+
+    def toggle_base(self) -> str:
+        """Ask the base model from now on, or no longer; says which."""
+        from heed.subjects import Subject, base_of, load_subject, shared_prompt
+
+        if self.base is None:
+            named = self.ours.base
+            base = Subject(name="base", model=named) if named is not None else base_of(self.subject, self.run)
+            prompt, stops = shared_prompt(self.prompt, self.contract, base)
+            self.base = (load_subject(base, **self.options), prompt, stops)
+            self.base_name = base.model
+        self.with_base = not self.with_base
+        return f"{self.base_name} answers {'too, to the same conversation' if self.with_base else 'no longer'}"
+
+    def asked(self) -> "Iterator[tuple[str, Any, Prompt, list[int]]]":
+        """Name, model, prompt and stop tokens of each that answers; the tuned one last."""
+        if self.with_base and self.base is not None:
+            yield ("base: ", *self.base)
+        name = "tuned: " if self.with_base else ""
+        yield name, self.model, self.prompt, self.contract.stop_token_ids
+
+
+def talk(speakers: Speakers, ours: ChatConfig) -> None:
+    """Read lines until there are no more. What goes wrong with one is said, and the next is read."""
+    from heed.conversation import Conversation, stream_answer
+
+    conversation = Conversation(ours.system)
+    terminal = sys.stdin.isatty()
+    if terminal:
+        print(f"{ours.model}, prompt {speakers.prompt.name}; /help lists the commands")
+    for line in lines(terminal):
+        word, _, rest = line.strip().partition(" ")
+        if word == "/quit":
+            return
+        try:
+            if word.startswith("/"):
+                print(obey(word, rest.strip(), conversation, speakers))
+                continue
+            if not word:
+                continue
+            question, answer = line.strip(), ""
+            for name, model, prompt, stops in speakers.asked():
+                print(name, end="", flush=True)
+                answer = stream_answer(
+                    model,
+                    prompt,
+                    conversation.asked(question),
+                    stop_token_ids=stops,
+                    max_new_tokens=ours.max_new_tokens,
+                    write=lambda piece: print(piece, end="", flush=True),
+                )
+                print()
+            conversation.add(question, answer)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def obey(word: str, rest: str, conversation: Any, speakers: Speakers) -> str:
+    """Do what a line with a slash asks for; the answer to it."""
+    match word:
+        case "/system":
+            conversation.begin(rest or None)
+            return f"from here on with the system message: {rest}" if rest else "from here on without a system message"
+        case "/reset":
+            conversation.begin(conversation.system)
+            return "from here on anew"
+        case "/base":
+            return speakers.toggle_base()
+        case "/help":
+            return COMMANDS
+    raise UserError(f"{word} is no command; /help lists them")
+
+
+def lines(terminal: bool) -> Iterator[str]:
+    """What is typed, with a history on the arrow keys; or what is piped in."""
+    if not terminal:
+        yield from sys.stdin
+        return
+    import readline  # noqa: F401  # input() uses it once it is imported
+
+    while True:
+        try:
+            yield input(PROMPT)
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:  # the line is dropped, as in a shell
+            print()
+
+
+if __name__ == "__main__":
+    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))
