@@ -69,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     from heed.run_lock import locked
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
+    rehearse = sft.preflight == "full"
     if not command_line.dry_run:
         start.check_folder(folder, resume=resume, overwrite=overwrite)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> None:
         signals = held.enter_context(StopSignals())
         known = {"fingerprint": facts} | begin(plan, settings, folder)
         with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
-            trainer = train(plan, found, facts, [*callbacks, state], signals, say)
+            trainer = train(plan, found, facts, [*callbacks, state], signals, say, rehearse=rehearse)
             record |= finish(trainer, plan, folder, say)
 
 
@@ -289,6 +290,8 @@ def train(
     callbacks: "list[TrainerCallback]",
     signals: "StopSignals",
     say: "Say",
+    *,
+    rehearse: bool,
 ) -> "HeedTrainer":
     """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
     from transformers import PrinterCallback, ProgressCallback
@@ -328,7 +331,7 @@ def train(
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
     check_disk(trainer, steps=total_steps(trainer), say=say)
-    if plan.sft.preflight == "full":
+    if rehearse:
         answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
         trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))

@@ -23,6 +23,14 @@ def test_checkpoints_that_will_not_fit_are_refused_before_step_0(
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
+def test_a_quick_preflight_rehearses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path)
+    assert run(config, "--max_steps", "1", "--preflight", "quick") == 0
+    assert "rehearsal" not in capsys.readouterr().out
+    assert run(config, "--max_steps", "1", "--overwrite_output_dir") == 0
+    assert "rehearsal forward, backward, optimizer, evaluation, an answer with the 4" in capsys.readouterr().out
+
+
 def test_only_as_much_is_asked_for_as_is_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(tmp_path, save_total_limit=3)
     size = preflight.checkpoint_bytes(trainer)
