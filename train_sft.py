@@ -73,6 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     from heed.run_lock import locked
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
+    rehearse = sft.preflight == "full"
     if not command_line.dry_run:
         start.check_folder(folder, resume=resume, overwrite=overwrite)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
             known = {"fingerprint": facts} | begin(plan, settings, folder)
             with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
                 queued = hub.queued if hub is not None else 0
-                trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say)
+                trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say, rehearse=rehearse)
                 record |= finish(trainer, plan, folder, say)
                 del trainer
             if pushes is not None:
@@ -338,6 +339,8 @@ def train(
     signals: "StopSignals",
     queued: int,
     say: "Say",
+    *,
+    rehearse: bool,
 ) -> "HeedTrainer":
     """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored.
 

@@ -445,7 +445,7 @@ def two_runs(lab: Lab) -> list[Row]:
         (
             "a second run in the same folder",
             "refused, names the other's process" if second == [2] and named else "FAILED",
-            "both write",
+            "not run",
         )
     ]
 
