@@ -269,6 +269,7 @@ def test_tensorboard_gets_the_losses(config_file: Path) -> None:
     assert list((config_file.parent / "run").rglob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_losses_of_one(config_file: Path) -> None:
     """Real processes over gloo: half the batch each, unequal tokens, an odd number of validation rows."""
     rows = [row | {"output": row["output"] * (number % 5 + 1)} for number, row in enumerate(ROWS)]
