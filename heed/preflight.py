@@ -47,7 +47,7 @@ def check_engine(trainer: "HeedTrainer") -> None:
             )
 
 
-def check_disk(trainer: "HeedTrainer", *, steps: int, queued: int, say: Say) -> None:
+def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0) -> None:
     """Raises UserError when the checkpoints to come will not fit onto the disk.
 
     `queued` is how many models may wait for the Hub whose checkpoints are gone already.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heed.errors import exit_code
 from heed.evaluation import Asked, Evaluation, score, write_evaluation
 from heed.hub import __main__ as command
+from heed.hub.card import model_card
 from heed.metrics import load_metrics
 from heed.sources import Source, file_sha256, read
 
@@ -225,6 +227,10 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
             ["--push_to_hub", "true", "--hub_model_id", "me/m", "--hub_strategy", "best", "--eval_strategy", "no"],
             "hub_strategy: best needs evaluations",
         ),
+        (
+            ["--push_to_hub", "true", "--hub_model_id", "me/m", "--hub_license", "Apache 2"],
+            "hub_license: 'Apache 2' is not how the Hub names one",
+        ),
         (["--hub_strategy", "all_checkpoints"], "'all_checkpoints' is not one of end, checkpoints, best"),
         (["--hub_token", "hf_x"], "hub_token has no place here"),
     ],
@@ -241,6 +247,28 @@ def test_a_run_that_is_told_nowhere_to_go_says_so(runs: dict[str, Path], capsys:
     assert "is no run folder" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "absent.json", "me/rows"])) == 2
     assert "absent.json" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_finished_is_not_sent(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = str(stopped.parent / "run")
+    assert exit_code(lambda: command.main([run_folder, "--hub_model_id", "tester/unfinished"])) == 2
+    assert "is not finished and nothing of it waits to be sent" in capsys.readouterr().err
+
+
+def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["tester/adapter"], folder)
+    record = json.loads((folder / "run.json").read_text())
+    record["model"] = "openai-community/gpt2"
+    record["data"]["source"] = {"train": "tatsu-lab/alpaca", "test": "rows.json"}
+    (folder / "run.json").write_text(json.dumps(record))
+    text = model_card(folder, "me/adapter", "second")
+    data = ModelCard(text).data.to_dict()
+    assert (data["base_model"], data["datasets"]) == ("openai-community/gpt2", ["tatsu-lab/alpaca"])
+    assert (data["library_name"], "license" in data) == ("peft", False)
+    assert "An adapter on [openai-community/gpt2](https://huggingface.co/openai-community/gpt2)" in text
+    assert 'from_pretrained("me/adapter", revision="second")' in text
+    assert "No licence is stated; those of the base model and of the data hold." in text
 
 
 def test_rows_with_a_token_are_not_shared(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Pushing while a run goes on: what it was told, and when something is queued."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from heed.config import SftConfig
 from heed.errors import UserError
 from heed.hub.card import CARD_FILE, model_card, write_card
 from heed.hub.outbox import SAID, Outbox, Target, check_repo_id
+
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 Say = Callable[[str], object]
 
@@ -41,8 +44,11 @@ def hub_settings(sft: SftConfig, args: TrainingArguments) -> HubSettings | None:
         raise UserError(f"hub_strategy: {sft.hub_strategy} sends checkpoints, and save_strategy: no writes none")
     if sft.hub_strategy == "best" and scored == "no":
         raise UserError("hub_strategy: best needs evaluations, or no checkpoint is the best; set eval_strategy")
-    if sft.hub_license is not None and not sft.hub_license.strip():
-        raise UserError("hub_license is empty; name one (apache-2.0, mit, ...), or leave it out")
+    if sft.hub_license is not None and not LICENSE.fullmatch(sft.hub_license):
+        raise UserError(
+            f"hub_license: {sft.hub_license!r} is not how the Hub names one, such as apache-2.0, mit or cc-by-4.0; "
+            "it would refuse the card"
+        )
     return HubSettings(
         target=Target(repo_id=sft.hub_model_id, revision=sft.hub_revision or "main", private=sft.hub_private_repo),
         strategy=sft.hub_strategy,
