@@ -94,7 +94,7 @@ types: .venv/installed-dev
 	$(PY) -m mypy
 
 unit: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take minutes
 	$(PY) -m pytest -m slow

@@ -114,13 +114,15 @@ def main(arguments: Sequence[str]) -> None:
                 trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say, rehearse=rehearse)
                 record |= finish(trainer, plan, folder, say)
                 del trainer
-            if pushes is not None:
-                pushes.finish()
     del plan, callbacks  # the two models that answer need the memory
-    if comparison is not None and args.process_index == 0 and not (found.done and is_compared(folder)):
-        import eval_responses
+    try:
+        if comparison is not None and args.process_index == 0 and not (found.done and is_compared(folder)):
+            import eval_responses
 
-        eval_responses.evaluate(comparison, say=say)
+            eval_responses.evaluate(comparison, say=say)
+    finally:
+        if pushes is not None and not found.done:
+            pushes.finish()  # last, so that the card has the comparison
 
 
 def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
