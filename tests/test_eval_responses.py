@@ -14,6 +14,7 @@ from stub_judge import serve as serve_judge
 from test_endpoint import completion, serve
 
 import eval_responses
+import inspect_data
 import train_sft
 from heed import modeling, run_folder
 from heed.decoding import Batch
@@ -247,6 +248,18 @@ def test_bad_input_ends_with_code_2(
 ) -> None:
     assert run("--model_name_or_path", finished, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_rows_of_a_step_are_shown(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def inspected(*words: object) -> int:
+        return exit_code(lambda: inspect_data.main([str(word) for word in words]))
+
+    assert inspected("--run", finished, "--step", 1) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("step 1: 8 rows, ") and len(re.findall(r"^  user      Say [a-n]\.$", out, flags=re.M)) == 8
+    assert inspected("--run", finished, "--step", 999) == 2
+    assert "--step 999: " in capsys.readouterr().err
+    assert inspected("--run", finished) == 2 and inspected("--step", 1) == 2
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
