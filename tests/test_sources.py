@@ -54,9 +54,9 @@ def zstd(data: bytes) -> bytes:
         ("rows.jsonl", "\ufeff" + LINES),
         ("rows.jsonl", LINES.replace("\n", "\r\n")),
         ("rows.csv", CSV),
-        ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("rows.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
         ("rows.jsonl.zst", zstd(LINES.encode())),
-        ("rows.csv.gz", gzip.compress(CSV.encode())),
+        ("rows.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
     ],
 )
 def test_each_kind_of_file_gives_the_same_rows(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -103,7 +103,7 @@ def test_cells_of_a_csv_are_text_and_never_guessed(tmp_path: Path) -> None:
         ("rows.jsonl", '{"instruction": "a", "output": NaN}\n', "rows.jsonl:1: not JSON: NaN is not JSON"),
         ("rows.jsonl", LINES.encode() + "{é}".encode("latin-1"), "rows.jsonl:3: not UTF-8 (byte 0xe9 at column 2)"),
         ("rows.jsonl", LINES.encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-20], "damaged or cut off"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], "damaged or cut off"),
         ("rows.jsonl.zst", zstd(LINES.encode())[:-9], "damaged or cut off"),
         ("rows.csv", "instruction;output\na;b\n", "separated by semicolons"),
         ("rows.csv", "instruction,output\na,b,c\n", "rows.csv:2: 3 cells, but the header has 2"),
