@@ -5,6 +5,7 @@
     python train_sft.py --config configs/tiny.yaml --data my_rows.json --output_dir runs/mine
     python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
+    python train_sft.py --config my.yaml --prepared my_set --prepare    tokenize once; later runs map my_set into memory
 
 A run that was killed or preempted goes on when the same command is given again; one that is done says so.
 
@@ -50,10 +51,13 @@ def main(arguments: Sequence[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(config.help_text(SftConfig, __doc__ or ""))
         return
-    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain"))
+    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare"))
     sft, training, settings, precision = read_config(command_line)
     if command_line.explain:
         print(config.explain(settings))
+        return
+    if command_line.prepare:
+        prepare(sft, settings)
         return
 
     from heed.processes import check_alike, check_launch, from_first
@@ -102,6 +106,15 @@ def main(arguments: Sequence[str]) -> None:
         with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
             trainer = train(plan, found, facts, [*callbacks, state], signals, say)
             record |= finish(trainer, plan, folder, say)
+
+
+def prepare(sft: SftConfig, settings: Settings) -> None:
+    """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
+    from heed.plan import prepare
+
+    if sft.prepared is None:
+        raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
+    prepare(sft, print)
 
 
 def silent(text: str) -> None:
@@ -282,7 +295,8 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rows": len(rows.records),
             "rejected": len(rows.rejected),
             "ignored_fields": rows.ignored_fields,
-            "rows_sha256": rows.sha256,
+            "prepared": plan.sft.prepared,
+            "rows_sha256": plan.reading.sha256,
             "files": plan.reading.files,
         },
         "splits": {name: len(records) for name, records in plan.splits.items()},

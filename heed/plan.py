@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from heed import modeling, processes, run_folder
+from heed import modeling, prepared, processes, run_folder
 from heed.attention import check_flat, varlen_refusal
 from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
@@ -17,7 +18,7 @@ from heed.errors import UserError
 from heed.order import row_batches
 from heed.preview import preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
-from heed.records import Record
+from heed.records import Record, Rows
 from heed.sources import Reading, Source, read
 from heed.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 from heed.splits import SPLITS, SplitName, Splits, split_records
@@ -77,7 +78,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
 
     Raises UserError for rows, templates, models and lengths that cannot work together.
     """
-    reading, splits = read_rows(sft, say)
+    reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
     if args.eval_strategy != "no" and not splits["validation"]:
         raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
     tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
@@ -107,16 +108,59 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     )
 
 
-def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
-    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
-    source = Source(
+def prepare(sft: SftConfig, say: Say) -> None:
+    """Read, check, split and tokenize the rows into the folder `prepared`; no model is loaded.
+
+    Raises UserError for rows and keys that cannot work together.
+    """
+    assert sft.prepared is not None
+    tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    if sft.max_length is None:
+        raise UserError("max_length is missing; a set is prepared without the model that would know it")
+    policy = Policy(max_length=sft.max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+    prepared.prepare(
+        source_of(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
+    )
+
+
+def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:
+    return prepared.recipe(
+        prompt,
+        policy,
+        row_format=row_format,
+        columns=sft.columns,
+        split=sft.split,
+        shares=sft.split_shares if sft.split == "hash" else (),
+        mixture=sft.mixture,
+    )
+
+
+def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
+    """Of a prepared set only the validation rows are read; `data` and its keys were used when it was made."""
+    facts, validation = prepared.read_facts(folder), prepared.read_validation(folder)
+    source_of(sft)
+    rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
+    counts = facts["counts"]
+    say(f"data      {folder}: {counts['rows']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
+    say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
+    splits: Splits = {"train": [], "test": [], "validation": validation}
+    return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
+
+
+def source_of(sft: SftConfig) -> Source:
+    return Source(
         data=sft.data,
         columns=sft.columns,
         on_bad_row=sft.on_bad_row,
         data_config=sft.data_config,
         data_revision=sft.data_revision,
     )
-    reading = read(source)
+
+
+def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
+    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
+    reading = read(source_of(sft))
     rows = reading.rows
     say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
     if rows.rejected:
@@ -236,10 +280,13 @@ def encode(
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
-        if not splits[name]:
+        if sft.prepared is not None and name == "train":
+            encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy, ""))
+        elif not splits[name]:
             continue
-        with processes.in_turns():
-            encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
+        else:
+            with processes.in_turns():
+                encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         learned, prompt_share = (counts["response_tokens"], 0) if sft.loss_on == "response" else (counts["tokens"], 100)
         say(

@@ -116,27 +116,39 @@ def check_rows(
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
-    for ours in columns:
-        if ours not in FIELDS:
-            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
+    check_columns(columns)
     rows = list(rows)
     row_format, ignored = decide_format(rows, columns)
     records: list[Record] = []
     rejected: list[Rejected] = []
     for row_id, row in enumerate(rows):
-        if row.problem is not None:
-            problems = [row.problem]
+        checked = check_row(row, row_id, columns, row_format)
+        if isinstance(checked, Rejected):
+            rejected.append(checked)
         else:
-            messages, problems = read_messages(rename_columns(row.value, columns), row_format)
-        if problems:
-            rejected.append(Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value))
-        else:
-            records.append(Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split))
+            records.append(checked)
     if rejected and on_bad_row == "stop":
         raise UserError(bad_rows_message(rejected, source))
     if not records:
         raise UserError(f"{source}: no usable row" + (f" ({len(rejected)} bad)" if rejected else ""))
     return Rows(records=records, rejected=rejected, row_format=row_format, ignored_fields=ignored)
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    for ours in columns:
+        if ours not in FIELDS:
+            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
+
+
+def check_row(row: RawRow, row_id: int, columns: Mapping[str, str], row_format: str) -> Record | Rejected:
+    messages: tuple[Message, ...] = ()
+    if row.problem is not None:
+        problems = [row.problem]
+    else:
+        messages, problems = read_messages(rename_columns(row.value, columns), row_format)
+    if problems:
+        return Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value)
+    return Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split)
 
 
 def bad_rows_message(rejected: Sequence[Rejected], source: str) -> str:

@@ -39,6 +39,13 @@ class Reading:
 
     rows: Rows
     files: dict[str, str]
+    prepared: str = ""
+    """Of a prepared set, whose training rows are not among `rows`: what `rows_sha256` is in its prepared.json."""
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all conversations in order."""
+        return self.prepared or self.rows.sha256
 
 
 def read(source: Source) -> Reading:
@@ -47,20 +54,21 @@ def read(source: Source) -> Reading:
     Raises UserError with file, line, field and reason for whatever cannot be read or is not a row.
     """
     files: dict[str, str] = {}
+    name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
+    rows = check_rows(raw_rows(source, files), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
+    return Reading(rows=rows, files=files)
+
+
+def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:
+    """Every row as it stands there, one by one; `files` is filled with what was read."""
     parts = source.data if isinstance(source.data, Mapping) else {None: source.data}
     unknown = [name for name in parts if name is not None and name not in SPLITS]
     if unknown:
         raise UserError(f"data: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
-
-    def raw_rows() -> Iterator[RawRow]:
-        for split, location in parts.items():
-            for row in read_location(location, source, files):
-                # A split named in our config wins over the one the source puts the row in.
-                yield row if split is None else replace(row, source_split=split)
-
-    name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
-    rows = check_rows(raw_rows(), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
-    return Reading(rows=rows, files=files)
+    for split, location in parts.items():
+        for row in read_location(location, source, files):
+            # A split named in our config wins over the one the source puts the row in.
+            yield row if split is None else replace(row, source_split=split)
 
 
 def read_location(location: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:

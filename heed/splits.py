@@ -59,10 +59,13 @@ def by_hash(records: Sequence[Record], shares: Sequence[float]) -> Splits:
     """
     splits: Splits = {name: [] for name in SPLITS}
     for record in records:
-        point = int(record.content_hash[:16], 16) / 2**64
-        name: SplitName = "train" if point < shares[0] else "test" if point < shares[0] + shares[1] else "validation"
-        splits[name].append(record)
+        splits[split_of_hash(record, shares)].append(record)
     return splits
+
+
+def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
+    point = int(record.content_hash[:16], 16) / 2**64
+    return "train" if point < shares[0] else "test" if point < shares[0] + shares[1] else "validation"
 
 
 def by_source(records: Sequence[Record], source_splits: Mapping[str, str]) -> Splits:

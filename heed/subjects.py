@@ -86,9 +86,9 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
     sft = resolved_sft_config(run)
     reading, splits = read_rows(sft, lambda text: None)
     trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
-    if reading.rows.sha256 != trained_on:
+    if reading.sha256 != trained_on:
         raise UserError(
-            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.rows.sha256[:12]}, then "
+            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.sha256[:12]}, then "
             f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
         )
     if not splits[split]:
