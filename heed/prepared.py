@@ -13,11 +13,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 from datasets import Dataset, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
@@ -102,7 +102,7 @@ def prepare(
         name: (staged / f"{name}.jsonl").open("w", encoding="utf-8") for name in SPLITS if name != "train"
     }
     with (staged / run_folder.REJECTED_FILE).open("w", encoding="utf-8") as bad:
-        for chunk in in_order(partial(make_chunk, recipe=recipe), numbered(head, rows), workers):
+        for chunk in in_order(recipe, numbered(head, rows), workers):
             if chunk.rejected and source.on_bad_row == "stop":
                 first = chunk.rejected[0]
                 raise UserError(
@@ -209,12 +209,10 @@ def numbered(head: Sequence[RawRow], rest: Iterator[RawRow]) -> Iterator[tuple[i
         rows = list(islice(rest, CHUNK))
 
 
-def in_order(
-    function: Callable[[Any], Chunk], chunks: Iterator[tuple[int, list[RawRow]]], workers: int
-) -> Iterator[Chunk]:
+def in_order(recipe: Recipe, chunks: Iterator[tuple[int, list[RawRow]]], workers: int) -> Iterator[Chunk]:
     """What processes make of the chunks, in their order; no more chunks are read ahead than there is work for."""
     if workers == 1:
-        yield from map(function, chunks)
+        yield from (make_chunk(chunk, recipe) for chunk in chunks)
         return
     slots = threading.Semaphore(3 * workers)
 
@@ -223,16 +221,29 @@ def in_order(
             slots.acquire()
             yield chunk
 
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for made in pool.imap(function, admitted()):
+    # The recipe is sent once: to unpickle a tokenizer takes as long as a chunk.
+    with multiprocessing.get_context("spawn").Pool(workers, keep, (recipe,)) as pool:
+        for made in pool.imap(make_from_kept, admitted()):
             slots.release()
             yield made
 
 
-def make_chunk(chunk: tuple[int, list[RawRow]], *, recipe: Recipe) -> Chunk:
+KEPT: dict[str, Recipe] = {}
+
+
+def keep(recipe: Recipe) -> None:
+    KEPT["recipe"] = recipe
+
+
+def make_from_kept(chunk: tuple[int, list[RawRow]]) -> Chunk:
+    return make_chunk(chunk, KEPT["recipe"])
+
+
+def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
     first, rows = chunk
     held_out: dict[SplitName, list[Record]] = {name: [] for name in SPLITS if name != "train"}
     train: list[Record] = []
+    times: dict[int, int] = {}
     rejected, hashes, counts = [], [], Counter[str]()
     for number, row in enumerate(rows, start=first):
         checked = check_row(row, number, recipe.columns, recipe.row_format)
@@ -247,15 +258,18 @@ def make_chunk(chunk: tuple[int, list[RawRow]], *, recipe: Recipe) -> Chunk:
                 held_out[split].append(checked)
             continue
         name = checked.place.split(":")[0].split(", ")[0]
-        times = how_often(checked, recipe.mixture.get(Path(name).name, 1.0))
-        counts[f"from {name}"] += times
-        train += [checked] * times
+        times[number] = how_often(checked, recipe.mixture.get(Path(name).name, 1.0))
+        counts[f"from {name}"] += times[number]
+        if times[number]:
+            train.append(checked)
     columns: dict[str, list[Any]] = {
         "row_id": [record.row_id for record in train],
         "place": [record.place for record in train],
         "messages": [json.dumps(record.messages) for record in train],
     }
     table = pyarrow.table(encode_rows(columns, recipe.prompt, recipe.policy), schema=FEATURES.arrow_schema)
+    repeats = [times[row_id] for row_id in table["row_id"].to_pylist()]
+    table = table.take(np.repeat(np.arange(table.num_rows), repeats))
     outcomes = table["outcome"].to_pylist()
     kept = [outcome != "too_long" for outcome in outcomes]
     places = {record.row_id: record.place for record in train}
