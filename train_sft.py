@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.records import Record
     from heed.run_state import RunState
     from heed.signals import StopSignals
+    from heed.splits import Splits
     from heed.start import Start
     from heed.trainer import HeedTrainer
 
@@ -278,7 +279,9 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     if plan.args.process_index == 0:
         resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
         run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
-        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
+        # The rows of a prepared set are in its shards, each with its id.
+        splits: Splits = {"validation": plan.splits["validation"]} if plan.sft.prepared else plan.splits
+        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits))
         if rows.rejected:
             rejected = [dataclasses.asdict(each) for each in rows.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
@@ -299,7 +302,8 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rows_sha256": plan.reading.sha256,
             "files": plan.reading.files,
         },
-        "splits": {name: len(records) for name, records in plan.splits.items()},
+        "splits": {name: len(records) for name, records in plan.splits.items()}
+        | {"train": plan.encoded["train"].counts["rows"] if plan.sft.prepared else len(plan.splits["train"])},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
         "device": str(plan.args.device),
         "processes": plan.args.world_size,

@@ -138,11 +138,11 @@ def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> p
 
 def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
     """Of a prepared set only the validation rows are read; `data` and its keys were used when it was made."""
-    facts, validation = prepared.read_facts(folder), prepared.read_validation(folder)
-    source_of(sft)
+    facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
+    source_of(sft)  # which counts as reading its keys
     rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
     counts = facts["counts"]
-    say(f"data      {folder}: {counts['rows']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
+    say(f"data      {folder}: {counts['read']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
     say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
     splits: Splits = {"train": [], "test": [], "validation": validation}
     return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits

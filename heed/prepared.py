@@ -109,7 +109,7 @@ def prepare(
                     f"{first.place}: {'; '.join(first.reasons)}. Mend it, or set on_bad_row: drop to leave bad rows out"
                 )
             if chunk.long and recipe.policy.on_long_row == "error":
-                raise UserError(long_rows_message(chunk.long, counts["rows"], recipe.policy.max_length))
+                raise UserError(long_rows_message(chunk.long, counts["read"], recipe.policy.max_length))
             for each in chunk.rejected:
                 bad.write(json.dumps(asdict(each), ensure_ascii=False, default=str) + "\n")
             for name, records in chunk.held_out.items():
@@ -123,7 +123,7 @@ def prepare(
         file.close()
     shards.close()
     if not counts["examples"]:
-        raise UserError(f"data: no training row is left of {counts['rows']}")
+        raise UserError(f"data: no training row is left of {counts['read']}")
     unknown = sorted(set(recipe.mixture) - {Path(name).name for name in files})
     if unknown:
         raise UserError(f"mixture: {unknown[0]!r} is none of the files ({', '.join(sorted(files))})")
@@ -141,7 +141,7 @@ def prepare(
     run_folder.write_json(staged / FACTS_FILE, facts)
     sync(staged)
     os.replace(staged, folder)
-    say(f"prepared  {folder}: {counts['examples']:,} training examples of {counts['rows']:,} rows")
+    say(f"prepared  {folder}: {counts['examples']:,} training examples of {counts['read']:,} rows")
     for source_name, number in sorted(counts.items()):
         if source_name.startswith("from "):
             say(f"          {number:,} {source_name}")
@@ -185,8 +185,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def read_validation(folder: Path) -> list[Record]:
-    return [as_record(line) for line in run_folder.read_lines(folder / "validation.jsonl")]
+def read_held_out(folder: Path, split: SplitName) -> list[Record]:
+    """The rows of the test or validation split."""
+    return [as_record(line) for line in run_folder.read_lines(folder / f"{split}.jsonl")]
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
@@ -278,7 +279,8 @@ def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
     learned = sum(table["response_tokens"].to_pylist())
     counts.update(Counter(outcomes))
     counts.update(
-        rows=len(rows),
+        read=len(rows),
+        rows=len(set(table["row_id"].to_pylist())),
         examples=table.num_rows,
         tokens=learned + sum(table["prompt_tokens"].to_pylist()),
         response_tokens=learned,

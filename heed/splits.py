@@ -91,4 +91,4 @@ def by_source(records: Sequence[Record], source_splits: Mapping[str, str]) -> Sp
 
 def row_ids(splits: Splits) -> dict[SplitName, list[int]]:
     """What splits.json holds: for each split the positions of its rows in the source."""
-    return {name: [record.row_id for record in splits[name]] for name in SPLITS}
+    return {name: [record.row_id for record in splits[name]] for name in SPLITS if name in splits}

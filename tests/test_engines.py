@@ -47,7 +47,10 @@ def found_by(folder: Path, world: int) -> dict[str, torch.Tensor]:
             for cut, (rows, accumulation) in CUTS.items():
                 if accumulation % world and rows % world:
                     continue
-                sizes = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": rows}
+                sizes: dict[str, Any] = {
+                    "gradient_accumulation_steps": accumulation,
+                    "per_device_train_batch_size": rows,
+                }
                 name = "gradient_accumulation_steps" if accumulation > 1 else "per_device_train_batch_size"
                 sizes[name] //= world
                 gradient = gradients(folder, data, collator, adapter=adapter, **sizes)

@@ -14,6 +14,7 @@ from heed.errors import UserError
 from heed.prompts import Prompt, load_prompt
 from heed.sources import Source, read
 from heed.splits import by_hash
+from heed.subjects import set_aside
 
 SHARES = (0.8, 0.1, 0.1)
 POLICY = Policy(max_length=256, on_long_row="drop", loss_on="response")
@@ -62,11 +63,11 @@ def test_shards_hold_what_is_encoded_from_memory(
     wanted = encode_split(splits["train"], prompt, POLICY)
     found = prepared.load(tmp_path / "set", recipe(prompt))
     assert found.dataset.to_dict() == wanted.dataset.to_dict()
-    assert found.counts == wanted.counts | {"rows": 301}
+    assert found.counts == wanted.counts
     assert facts["rows_sha256"] == rows.sha256
     assert len(facts["shards"]) == 2
     assert (facts["rejected"], facts["counts"]["in test"]) == (1, len(splits["test"]))
-    assert prepared.read_validation(tmp_path / "set") == splits["validation"]
+    assert prepared.read_held_out(tmp_path / "set", "validation") == splits["validation"]
     held_out = read(Source(data=str(tmp_path / "set" / "test.jsonl"))).rows.records
     assert [record.content_hash for record in held_out] == [record.content_hash for record in splits["test"]]
 
@@ -117,5 +118,6 @@ def test_a_run_from_a_prepared_set_learns_what_one_from_memory_learns(tmp_path: 
     assert run(config, *chosen) == 0
     assert logged(tmp_path / "run") == logged(plain)
     assert weights(tmp_path / "run") == weights(plain)
+    assert set_aside(tmp_path / "run", "test") == set_aside(plain, "test")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["rows_sha256"] == json.loads((plain / "run.json").read_text())["data"]["rows_sha256"]
