@@ -5,6 +5,7 @@
     python train_sft.py --config configs/tiny.yaml --data my_rows.json --output_dir runs/mine
     python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
+    python train_sft.py --config my.yaml --prepared my_set --prepare    tokenize once; later runs map my_set into memory
 
 A run that was killed or preempted goes on when the same command is given again; one that is done says so.
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.records import Record
     from heed.run_state import RunState
     from heed.signals import StopSignals
+    from heed.splits import Splits
     from heed.start import Start
     from heed.trainer import HeedTrainer
 
@@ -50,10 +52,13 @@ def main(arguments: Sequence[str]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(config.help_text(SftConfig, __doc__ or ""))
         return
-    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain"))
+    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare"))
     sft, training, settings, precision = read_config(command_line)
     if command_line.explain:
         print(config.explain(settings))
+        return
+    if command_line.prepare:
+        prepare(sft, settings)
         return
 
     from heed.processes import check_alike, check_launch, from_first
@@ -137,6 +142,15 @@ def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
 
 def is_compared(folder: Path) -> bool:
     return (folder / run_folder.COMPARISON_FILE).is_file()
+
+
+def prepare(sft: SftConfig, settings: Settings) -> None:
+    """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
+    from heed.plan import prepare
+
+    if sft.prepared is None:
+        raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
+    prepare(sft, print)
 
 
 def silent(text: str) -> None:
@@ -303,8 +317,11 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     if plan.args.process_index == 0:
         resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
         run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
-        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(plan.splits))
-        write_flags(folder, plan.audit.scan)
+        # The rows of a prepared set are in its shards, each with its id.
+        splits: Splits = {"validation": plan.splits["validation"]} if plan.sft.prepared else plan.splits
+        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits))
+        if plan.audit is not None:
+            write_flags(folder, plan.audit.scan)
         if rows.rejected:
             rejected = [dataclasses.asdict(each) for each in rows.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
@@ -321,11 +338,13 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             "rows": len(rows.records),
             "rejected": len(rows.rejected),
             "ignored_fields": rows.ignored_fields,
-            "rows_sha256": rows.sha256,
+            "prepared": plan.sft.prepared,
+            "rows_sha256": plan.reading.sha256,
             "files": plan.reading.files,
         },
-        "audit": plan.audit.as_json(),
-        "splits": {name: len(records) for name, records in plan.splits.items()},
+        "audit": plan.audit.as_json() if plan.audit is not None else None,
+        "splits": {name: len(records) for name, records in plan.splits.items()}
+        | {"train": plan.encoded["train"].counts["rows"] if plan.sft.prepared else len(plan.splits["train"])},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
         "device": str(plan.args.device),
         "hardware": describe(plan.args.device),

@@ -77,6 +77,12 @@ class SftConfig(ReadRecorder):
         {}, help="our split names -> the source's, as {validation: test}", read_when="split: source"
     )
     on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop and list it")
+    prepared: str | None = key(
+        None, help="folder of a set that is tokenized already (see --prepare); its rows need not fit into memory"
+    )
+    mixture: dict[str, float] = key(
+        {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when="prepared"
+    )
     # what is learned
     loss_on: Literal["response", "all"] = key("response", help="learn the response only, or the prompt too")
     max_length: int | None = key(None, help="tokens a row may have; null: the model's own context length")
@@ -438,6 +444,7 @@ class CommandLine:
     dry_run: bool
     explain: bool
     column_map: bool
+    prepare: bool
 
 
 def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> CommandLine:
@@ -447,7 +454,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
     """
     config: str | None = None
     overrides: dict[str, str] = {}
-    found = dict.fromkeys(("dry_run", "explain", "column_map"), False)
+    found = dict.fromkeys(("dry_run", "explain", "column_map", "prepare"), False)
     words = list(arguments)
     while words:
         word = words.pop(0)

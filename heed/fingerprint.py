@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainingArguments
 
+from heed.encoding import column
 from heed.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def fingerprint(plan: "Plan") -> Fingerprint:
     train = plan.encoded["train"].dataset
     model = {name: value for name, value in plan.model.config.to_diff_dict().items() if name not in NOT_THE_MODEL}
     found: Fingerprint = {
-        "data": plan.reading.rows.sha256,
-        "train_rows": digest(train.with_format("numpy")["row_id"][:].tolist()),
+        "data": plan.reading.sha256,
+        "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
         "template": digest(plan.prompt.template),
         "tokenizer": tokenizer_digest(plan.tokenizer),
         "global_batch": global_batch(args, sft["tokens_per_batch"]),

@@ -125,18 +125,15 @@ class RowBatches(Sampler[list[int]]):
         else:
             batches = self._cut_by_rows(rows)
         assert len(batches) == self.count, f"epoch {epoch} was not planned for"
-        batches = [
-            dealt for start in range(0, self.count, self.parts) for dealt in self._deal(batches[start:][: self.parts])
-        ]
+        dealt = [self._deal(batches[start : start + self.parts]) for start in range(0, self.count, self.parts)]
+        batches = [batch for step in dealt for batch in step]
         if self.strategy == "group_by_length":
             # Whole steps, so that no process waits for a longer batch; the last one stays last if it is not full.
             rows_per_step = (self.rows_per_batch or 0) * self.parts
             full = len(rows) // rows_per_step if rows_per_step else self.count // self.parts
             steps = generator.permutation(full).tolist()
             if epoch == 0 and steps:  # running out of memory shows at the first step
-                heaviest = int(
-                    np.argmax([self._weight(batches[step * self.parts :][: self.parts]) for step in range(full)])
-                )
+                heaviest = int(np.argmax([self._weight(step) for step in dealt[:full]]))
                 steps.remove(heaviest)
                 steps.insert(0, heaviest)
             order = [step * self.parts + index for step in steps for index in range(self.parts)]

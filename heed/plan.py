@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from heed import modeling, processes, run_folder
+from heed import modeling, prepared, processes, run_folder
 from heed.attention import check_flat, varlen_refusal
 from heed.audit import BAD_ROWS, Audit, judge, refuse
 from heed.batches import FlatCollator, PaddingCollator
@@ -20,7 +21,7 @@ from heed.errors import UserError
 from heed.order import row_batches
 from heed.preview import measure_learned, preview_rows
 from heed.prompts import Contract, Prompt, load_prompt
-from heed.records import Record, Rejected
+from heed.records import Record, Rejected, Rows
 from heed.scan import RowSource, cached_scan, scan, scan_key, store_scan
 from heed.sources import Reading, Source, read
 from heed.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
@@ -39,7 +40,7 @@ class Plan:
     args: TrainingArguments
     reading: Reading
     splits: Splits
-    audit: Audit
+    audit: Audit | None
     tokenizer: PreTrainedTokenizerBase
     prompt: Prompt
     model: Any
@@ -85,7 +86,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
 
     Raises UserError for rows, templates, models and lengths that cannot work together.
     """
-    reading, splits = read_rows(sft, say)
+    reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
     if args.eval_strategy != "no" and not splits["validation"]:
         raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
     tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
@@ -97,10 +98,14 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     def every_row() -> Iterable[Record | Rejected]:
         return chain(reading.rows.records, reading.rows.rejected)
 
-    with args.main_process_first(desc="audit"):  # the others take it from the cache
-        audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
-    say(f"audit     {audit.summary()}")
-    refuse(audit)
+    audit = None
+    if sft.prepared is None:
+        with args.main_process_first(desc="audit"):  # the others take it from the cache
+            audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
+        say(f"audit     {audit.summary()}")
+        refuse(audit)
+    else:
+        say("audit     none of a prepared set; inspect_data.py looks at the rows that it was made of")
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
@@ -125,6 +130,46 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         collator=collator,
         speed=speed,
     )
+
+
+def prepare(sft: SftConfig, say: Say) -> None:
+    """Read, check, split and tokenize the rows into the folder `prepared`; no model is loaded.
+
+    Raises UserError for rows and keys that cannot work together.
+    """
+    assert sft.prepared is not None
+    tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    if sft.max_length is None:
+        raise UserError("max_length is missing; a set is prepared without the model that would know it")
+    policy = Policy(max_length=sft.max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+    prepared.prepare(
+        data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
+    )
+
+
+def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:
+    return prepared.recipe(
+        prompt,
+        policy,
+        row_format=row_format,
+        columns=sft.columns,
+        split=sft.split,
+        shares=sft.split_shares if sft.split == "hash" else (),
+        mixture=sft.mixture,
+    )
+
+
+def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
+    """Of a prepared set only the validation rows are read; `data` and its keys were used when it was made."""
+    facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
+    data_source(sft)  # which counts as reading its keys
+    rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
+    counts = facts["counts"]
+    say(f"data      {folder}: {counts['read']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
+    say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
+    splits: Splits = {"train": [], "test": [], "validation": validation}
+    return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
 
 
 def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
@@ -299,10 +344,13 @@ def encode(
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
-        if not splits[name]:
+        if sft.prepared is not None and name == "train":
+            encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy, ""))
+        elif not splits[name]:
             continue
-        with processes.in_turns():
-            encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
+        else:
+            with processes.in_turns():
+                encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         say(
             f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "

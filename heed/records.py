@@ -154,9 +154,7 @@ def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str]) -> RowStream
     Rows before the first one that shows a format are held until it is found.
     Raises UserError when no row shows a format, or one fits two.
     """
-    for ours in columns:
-        if ours not in FIELDS:
-            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
+    check_columns(columns)
     coming = iter(rows)
     row_format, ignored, seen = decide_format(coming, columns)
     return RowStream(
@@ -174,6 +172,12 @@ def check_row(row_id: int, row: RawRow, columns: Mapping[str, str], row_format: 
     if problems:
         return Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value)
     return Record(row_id=row_id, place=row.place, messages=messages, source_split=row.source_split)
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    for ours in columns:
+        if ours not in FIELDS:
+            raise UserError(f"columns: {ours!r} is not a field Heed knows; map {', '.join(FIELDS)} to your columns")
 
 
 def bad_rows_message(rejected: Sequence[Rejected], source: str) -> str:

@@ -39,6 +39,13 @@ class Reading:
 
     rows: Rows
     files: dict[str, str]
+    prepared: str = ""
+    """Of a prepared set, whose training rows are not among `rows`: what `rows_sha256` is in its prepared.json."""
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all conversations in order."""
+        return self.prepared or self.rows.sha256
 
 
 def read(source: Source) -> Reading:

@@ -67,10 +67,13 @@ def by_hash(records: Sequence[Record], shares: Sequence[float]) -> Splits:
     """
     splits: Splits = {name: [] for name in SPLITS}
     for record in records:
-        point = hash_point(record)
-        name: SplitName = "train" if point < shares[0] else "test" if point < shares[0] + shares[1] else "validation"
-        splits[name].append(record)
+        splits[split_of_hash(record, shares)].append(record)
     return splits
+
+
+def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
+    point = hash_point(record)
+    return "train" if point < shares[0] else "test" if point < shares[0] + shares[1] else "validation"
 
 
 def hash_point(record: Record) -> float:
@@ -138,4 +141,4 @@ def split_numbers(
 
 def row_ids(splits: Splits) -> dict[SplitName, list[int]]:
     """What splits.json holds: for each split the positions of its rows in the source."""
-    return {name: [record.row_id for record in splits[name]] for name in SPLITS}
+    return {name: [record.row_id for record in splits[name]] for name in SPLITS if name in splits}

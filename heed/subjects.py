@@ -11,6 +11,7 @@ from heed.errors import UserError
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.prompts import Contract, Prompt
     from heed.records import Record
+    from heed.splits import Splits
 
 
 MODEL_FILES = ("config.json", "adapter_config.json")
@@ -160,14 +161,20 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
 
     Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
     """
+    from heed import prepared
     from heed.plan import read_rows
 
     sft = resolved_sft_config(run)
-    reading, splits = read_rows(sft, lambda text: None)
+    if sft.prepared is not None and split != "train":  # as it lies there; the source may not fit into memory
+        sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
+        splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
+    else:
+        reading, splits = read_rows(sft, lambda text: None)
+        sha256 = reading.sha256
     trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
-    if reading.rows.sha256 != trained_on:
+    if sha256 != trained_on:
         raise UserError(
-            f"data: {sft.data} has changed since {run} was trained (sha256 {reading.rows.sha256[:12]}, then "
+            f"data: {sft.data} has changed since {run} was trained (sha256 {sha256[:12]}, then "
             f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
         )
     if not splits[split]:

@@ -115,7 +115,8 @@ class HeedTrainer(Trainer):
             if self.args.device.type == "cpu":
                 if not any(isinstance(each, KeptMemory) for each in self.callback_handler.callbacks):
                     self.add_callback(KeptMemory())
-                if self.args.world_size == 1:
+                # Not world_size: torchrun wraps a single process too, as the last machine of an elastic run is.
+                if self.accelerator.distributed_type == DistributedType.NO:
                     self.while_training.enter_context(sparse_embedding_gradient(self.model))
             if self.speed.mode == "compile":
                 self.compile_blocks()

@@ -67,6 +67,7 @@ def test_long_work_is_done_in_turns_and_unlike_machines_are_told_everywhere(tmp_
     assert "in data (data: rows of 1 there, rows of 0 here)" in refusals[0]
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_find_the_others_says_what_helps(tmp_path: Path) -> None:
     config, log = write_config(tmp_path), tmp_path / "log"
     lonely = Forks().start(lone_training, config, log)
