@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,6 @@ from heed import run_folder
 from heed.checkpoints import sync
 from heed.encoding import (
     FEATURES,
-    ROWS_A_PROCESS,
     EncodedSplit,
     Policy,
     encode_rows,
@@ -87,16 +87,16 @@ def prepare(
     """
     if folder.exists():
         raise UserError(f"prepared: {folder} is there already; choose another folder or delete it")
-    staged = folder.with_name(folder.name + ".part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
+    check_columns(source.columns)
     files: dict[str, str] = {}
     rows = raw_rows(source, files)
     head = list(islice(rows, CHUNK))
-    check_columns(source.columns)
     row_format, ignored, _ = decide_format(iter(head), source.columns)
     recipe = recipe_of(row_format)
-    workers = processes(os.cpu_count() * ROWS_A_PROCESS, num_proc) or 1  # type: ignore[operator]
+    staged = folder.with_name(folder.name + ".part")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    workers = processes(sys.maxsize, num_proc) or 1  # nobody knows how many rows there are
 
     rows_sha256, counts, shards, rejected = hashlib.sha256(), Counter[str](), Shards(staged), 0
     held_out: dict[SplitName, Any] = {
