@@ -8,12 +8,17 @@ from heed.errors import UserError
 
 
 class NotFinite(UserError):
-    """Raised behind the step it names; neither that step nor a later one has changed the weights."""
+    """Raised behind the step it names; neither that step nor a later one has changed the weights, if it was `kept`."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, *, kept: bool = True) -> None:
+        weights = (
+            "the weights were not changed by it or after it"
+            if kept
+            else "the engine had updated the weights before it was known, so go back to a checkpoint before it"
+        )
         super().__init__(
-            f"step {step}: the loss or its gradient is not finite (NaN or infinite); the weights were not changed "
-            f"by it or after it. Lower learning_rate, raise warmup_steps, set max_grad_norm, or try bf16: false"
+            f"step {step}: the loss or its gradient is not finite (NaN or infinite); {weights}. "
+            "Lower learning_rate, raise warmup_steps, set max_grad_norm, or try bf16: false"
         )
         self.step = step
 
@@ -21,7 +26,9 @@ class NotFinite(UserError):
 class FiniteGuard:
     """Remembers on the device the first step whose gradient was not finite, and holds back updates from there on."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, keeps: bool = True) -> None:
+        """`keeps` is False for an engine that updates the weights itself, with the norm it tells (DeepSpeed)."""
+        self.keeps = keeps
         self.first = torch.zeros((), dtype=torch.float32, device=device)
         """The number of that step; 0 while there is none."""
 
@@ -43,4 +50,4 @@ class FiniteGuard:
         """Waits for the device. Raises NotFinite if a step was not finite."""
         step = int(self.first)
         if step:
-            raise NotFinite(step)
+            raise NotFinite(step, kept=self.keeps)

@@ -102,7 +102,7 @@ class HeedTrainer(Trainer):
             self.args.eval_batch_size, key="per_device_eval_batch_size", relief="lower max_length", say=say
         )
         self.tokens_since_stored: torch.Tensor | int = 0
-        self.guard = FiniteGuard(self.args.device)
+        self.guard = FiniteGuard(self.args.device, keeps=self.accelerator.distributed_type != DistributedType.DEEPSPEED)
         self.graphs: StepGraphs | None = None
         self.while_training = ExitStack()
         if speed.watch:
