@@ -21,7 +21,7 @@ def test_neither_the_step_that_is_not_finite_nor_a_later_one_reaches_the_weights
     guard = FiniteGuard(CPU)
 
     assert watched(guard, 1.0, float("nan"), 1.0).item() == pytest.approx(0.0, abs=1e-6)  # one step of three
-    with pytest.raises(NotFinite, match="step 2: .* the weights were not changed by it or after it"):
+    with pytest.raises(NotFinite, match=r"step 2: .* the weights were not changed by it or after it"):
         guard.check()
 
 
@@ -29,5 +29,5 @@ def test_an_engine_that_updates_by_itself_is_not_promised_for() -> None:
     guard = FiniteGuard(CPU, keeps=False)
     watched(guard, float("inf"))
 
-    with pytest.raises(NotFinite, match="step 1: .* go back to a checkpoint before it"):
+    with pytest.raises(NotFinite, match=r"step 1: .* go back to a checkpoint before it"):
         guard.check()
