@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
+import nltk  # noqa: F401 - its downloader keeps the stderr of its import, which a test would close behind itself
 import pytest
 from browser import chromium as chromium  # a fixture
 from faults.harness import Forks, write_config

@@ -1,6 +1,7 @@
 """Scores of other libraries, held to values a person can work out, and to the libraries' own."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,18 @@ def module(folder: Path, name: str, result: str) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One folder for all tests: `evaluate` makes a package of it, which a process imports once."""
+    """One folder for all tests, looked in first: `evaluate` makes a package of it, which a process imports once."""
     import evaluate.loading
 
+    folder = str(tmp_path_factory.mktemp("modules"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+            patch.delitem(sys.modules, name)  # another test's, from another folder
+        patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder)
+        patch.setattr(sys, "path", [folder, *sys.path])
         yield
+        for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+            del sys.modules[name]
 
 
 def test_a_module_of_evaluate_may_return_numbers_for_each_answer(tmp_path: Path) -> None:
