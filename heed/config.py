@@ -404,6 +404,26 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "it changes the recipe behind your back; set per_device_train_batch_size",
     "local_rank": "the launcher sets it",
 }
+# What TRL, axolotl, LLaMA-Factory and litgpt call it -> what it is called here.
+ELSEWHERE: Mapping[str, str] = {
+    "streaming": "prepared: FOLDER, written once with --prepare, is for sets that do not fit into memory",
+    "packing": "batching: flat lays examples end to end without padding, and keeps them apart",
+    "sample_packing": "batching: flat lays examples end to end without padding, and keeps them apart",
+    "padding_free": "batching: flat lays examples end to end without padding, and keeps them apart",
+    "completion_only_loss": "loss_on: response | all",
+    "assistant_only_loss": "loss_on: response | all",
+    "train_on_inputs": "loss_on: response | all",
+    "train_on_prompt": "loss_on: response | all",
+    "dataset_name": "data: a file, folder, URL or Hub id",
+    "datasets": "data: a file, folder, URL or Hub id",
+    "dataset": "data: a file, folder, URL or Hub id",
+    "base_model": "model_name_or_path: a folder or Hub id",
+    "cutoff_len": "max_length, and on_long_row for what is longer",
+    "sequence_len": "max_length, and on_long_row for what is longer",
+    "val_set_size": "split_shares: [train, test, validation]",
+    "interleave_probs": "mixture: {FILE: how often its rows count}, with --prepare",
+    "finetuning_type": "use_peft: true for LoRA",
+}
 STRATEGIES = ("random", "group_by_length", "sequential")  # orders that are functions of seed and epoch
 # key -> the key that must not be "no", or it would do nothing
 IDLE_WITHOUT: Mapping[str, str] = {
@@ -532,6 +552,8 @@ def plain_value(node: yaml.Node) -> Any:
 
 
 def check_known(name: str, keys: Mapping[str, Any], place: str) -> None:
+    if name in ELSEWHERE and name not in keys:
+        raise UserError(f"{place}: unknown key {name!r}; here it is {ELSEWHERE[name]}")
     if name not in keys:
         nearest = difflib.get_close_matches(name, keys, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists the keys"

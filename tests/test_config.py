@@ -60,6 +60,7 @@ def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("learning_rat: 1", "run.yaml:4: unknown key 'learning_rat'; did you mean learning_rate?"),
+        ("train_on_inputs: no", "run.yaml:4: unknown key 'train_on_inputs'; here it is loss_on: response | all"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
         ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
         ("bf16: maybe", "run.yaml:4: bf16: 'maybe' is not true or false"),
