@@ -61,13 +61,15 @@ def main(arguments: Sequence[str]) -> None:
         prepare(sft, settings)
         return
 
+    from tqdm.auto import tqdm
+
     from heed.processes import check_alike, check_launch, from_first
     from heed.signals import StopSignals, die_with_launcher
 
     die_with_launcher()
     check_launch(sft.processes)
     args = training_arguments(training)
-    say: Say = print if args.process_index == 0 else silent
+    say: Say = tqdm.write if args.process_index == 0 else silent  # print would go on behind a progress bar
     folder = Path(str(args.output_dir))
 
     from heed import start

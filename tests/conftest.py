@@ -27,7 +27,7 @@ def in_the_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(autouse=True, scope="session")
 def modules_are_no_garbage() -> None:
-    """Trainer collects garbage at each start, which looks at every object there is: hundreds of thousands from imports."""
+    """Trainer collects garbage at each start, which looks at every object, and imports have made a great many."""
     gc.collect()
     gc.freeze()
 

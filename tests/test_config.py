@@ -203,4 +203,4 @@ def test_help_lists_every_key_with_its_default() -> None:
     text = config.help_text(SftConfig, "Doc.")
     assert all(f"--{name} " in text for name in config.field_types(SftConfig))
     assert "--lora_r" in text and "(default 16)" in text and "--data" in text and "(required)" in text
-    assert "(error | drop | cut_prompt | cut_response; default \"error\")" in text
+    assert '(error | drop | cut_prompt | cut_response; default "error")' in text
