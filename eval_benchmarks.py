@@ -5,7 +5,7 @@
     python eval_benchmarks.py --model_name_or_path runs/tiny --tasks mmlu,glue --limit 100 --chat_template both
     python eval_benchmarks.py --model_name_or_path runs/tiny --tasks humaneval
     python eval_benchmarks.py execute --model_name_or_path runs/tiny --unsafe_code
-    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks openai_evals,alpaca_method \
+    python eval_benchmarks.py --model_name_or_path runs/tiny --tasks openai_evals,alpaca_method \\
         --judge_model llama3 --judge_base_url http://localhost:11434/v1
 
 list     what can run here, and the command that brings what is missing

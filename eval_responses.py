@@ -3,7 +3,7 @@
     python eval_responses.py --config configs/eval.yaml
     python eval_responses.py --model_name_or_path runs/tiny --compare_with_base
     python eval_responses.py --model_name_or_path runs/tiny --data my_rows.json --output_dir answers
-    python eval_responses.py --model_name_or_path EleutherAI/pythia-70m --prompt question --data rows.json \
+    python eval_responses.py --model_name_or_path EleutherAI/pythia-70m --prompt question --data rows.json \\
         --output_dir base
     python eval_responses.py judge --model_name_or_path runs/tiny --judge_backend ollama --judge_model llama3
 
@@ -490,8 +490,9 @@ def worse_text(scores: "Scores") -> str:
         return ""
     notes = [f"  {note}" for note in scores.comparison.notes]
     count = len({each.row_id for each in scores.comparison.worse})
-    total = scores.comparison.metrics and next(iter(scores.comparison.metrics.values())).n
-    return "\n".join([f"\nworse by some metric on {count} of {total} rows; the report shows which", *notes])
+    total = max((each.n for each in scores.comparison.metrics.values()), default=0)
+    which = "; the report shows which" if count else ""
+    return "\n".join([f"\nworse by some metric on {count} of {total} rows{which}", *notes])
 
 
 if __name__ == "__main__":

@@ -61,13 +61,15 @@ def main(arguments: Sequence[str]) -> None:
         prepare(sft, settings)
         return
 
+    from tqdm.auto import tqdm
+
     from heed.processes import check_alike, check_launch, from_first
     from heed.signals import StopSignals, die_with_launcher
 
     die_with_launcher()
     check_launch(sft.processes)
     args = training_arguments(training)
-    say: Say = print if args.process_index == 0 else silent
+    say: Say = tqdm.write if args.process_index == 0 else silent  # print would go on behind a progress bar
     folder = Path(str(args.output_dir))
 
     from heed import start
@@ -404,7 +406,7 @@ def train(
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
     check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
-    if plan.sft.preflight == "full":
+    if rehearse:
         answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
         trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
@@ -473,9 +475,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    stops = contract.stop_token_ids
-    model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
-    model.generation_config.pad_token_id = contract.eos_token_id
+    contract.set_stops(model.generation_config)
     trainer.save_whole(folder)
     weights = trainer.gathered_weights()
     state = trainer.state

@@ -67,7 +67,9 @@ class GoOn(TrainerCallback):
             state.best_model_checkpoint = str(moved)
         elif state.best_model_checkpoint is None:
             if state.is_world_process_zero:
-                print(f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept")
+                tqdm.write(
+                    f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept"
+                )
             state.best_metric = state.best_global_step = None
 
 
@@ -157,7 +159,7 @@ class EarlyStopping(TrainerCallback, ExportableState):
         if self.waited >= self.patience:
             control.should_training_stop = True
             if state.is_world_process_zero:
-                print(
+                tqdm.write(
                     f"early stopping at step {state.global_step}: eval_loss {loss:.4g} is not below "
                     f"{self.best:.4g} for {self.waited} evaluations"
                 )

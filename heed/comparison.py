@@ -179,21 +179,6 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
     return path
 
 
-def read_comparison(path: Path) -> Comparison:
-    """Raises UserError for a file that is none."""
-    value = run_folder.read_json(path)
-    try:
-        metrics = {name: Difference(**(each | {"ci95": pair(each["ci95"])})) for name, each in value["metrics"].items()}
-        worse = [Worse(**each) for each in value["worse"]]
-        return Comparison(a=value["a"], b=value["b"], metrics=metrics, worse=worse, notes=tuple(value["notes"]))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a comparison of this version of Heed ({error})") from error
-
-
-def pair(values: Sequence[float] | None) -> tuple[float, float] | None:
-    return (values[0], values[1]) if values else None
-
-
 def comparison_rows(comparison: Comparison, **provenance: Any) -> list[Row]:
     """Rows for rows.jsonl; `provenance` holds the fields of Row that a comparison does not know."""
     return [

@@ -10,6 +10,7 @@ import difflib
 import enum
 import json
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -562,7 +563,7 @@ def check_known(name: str, keys: Mapping[str, Any], place: str) -> None:
 
 def convert(value: Any, wanted: Any, place: str) -> Any:
     """`value` (text, list, mapping or None) as the type `wanted`. Raises UserError naming the place and the value."""
-    options = typing.get_args(wanted) if is_union(wanted) else (wanted,)
+    options = options_of(wanted)
     if value is None or value == "null":
         if type(None) in options or Any in options:
             return None
@@ -576,8 +577,7 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
             raise
         except (ValueError, TypeError):
             continue
-    choices = [choice for option in options for choice in choices_of(option)]
-    if choices:
+    if choices := all_choices(wanted):
         nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
@@ -595,6 +595,15 @@ def meant_options(options: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
 
 def is_enum(option: Any) -> bool:
     return isinstance(option, type) and issubclass(option, enum.Enum)
+
+
+def options_of(wanted: Any) -> tuple[Any, ...]:
+    return typing.get_args(wanted) if is_union(wanted) else (wanted,)
+
+
+def all_choices(wanted: Any) -> list[str]:
+    """The values that a key of few values may have, null aside."""
+    return [choice for option in options_of(wanted) for choice in choices_of(option)]
 
 
 def choices_of(option: Any) -> list[str]:
@@ -769,13 +778,19 @@ def check_launcher(settings: Settings) -> None:
 
 
 def refuse_unread(config: ReadRecorder, settings: Settings) -> None:
-    """Every key that the user set must have been read by now, else it would silently do nothing."""
+    """Every key that the user set must have been read by now, else it would silently do nothing.
+
+    Save a key of the file whose condition the command line has just changed (`--use_peft false`): that was meant.
+    """
     schema = type(config)
     reads: set[str] = vars(config).get("_reads", set())
     for item in dataclasses.fields(schema):  # type: ignore[arg-type]
         setting = settings.get(item.name)
         if setting and setting.set_by_user and item.name not in reads:
             needs = item.metadata["read_when"]
+            conditions = [settings[name] for name in re.findall(r"\w+", needs) if name in settings]
+            if any(each.set_by_user and each.rank > setting.rank for each in conditions):
+                continue
             raise UserError(
                 f"{setting.source}: {item.name} is set, but nothing in this run reads it"
                 + (f"; it works with {needs}" if needs else "")
@@ -799,11 +814,14 @@ def explain(settings: Settings) -> str:
 
 
 def help_text(schema: type, script_doc: str, *, more: str = "") -> str:
-    """What --help prints: the script's own words, then each key with its help and default."""
+    """What --help prints: the script's own words, then each key with its help, the values it may have, and default."""
     lines = [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
+    wanted = field_types(schema)
     for item in dataclasses.fields(schema):
         factory = item.default_factory
         default = item.default if factory is dataclasses.MISSING else factory()
         shown = "required" if default is dataclasses.MISSING else f"default {json.dumps(default)}"
+        if choices := all_choices(wanted[item.name]):
+            shown = f"{' | '.join(choices)}; {shown}"
         lines.append(f"  --{item.name:<26} {item.metadata['help']} ({shown})")
     return "\n".join(lines + ([more] if more else []))

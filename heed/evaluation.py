@@ -315,7 +315,7 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
     lines.append(f"  {'':<{width}}  " + "  ".join(f"{name:<24}" for name in names).rstrip())
     for metric, found in by_name[names[-1]].items():
         cells = [f"{cell(by_name[name].get(metric)):<24}" for name in names]
-        lines.append(f"  {metric:<{width}}  {'  '.join(cells)}  {difference_text(scores.comparison, metric)}".rstrip())
+        lines.append(f"  {metric:<{width}}  {'  '.join(cells)}  {difference_text(scores.comparison, found)}".rstrip())
         lines += [f"  {'':<{width}}  ({note})" for note in found.notes]
     if scores.clean:
         first = next(iter(scores.measurements[names[-1]])).metric
@@ -328,18 +328,22 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
 def cell(found: Measurement | None) -> str:
     if found is None or found.value is None:
         return "not measured"
-    form = ".1f" if found.scale > 1 else ".3f"
+    form = decimals(found)
     interval = f" [{found.ci95[0]:{form}}, {found.ci95[1]:{form}}]" if found.ci95 else ""
     return f"{found.value:{form}}{interval}"
 
 
-def difference_text(comparison: Comparison | None, metric: str) -> str:
-    if comparison is None or metric not in comparison.metrics:
+def decimals(found: Measurement) -> str:
+    return ".1f" if found.scale > 1 else ".3f"
+
+
+def difference_text(comparison: Comparison | None, measured: Measurement) -> str:
+    if comparison is None or measured.metric not in comparison.metrics:
         return ""
-    found = comparison.metrics[metric]
-    text = f"{found.difference:+.3f}"
+    found, form = comparison.metrics[measured.metric], decimals(measured)
+    text = f"{found.difference:+{form}}"
     if found.ci95 is not None:
-        text += f" [{found.ci95[0]:+.3f}, {found.ci95[1]:+.3f}]"
+        text += f" [{found.ci95[0]:+{form}}, {found.ci95[1]:+{form}}]"
     if found.wins is not None:
         text += f"  {found.wins} better, {found.losses} worse"
     return text

@@ -74,9 +74,7 @@ def write(model: Any, adapter: str, folder: Path) -> None:
     merged = model.merge_and_unload(safe_merge=True)  # safe: refuses what is not finite
     tokenizer, contract = modeling.load_tokenizer(adapter), fetch_contract(adapter, None)
     if contract is not None:
-        stops = contract.stop_token_ids
-        merged.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
-        merged.generation_config.pad_token_id = contract.eos_token_id
+        contract.set_stops(merged.generation_config)
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if contract is not None:

@@ -1,6 +1,8 @@
 """Loading a model and its tokenizer, with an adapter if asked: facts about architectures live here."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,18 +190,25 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
         raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=adapter.rank,
-            lora_alpha=adapter.alpha,
-            lora_dropout=adapter.dropout,
-            target_modules=list(targets),
-            # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
-            fan_in_fan_out=model_type == "gpt2" and not getattr(model, "is_loaded_in_4bit", False),
-        ),
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=list(targets),
+        # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
+        fan_in_fan_out=model_type == "gpt2" and not getattr(model, "is_loaded_in_4bit", False),
     )
+    with without_peft_warning():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def without_peft_warning() -> Iterator[None]:
+    """peft reads an attribute that transformers 5.23 calls deprecated, which no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def linear_layer_names(model: PreTrainedModel) -> list[str]:
@@ -252,7 +261,8 @@ def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **option
 
     config = PeftConfig.from_pretrained(name, revision=revision)
     base = load_model(config.base_model_name_or_path, revision=config.revision, load_in_4bit=load_in_4bit, **options)
-    return PeftModel.from_pretrained(base, name, revision=revision)
+    with without_peft_warning():
+        return PeftModel.from_pretrained(base, name, revision=revision)
 
 
 def context_length(model: PreTrainedModel) -> int:

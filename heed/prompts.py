@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from heed.errors import UserError
 from heed.records import Message
@@ -150,6 +150,12 @@ class Contract:
     golden_text: str
     golden_prompt_ids: list[int]
     golden_response_ids: list[int]
+
+    def set_stops(self, generation_config: GenerationConfig) -> None:
+        """Let `model.generate`, and servers that read a model's own settings, stop where training did."""
+        stops = self.stop_token_ids
+        generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
+        generation_config.pad_token_id = self.eos_token_id
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)

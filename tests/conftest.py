@@ -1,5 +1,6 @@
 """What every test stands in: the repository as working folder, a cache of its own, no network."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import that reads it
@@ -22,6 +23,13 @@ def in_the_repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.chdir(ROOT)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def modules_are_no_garbage() -> None:
+    """Trainer collects garbage at each start, which looks at every object, and imports have made a great many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,16 @@ def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
         config.refuse_unread(ours, found)
 
 
+def test_the_command_line_may_switch_off_what_keys_of_the_file_belong_to(tmp_path: Path) -> None:
+    found = settings(tmp_path, "use_peft: true\nlora_r: 4", "--use_peft", "false")
+    ours = config.script_config(SftConfig, found)
+    for name in ("model_name_or_path", "data", "use_peft"):
+        getattr(ours, name)
+    config.refuse_unread(ours, found)
+    with pytest.raises(UserError, match="command line: lora_alpha is set, but nothing in this run reads it"):
+        config.refuse_unread(ours, found | settings(tmp_path, "", "--lora_alpha", "8"))
+
+
 def test_a_launcher_that_wants_another_precision_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     config.check_launcher(training(tmp_path, "bf16: true"))
@@ -193,3 +203,4 @@ def test_help_lists_every_key_with_its_default() -> None:
     text = config.help_text(SftConfig, "Doc.")
     assert all(f"--{name} " in text for name in config.field_types(SftConfig))
     assert "--lora_r" in text and "(default 16)" in text and "--data" in text and "(required)" in text
+    assert '(error | drop | cut_prompt | cut_response; default "error")' in text

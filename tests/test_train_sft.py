@@ -297,7 +297,7 @@ def test_accelerate_launch_runs_the_script_and_passes_its_exit_code_on(config_fi
     command = [str(Path(sys.executable).parent / "accelerate"), "launch", "train_sft.py", "--config", str(config_file)]
     variables = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, "--max_steps", "1"], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120
+        [*command, "--max_steps", "1"], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((config_file.parent / "run" / "run.json").read_text())["status"] == "done"

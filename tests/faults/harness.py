@@ -24,6 +24,7 @@ PRELOADED = [
     "heed.preflight",
     "heed.start",
     "faults.harness",
+    "faults.frozen",
 ]
 TIMEOUT = 600.0
 CONFIG = """\

@@ -28,7 +28,6 @@ BEGIN, END = "<!-- make faults-hub writes from here -->", "<!-- to here, faults-
 EPOCHS = 8
 WAIT = 5.0
 HANGS = 60.0
-PICKLES = (".bin", ".pt", ".pth")
 WITHIN = "checkpoint-4"  # faults that come while the run is going on come when this is there
 
 
