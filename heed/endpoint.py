@@ -21,6 +21,7 @@ from heed.answering import OnResponse, Response
 from heed.errors import UserError
 from heed.prompts import Prompt, join_input
 from heed.records import Message
+from heed.run_folder import writable
 
 TOKEN = "OPENAI_API_KEY"
 PLACEHOLDER = "\ue000"  # stands for a user's words while it is found out what the template writes around them
@@ -178,7 +179,7 @@ def response_from(endpoint: Endpoint, completion: Any, *, seconds: float) -> Res
         raise UserError(f"{endpoint.base_url} ended an answer with {reason!r}; stop or length was expected")
     usage = completion.usage
     return Response(
-        text=choices[0].message.content or "",
+        text=writable(choices[0].message.content or ""),
         finish_reason=reason,
         prompt_tokens=usage.prompt_tokens if usage else None,
         response_tokens=usage.completion_tokens if usage else None,

@@ -557,6 +557,16 @@ def test_a_line_separator_in_a_reply_parts_no_line_of_the_files(
     assert judge(server, tmp_path)["requests"] == 0
 
 
+@pytest.mark.parametrize("backend", ["openai", "ollama"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_half_a_character_in_a_reply_becomes_a_question_mark(
+    stub: Callable[[Says], StubJudge], tmp_path: Path, backend: str, escaped: bool
+) -> None:
+    server = stub(lambda body: json.dumps({"reasoning": "half \ud83d", "score": 50}, ensure_ascii=escaped))
+    judge(server, tmp_path, backend=backend)
+    assert {each["reason"] for each in verdicts(tmp_path)} == {"half ?"}
+
+
 def test_verdicts_on_other_answers_are_left_out_and_it_is_said(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from heed.judge.cache import Cache, Reply, request_key
 from heed.judge.client import Backend, ParameterRefused, Unanswered, again, most_request_tokens
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Question
+from heed.run_folder import writable
 
 GIVE_UP = 10
 """Requests in a row without a reply, after which a server counts as gone."""
@@ -246,7 +247,7 @@ class Asker:
 
 
 def failed(reason: str, detail: str = "") -> Verdict:
-    return Verdict(value=None, reason=detail, failure=reason)
+    return Verdict(value=None, reason=writable(detail), failure=reason)
 
 
 def total(first: int | None, second: int | None) -> int | None:

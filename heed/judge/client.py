@@ -16,6 +16,7 @@ from heed.errors import UserError
 from heed.judge.cache import Reply
 from heed.judge.parsing import Verdict, read_reply
 from heed.judge.prompts import Message, Question
+from heed.run_folder import writable
 
 SEED = 123
 LOCAL_REQUESTS, REMOTE_REQUESTS = 4, 8
@@ -141,7 +142,7 @@ class OpenAIBackend:
             raise Unanswered("protocol", f"a reply without choices: {str(completion)[:200]}")
         usage = completion.usage
         return Reply(
-            text=choices[0].message.content or "",
+            text=writable(choices[0].message.content or ""),
             prompt_tokens=usage.prompt_tokens if usage else None,
             completion_tokens=usage.completion_tokens if usage else None,
             cut=choices[0].finish_reason == "length",

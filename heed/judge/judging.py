@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -128,7 +127,7 @@ def judge_responses(
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
     summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
-    replace_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
+    run_folder.write_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
     run_folder.write_json(folder / SUMMARY_FILE, summary)
     return summary
 
@@ -259,10 +258,3 @@ def agreements(
     if found and not agreement.has_evalica():
         say("judge: Krippendorff's alpha needs evalica, which is not installed (make setup-eval)")
     return found
-
-
-def replace_lines(path: Path, lines: Sequence[Any]) -> None:
-    """A file that is either the old or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    run_folder.write_lines(part, lines)
-    os.replace(part, path)

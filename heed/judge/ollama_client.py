@@ -21,6 +21,7 @@ from heed.judge.client import (
 )
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
+from heed.run_folder import writable
 
 
 class OllamaBackend:
@@ -107,7 +108,7 @@ class OllamaBackend:
         if (prompt_tokens or 0) + self.max_tokens > context:
             raise Unanswered("too_long", f"{prompt_tokens} prompt tokens leave no room in a context of {context}")
         return Reply(
-            text=response.message.content or "",
+            text=writable(response.message.content or ""),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cut=response.done_reason == "length",
