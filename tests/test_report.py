@@ -89,6 +89,24 @@ def test_a_judge_that_cannot_be_trusted_is_no_headline_and_stands_in_red(
     assert re.search(rf'<div class="notice bad" role="note"><strong>{said}', html_of(folder))
 
 
+def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(folder: Path) -> None:
+    summary = judging(passed=False)
+    summary["judges"][0] |= {"scores": {}, "controls": None, "length_correlation": {}}
+    summary["judges"][0]["pair_controls"] |= {"text": "against an empty answer it loses"}
+    summary["judges"][0]["pairs"]["base vs tuned"] |= {"withheld": True, "failures": 1, "n_full": 2}
+    summary["judges"][0]["pairs"]["base vs tuned"] |= {"failure_reasons": {"timeout": 1}, "win_rate": None}
+    (folder / "judge_summary.json").write_text(json.dumps(summary))
+
+    html = html_of(folder)
+
+    assert "tuned has exact match 0.500" in sentence(folder)
+    assert "</strong>openai:judge: against an empty answer it loses.</div>" in html
+    assert "</strong>openai:judge: 1 of 2 pairs came to nothing (1 timeout).</div>" in html
+    # Both orders stand there, the controls do not.
+    [row] = [row for row in data_of(folder)["rows"] if row["pairs"]]
+    assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
+
+
 def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
     (folder / "judge_summary.json").write_text(json.dumps(judging(withheld=True)))
 
@@ -174,7 +192,7 @@ def test_a_damaged_file_is_named_and_no_page_is_written(folder: Path) -> None:
     with (folder / "judge.jsonl").open("a") as file:
         file.write('{"kind": "sco')
 
-    with pytest.raises(UserError, match=r"judge\.jsonl:10: damaged"):
+    with pytest.raises(UserError, match=r"judge\.jsonl:12: damaged"):
         write_report(folder)
     assert not (folder / "report.html").exists()
 
@@ -209,6 +227,7 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
         "Outcome: better": 1,
         "Outcome: equal": 1,
         "Outcome: worse": 1,
+        "Side by side: tie": 1,
         "Side by side: tuned wins": 1,
     }
     # The judge and exact match: 100 and 1.0 agree; 95 and 1.0 differ by 5; 10 and 0.0 by 10; the last has no score.
@@ -225,6 +244,12 @@ def test_a_difference_is_clear_only_when_its_interval_holds_no_zero(
     value = Difference(value=(low + high) / 2, ci95=(low, high), n=9)
 
     assert value.verdict(higher_is_better=better) == verdict
+
+
+def test_a_difference_that_is_no_gain_is_called_neither_better_nor_worse(folder: Path) -> None:
+    words = re.search(r"Length, to the reference(.*)", text_of(folder))
+    assert words is not None and "−1.0" in words[1]
+    assert re.findall(r"better|worse|unclear", words[1].partition("−1.5 to −0.5")[0]) == []
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
