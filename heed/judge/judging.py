@@ -203,6 +203,13 @@ def answers_hash(by_name: Mapping[str, Sequence[Item]]) -> str:
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
+def judged_answers(folder: Path) -> str | None:
+    """The hash of the answers that a folder's verdicts are about; None where nothing was judged."""
+    path = folder / SUMMARY_FILE
+    judges = run_folder.read_json(path)["judges"] if path.is_file() else []
+    return judges[-1]["answers_sha256"] if judges else None
+
+
 Verdicts = list[ScoreVerdict | PairVerdict]
 
 
