@@ -410,7 +410,12 @@ class EndpointAsker:
 
         if ours.base_url is None:
             raise UserError("base_url is missing: engine: endpoint asks a server, such as http://127.0.0.1:8000/v1")
-        self.endpoint = Endpoint(base_url=ours.base_url, model=endpoint_model(ours), concurrency=ours.concurrency)
+        self.endpoint = Endpoint(
+            base_url=ours.base_url,
+            model=endpoint_model(ours),
+            concurrency=ours.concurrency,
+            timeout=ours.timeout,
+        )
         self.max_new_tokens = ours.max_new_tokens
         self.device = self.endpoint.base_url
 

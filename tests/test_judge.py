@@ -152,6 +152,16 @@ def test_a_second_run_asks_only_for_what_is_new(stub: Callable[[Says], StubJudge
     assert [fenced(body, "answer") for body in server.bodies[11:]] == ["a new answer"]
 
 
+def test_another_server_is_asked_though_its_model_has_the_same_name(
+    stub: Callable[[Says], StubJudge], tmp_path: Path
+) -> None:
+    judge(stub(overlap), tmp_path)
+    other = stub(lambda body: '{"reasoning": "whatever", "score": 50}')
+    entry = judge(other, tmp_path)
+    assert (entry["cached"], entry["server"]) == (1, f"{other.url} stub")  # a control that equals an answer
+    assert {each["score"] for each in verdicts(tmp_path)} == {50}
+
+
 def test_a_reply_that_cannot_be_read_is_asked_for_once_more_and_then_counted(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:

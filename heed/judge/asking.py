@@ -158,7 +158,7 @@ class Asker:
         return [answers[index] for index in range(len(questions))]
 
     def _key(self, question: Question) -> str:
-        return request_key(self.backend.name, self.backend.body(question, frozenset(self._refused)))
+        return request_key(self.backend.server, self.backend.body(question, frozenset(self._refused)))
 
     async def _answer(self, question: Question) -> Asked:
         key = self._key(question)
@@ -204,7 +204,7 @@ class Asker:
             more = () if before is None else again(question, before)
             body = self.backend.body(question, frozenset(self._refused), more)
             try:
-                return request_key(self.backend.name, body), await self._pay_and_ask(body)
+                return request_key(self.backend.server, body), await self._pay_and_ask(body)
             except ParameterRefused as refusal:
                 if refusal.parameter not in self._refused:  # several requests may hear it at once
                     self.cache.keep_refusal(self.backend.server, refusal.parameter)

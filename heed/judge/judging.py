@@ -175,6 +175,7 @@ def summarise(
     usage = asker.usage
     entry: dict[str, Any] = {
         "judge": asker.judge,
+        "server": asker.backend.server,
         "prompt": settings.prompt if scores else settings.pair_prompt,
         "prompts_sha256": {prompt.name: prompt.sha256 for prompt in prompts if prompt is not None},
         "library": f"{LIBRARIES[settings.backend]} {metadata.version(LIBRARIES[settings.backend])}",
