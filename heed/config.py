@@ -210,9 +210,7 @@ class EvalConfig(ReadRecorder):
         ["exact_match", "normalized_exact_match", "contains", "token_f1", "rougeL", "chrf", "bleu"],
         help="what is measured; also bertscore, and evaluate:NAME_OR_FOLDER",
     )
-    bertscore_model: str | None = key(
-        None, help="folder of an encoder such as BERT", read_when="metrics: bertscore"
-    )
+    bertscore_model: str | None = key(None, help="folder of an encoder such as BERT", read_when="metrics: bertscore")
     bertscore_num_layers: int | None = key(
         None, help="the layer that BERTScore compares", read_when="metrics: bertscore"
     )

@@ -133,9 +133,7 @@ def read_answers(folder: Path, evaluation: Evaluation, say: Say) -> dict[str, li
     return {name: read_responses(folder / asked.responses, say=say) for name, asked in evaluation.systems.items()}
 
 
-def discard_earlier(
-    folder: Path, evaluation: Evaluation, answers: Mapping[str, Sequence[Answer]], say: Say
-) -> None:
+def discard_earlier(folder: Path, evaluation: Evaluation, answers: Mapping[str, Sequence[Answer]], say: Say) -> None:
     """Take away what was measured of earlier answers, and judged of other ones: beside the new it would mislead.
 
     Benchmarks stay, and the judge's replies in its cache.
@@ -184,10 +182,10 @@ def score(
     """
     answers = read_answers(folder, evaluation, say)
     stops = read_stops(folder)
-    found = {
-        name: [*measure(metrics, given), *stop_measurements(stops.get(name, {}), given)]
-        for name, given in answers.items()
-    }
+    found = {}
+    for name, given in answers.items():
+        say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
+        found[name] = [*measure(metrics, given), *stop_measurements(stops.get(name, {}), given)]
     clean: dict[str, list[Measurement]] = {}
     rows: list[Row] = []
     for name, measurements in found.items():

@@ -310,7 +310,7 @@ def test_a_server_that_dies_is_given_up_and_the_rest_can_be_asked_later(
     server.says = lambda body: overlap(body) if len(server.bodies) <= 10 else Trouble(status=500, message="dead")
     entry = judge(server, tmp_path, items, retries=0)
     assert len(server.bodies) <= 10 + 10 + 4  # those in flight included
-    assert entry["stopped"] == "10 requests in a row got no reply, the last: server_error"
+    assert entry["stopped"].startswith("10 requests in a row got no reply, the last: server_error (500: ")
     reasons = Counter(failures(tmp_path).values())
     assert entry["scores"]["tuned"]["n"] == 8 and reasons["not_asked"] >= 18  # 2 of the 10 were controls
     assert entry["controls"]["passed"]
@@ -327,7 +327,7 @@ def test_the_cost_never_exceeds_its_limit_and_what_was_paid_for_stays(
     each = (800 * 10 + 100 * 30) / 1e6
     entry = judge(server, tmp_path, max_cost=0.07, **priced)
     assert entry["cost"] == pytest.approx(len(server.bodies) * each) and 0.03 < entry["cost"] <= 0.07
-    assert entry["stopped"] == "the next request could exceed max_cost 0.07"
+    assert entry["stopped"].startswith("10 requests in a row got no reply, the last: server_error (500: ")
     assert entry["scores"]["tuned"]["withheld"] and entry["scores"]["tuned"]["n"] == len(server.bodies) - 3
     assert entry["controls"]["passed"]  # the controls come first; one of them is also a row's answer
     asked = len(server.bodies)
@@ -431,6 +431,17 @@ def test_a_pair_of_which_one_order_failed_is_a_failure(stub: Callable[[Says], St
     pairs = judge(server, tmp_path, items, mode="pair")["pairs"]["base vs tuned"]
     assert [pairs[key] for key in ("wins", "failures", "failure_reasons")] == [1, 1, {"garbage": 1}]
     assert (pairs["withheld"], pairs["win_rate"], pairs["n"], pairs["n_full"]) == (True, None, 1, 2)
+
+
+def test_a_comparison_of_controls_that_failed_is_no_lost_one(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
+    def says(body: dict[str, Any]) -> str | Trouble:
+        failing = "" in (fenced(body, "answer A"), fenced(body, "answer B"))
+        return Trouble(status=500, message="dead") if failing else overlap(body)
+
+    base = [replace(each, name="base", model_response="nothing") for each in ITEMS]
+    entry = judge(stub(says), tmp_path, [*base, *ITEMS], mode="pair", retries=0, control_rows=2)
+    assert entry["pair_controls"]["reference_wins"] == {"shuffled": 1.0, "injection": 1.0}
+    assert "no comparison with an empty answer came to anything" in entry["pair_controls"]["text"]
 
 
 def test_pairs_need_two_systems(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:

@@ -243,7 +243,8 @@ class Asker:
             raise UserError(f"judge: no server answers ({error.detail}); is it running, and is judge_base_url right?")
         self._silent = self._silent + 1 if error.reason in SILENCE else 0
         if self._silent >= GIVE_UP:
-            self.usage.stopped = f"{GIVE_UP} requests in a row got no reply, the last: {error.reason}"
+            detail = f" ({writable(error.detail)})" if error.detail else ""
+            self.usage.stopped = f"{GIVE_UP} requests in a row got no reply, the last: {error.reason}{detail}"
 
 
 def failed(reason: str, detail: str = "") -> Verdict:
