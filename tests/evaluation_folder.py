@@ -158,6 +158,7 @@ def judging(*, passed: bool = True, withheld: bool = False) -> dict[str, Any]:
         }
     }
     judge |= {"pairs": {"base vs tuned": pairs | {"first_position_rate": 0.5}}, "length_correlation": {"tuned": -0.2}}
+    judge |= {"server": "http://127.0.0.1:8000/v1 judge", "library": "openai 2.0", "prompts_sha256": {"rubric": "ab"}}
     judge |= {"pair_controls": {"passed": passed, "text": "wins"}, "stopped": None}
     judge |= {"requests": 9, "cached": 1, "prompt_tokens": 900, "completion_tokens": 90, "cost": None, "seconds": 2.0}
     return {"judges": [judge], "agreement": []}

@@ -128,7 +128,7 @@ class Finding:
     @property
     def part(self) -> str:
         """Which of the rows are covered, where that is not all of them."""
-        return self.task.partition(", ")[2] if self.system == "metrics" else ""
+        return self.task.partition(", ")[2] if self.system in ("metrics", "stop") else ""
 
     @property
     def counts(self) -> str:
