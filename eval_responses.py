@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.records import Record
     from heed.subjects import Subject
 
+ANSWER_FILES = (run_folder.RESPONSES_FILE, run_folder.BASE_RESPONSES_FILE)
 WORDS = ("generate", "compare", "score", "judge", "export", "report")
 EXAMPLES_SHOWN = 3
 
@@ -162,12 +163,13 @@ def answer_rows(
     ours: EvalConfig, word: str | None, folder: Path, *, check: Callable[[], None], say: Callable[[str], object]
 ) -> "Evaluation":
     """Ask every model of the evaluation, or take the files that hold their answers; write evaluation.json."""
-    from heed.evaluation import Evaluation, read_answers, rows_sha256, write_evaluation
+    from heed.answering import partial_file
+    from heed.evaluation import discard_earlier, read_answers, rows_sha256, write_evaluation
 
     began = time.monotonic()
     if ours.responses is not None:
         evaluation = taken_answers(ours, folder, check)
-        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.make_folder(folder)
     else:
         evaluation = asked_answers(ours, word, folder, check=check, say=say)
     answers = read_answers(folder, evaluation, say)
@@ -176,13 +178,17 @@ def answer_rows(
         data_sha256=rows_sha256(answers[evaluation.evaluated]),
         seconds=round(time.monotonic() - began, 1),
     )
-    assert isinstance(evaluation, Evaluation)
+    discard_earlier(folder, evaluation, answers, say)
     write_evaluation(folder, evaluation)
+    for file in ANSWER_FILES:  # not before: until now an interrupted run would have gone on with them
+        partial_file(folder / file).unlink(missing_ok=True)
     return evaluation
 
 
 def taken_answers(ours: EvalConfig, folder: Path, check: Callable[[], None]) -> "Evaluation":
     """An evaluation of files of answers, which other tools may have written."""
+    from heed.responses import read_responses
+
     assert ours.responses is not None
     systems = {}
     if ours.compare_with is not None:
@@ -190,7 +196,7 @@ def taken_answers(ours: EvalConfig, folder: Path, check: Callable[[], None]) -> 
     model = ours.model_name_or_path or ours.responses
     systems["model"] = asked_of(folder, Path(ours.responses).resolve(), model=model)
     check()
-    rows = len(run_folder.read_json(Path(ours.responses)))
+    rows = len(read_responses(Path(ours.responses), say=lambda text: None))
     return record(systems, data=ours.responses, split=None, n=rows, n_full=rows)
 
 
@@ -200,6 +206,9 @@ def asked_answers(
     """Ask the models themselves, on this machine or through an endpoint."""
     from heed.subjects import Subject, find_base, find_run
 
+    for name, value in {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens}.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name}: {value} leaves nothing to answer; give 1 or more")
     run = find_run(ours.model_name_or_path) if ours.model_name_or_path is not None else None
     records, data, split = read_records(ours, run)
     limit = ours.limit
@@ -222,7 +231,7 @@ def asked_answers(
         asker.check_second(other)
     check()
 
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.make_folder(folder)
     kept = records[:limit]
     say(f"Heed {__version__}: {len(kept)} {split or data} rows, prompt {asker.prompt_name}")
     systems: dict[str, Asked] = {}
@@ -338,7 +347,7 @@ class LocalAsker:
         """Write the subject's answers, and how likely it is to stop where the references do."""
         from tqdm.auto import tqdm
 
-        from heed.answering import model_identity, resumed, row_keys
+        from heed.answering import model_identity, partial_file, resumed, row_keys
         from heed.evaluation import write_stops
         from heed.generation import generate
         from heed.likelihood import stop_measurements
@@ -379,7 +388,7 @@ class LocalAsker:
                 run_folder.write_json(file, response_rows(records, responses))
 
             resumed(
-                file.with_suffix(".partial.jsonl"),
+                partial_file(file),
                 row_keys(request, prompts_ids),
                 ask,
                 write=write,
@@ -401,7 +410,12 @@ class EndpointAsker:
 
         if ours.base_url is None:
             raise UserError("base_url is missing: engine: endpoint asks a server, such as http://127.0.0.1:8000/v1")
-        self.endpoint = Endpoint(base_url=ours.base_url, model=endpoint_model(ours), concurrency=ours.concurrency)
+        self.endpoint = Endpoint(
+            base_url=ours.base_url,
+            model=endpoint_model(ours),
+            concurrency=ours.concurrency,
+            timeout=ours.timeout,
+        )
         self.max_new_tokens = ours.max_new_tokens
         self.device = self.endpoint.base_url
 
@@ -426,7 +440,7 @@ class EndpointAsker:
     ) -> None:
         from tqdm.auto import tqdm
 
-        from heed.answering import resumed, row_keys
+        from heed.answering import partial_file, resumed, row_keys
         from heed.endpoint import ask
         from heed.responses import response_rows
 
@@ -439,7 +453,7 @@ class EndpointAsker:
         }
         with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
             resumed(
-                file.with_suffix(".partial.jsonl"),
+                partial_file(file),
                 row_keys(request, [list(each) for each in conversations]),
                 lambda missing, on_response: ask(
                     self.endpoint,

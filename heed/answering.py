@@ -48,7 +48,7 @@ def resumed(
     `answer` is given the indices of the rows that are missing, and what to call with each response as it is finished:
     that appends it to `path`. A process may be killed at any time; a last line cut in the middle is left out. A
     response is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole
-    file in place; only then is `path` removed.
+    file in place; `path` stays for whoever asks next, and is removed by the caller once nothing is left to be asked.
     """
     kept, lines, damaged = read_partial(path)
     found = {index: kept[key] for index, key in enumerate(keys) if key in kept}
@@ -72,8 +72,12 @@ def resumed(
             answer(missing, keep)
     responses = [found[index] for index in range(len(keys))]
     write(responses)
-    path.unlink(missing_ok=True)
     return responses
+
+
+def partial_file(file: Path) -> Path:
+    """Where responses are kept until `file` and all else that was asked for is whole."""
+    return file.with_suffix(".partial.jsonl")
 
 
 def row_keys(request: Mapping[str, Any], prompts: Sequence[Any]) -> list[str]:
@@ -132,7 +136,7 @@ class PartialFile:
         part = path.with_name(path.name + ".part")
         part.write_text("".join(line(key, response) for key, response in kept.items()), encoding="utf-8")
         os.replace(part, path)
-        self.file = path.open("a", encoding="utf-8")
+        self.path, self.file = path, path.open("a", encoding="utf-8")
         self.synced = time.monotonic()
 
     def append(self, key: str, response: Response) -> None:
@@ -148,7 +152,10 @@ class PartialFile:
 
     def __exit__(self, *error: object) -> None:
         os.fsync(self.file.fileno())
+        nothing = self.file.tell() == 0
         self.file.close()
+        if nothing:  # the first request was refused: there is nothing to go on with
+            self.path.unlink()
 
 
 def line(key: str, response: Response) -> str:

@@ -205,14 +205,13 @@ class EvalConfig(ReadRecorder):
         None, help="the server's name for the model; null: model_name_or_path", read_when="engine: endpoint"
     )
     concurrency: int = key(4, help="requests under way at once", read_when="engine: endpoint")
+    timeout: float = key(120.0, help="seconds for one answer", read_when="engine: endpoint")
     # numbers
     metrics: list[str] = key(
         ["exact_match", "normalized_exact_match", "contains", "token_f1", "rougeL", "chrf", "bleu"],
         help="what is measured; also bertscore, and evaluate:NAME_OR_FOLDER",
     )
-    bertscore_model: str | None = key(
-        None, help="folder or Hub id of an encoder such as BERT", read_when="metrics: bertscore"
-    )
+    bertscore_model: str | None = key(None, help="folder of an encoder such as BERT", read_when="metrics: bertscore")
     bertscore_num_layers: int | None = key(
         None, help="the layer that BERTScore compares", read_when="metrics: bertscore"
     )
@@ -231,7 +230,9 @@ class EvalConfig(ReadRecorder):
     judge_pair_prompt: str = key(
         "pair", help="pair, or a .jinja of your own", read_when="judge_backend, judge_mode: pair or both"
     )
-    judge_concurrency: int | None = key(None, help="requests at once; null: 4, or 8 off this machine")
+    judge_concurrency: int | None = key(
+        None, help="requests at once; null: 4, or 8 off this machine", read_when="judge_backend"
+    )
     judge_timeout: float = key(120.0, help="seconds for one reply", read_when="judge_backend")
     judge_retries: int = key(4, help="after 429, 5xx and time-outs", read_when="judge_backend")
     judge_max_tokens: int = key(512, help="length limit of a reply", read_when="judge_backend")
@@ -240,7 +241,7 @@ class EvalConfig(ReadRecorder):
         None, help="[prompt, completion], for a million tokens each", read_when="judge_backend"
     )
     judge_max_cost: float | None = key(None, help="stop before more is spent", read_when="judge_backend, judge_prices")
-    judge_seed: int = key(0, help="which rows are controls, and the server's seed", read_when="judge_backend")
+    judge_seed: int = key(0, help="which rows are controls", read_when="judge_backend")
     people: str | None = key(
         None, help="a JSONL of people's scores or votes that the judge is compared with", read_when="judge_backend"
     )

@@ -11,16 +11,16 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import openai
 
+from heed.addresses import check_address, is_loopback
 from heed.answering import OnResponse, Response
 from heed.errors import UserError
 from heed.prompts import Prompt, join_input
 from heed.records import Message
+from heed.run_folder import writable
 
 TOKEN = "OPENAI_API_KEY"
 PLACEHOLDER = "\ue000"  # stands for a user's words while it is found out what the template writes around them
@@ -41,31 +41,20 @@ class Endpoint:
     """After 408, 409, 429, 5xx, a time-out or a lost connection, with growing pauses between (the SDK's)."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(
-                f"base_url: {self.base_url!r} is no address of a server; give one like http://127.0.0.1:8000/v1"
-            )
-        if parts.username or parts.password:
-            raise UserError(f"base_url: leave name and password out; a token is read from {TOKEN} alone")
+        check_address(self.base_url, key="base_url", token=TOKEN)
         if self.concurrency < 1:
             raise UserError(f"concurrency: {self.concurrency} asks nothing; give 1 or more")
+        if self.timeout <= 0:
+            raise UserError(f"timeout: {self.timeout:g} seconds leave no time to answer")
 
     @property
     def token(self) -> str:
         """From the environment alone; a server on this machine that wants none gets a placeholder."""
         if token := os.environ.get(TOKEN):
             return token
-        if is_loopback(urlsplit(self.base_url).hostname or ""):
+        if is_loopback(self.base_url):
             return "none"
         raise UserError(f"base_url: {self.base_url} wants a token; set it in the environment: export {TOKEN}=...")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def ask(
@@ -178,7 +167,7 @@ def response_from(endpoint: Endpoint, completion: Any, *, seconds: float) -> Res
         raise UserError(f"{endpoint.base_url} ended an answer with {reason!r}; stop or length was expected")
     usage = completion.usage
     return Response(
-        text=choices[0].message.content or "",
+        text=writable(choices[0].message.content or ""),
         finish_reason=reason,
         prompt_tokens=usage.prompt_tokens if usage else None,
         response_tokens=usage.completion_tokens if usage else None,

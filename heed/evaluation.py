@@ -6,7 +6,7 @@ files: answers, then numbers (items.jsonl, rows.jsonl, comparison.json), verdict
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,21 @@ from heed.comparison import Comparison, System, compare, comparison_rows, write_
 from heed.errors import UserError
 from heed.exports import write_alpaca_eval, write_messages
 from heed.flags import read_flags, was_compared
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import (
+    SUMMARY_FILE,
+    VERDICTS_FILE,
+    JudgeSettings,
+    answers_hash,
+    group,
+    judge_responses,
+    judged_answers,
+)
 from heed.judge.summary import judge_rows
 from heed.judge.verdicts import Item
-from heed.measurements import Measurement, as_rows, make_items, mean_measurement, write_items
+from heed.measurements import ITEMS_FILE, Measurement, as_rows, make_items, mean_measurement, write_items
 from heed.metrics import Metric, measure
 from heed.responses import Answer, read_responses
-from heed.rows import Row, write_rows
+from heed.rows import Row, drop_rows, write_rows
 from heed.sources import file_sha256
 from heed.subjects import find_run
 
@@ -125,6 +133,23 @@ def read_answers(folder: Path, evaluation: Evaluation, say: Say) -> dict[str, li
     return {name: read_responses(folder / asked.responses, say=say) for name, asked in evaluation.systems.items()}
 
 
+def discard_earlier(folder: Path, evaluation: Evaluation, answers: Mapping[str, Sequence[Answer]], say: Say) -> None:
+    """Take away what was measured of earlier answers, and judged of other ones: beside the new it would mislead.
+
+    Benchmarks stay, and the judge's replies in its cache.
+    """
+    for file in (ITEMS_FILE, run_folder.COMPARISON_FILE):
+        (folder / file).unlink(missing_ok=True)
+    drop_rows(folder, ("metrics", "stop", "comparison"))
+    asked_here = evaluation.engine not in (None, "endpoint")
+    keep_stops(folder, {name for name, asked in evaluation.systems.items() if asked_here and asked.contract})
+    if judged_answers(folder) not in (None, answers_hash(group(judged_items(answers)))):
+        say("judge: what was said here was about other answers and is taken away; its replies stay in the cache")
+        (folder / VERDICTS_FILE).unlink(missing_ok=True)
+        (folder / SUMMARY_FILE).unlink()
+        drop_rows(folder, ("judge",))
+
+
 def rows_sha256(answers: Sequence[Answer]) -> str:
     rows = sorted((each.row_id, each.system_prompt, each.instruction, each.input, each.output) for each in answers)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
@@ -157,10 +182,10 @@ def score(
     """
     answers = read_answers(folder, evaluation, say)
     stops = read_stops(folder)
-    found = {
-        name: [*measure(metrics, given), *stop_measurements(stops.get(name, {}), given)]
-        for name, given in answers.items()
-    }
+    found = {}
+    for name, given in answers.items():
+        say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
+        found[name] = [*measure(metrics, given), *stop_measurements(stops.get(name, {}), given)]
     clean: dict[str, list[Measurement]] = {}
     rows: list[Row] = []
     for name, measurements in found.items():
@@ -242,10 +267,7 @@ def write_stops(folder: Path, name: str, row_ids: Sequence[int], measurements: S
     stops[name] = {
         row_id: {metric: items[place] for metric, items in by_metric.items()} for place, row_id in enumerate(row_ids)
     }
-    lines = [
-        {"name": each, "row_id": row_id, **values} for each, rows in stops.items() for row_id, values in rows.items()
-    ]
-    run_folder.write_lines(folder / STOPS_FILE, lines)
+    save_stops(folder, stops)
 
 
 def read_stops(folder: Path) -> Stops:
@@ -254,6 +276,20 @@ def read_stops(folder: Path) -> Stops:
     for line in run_folder.read_lines(path) if path.is_file() else []:
         stops.setdefault(line.pop("name"), {})[line.pop("row_id")] = line
     return stops
+
+
+def keep_stops(folder: Path, names: Collection[str]) -> None:
+    """Take away those of systems that were not asked here."""
+    stops = read_stops(folder)
+    if stops.keys() - names:
+        save_stops(folder, {name: stops[name] for name in stops if name in names})
+
+
+def save_stops(folder: Path, stops: Stops) -> None:
+    lines = [
+        {"name": name, "row_id": row_id, **values} for name, rows in stops.items() for row_id, values in rows.items()
+    ]
+    run_folder.write_lines(folder / STOPS_FILE, lines)
 
 
 def stop_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: Sequence[Answer]) -> list[Measurement]:
@@ -274,7 +310,15 @@ def judge(
     folder: Path, evaluation: Evaluation, settings: JudgeSettings, *, people: Path | None, say: Say
 ) -> dict[str, Any]:
     """Let a judge read all answers; returns what judge_summary.json holds."""
-    items = [
+    items = judged_items(read_answers(folder, evaluation, say))
+    summary = judge_responses(items, settings, folder, people=people, say=say)
+    provenance = {name: evaluation.provenance(name) for name in evaluation.systems}
+    write_rows(folder, [row for entry in summary["judges"] for row in judge_rows(entry, provenance)])
+    return summary
+
+
+def judged_items(answers: Mapping[str, Sequence[Answer]]) -> list[Item]:
+    return [
         Item(
             name=name,
             row_id=answer.row_id,
@@ -283,13 +327,9 @@ def judge(
             output=answer.output,
             model_response=answer.model_response,
         )
-        for name, answers in read_answers(folder, evaluation, say).items()
-        for answer in answers
+        for name, given in answers.items()
+        for answer in given
     ]
-    summary = judge_responses(items, settings, folder, people=people, say=say)
-    provenance = {name: evaluation.provenance(name) for name in evaluation.systems}
-    write_rows(folder, [row for entry in summary["judges"] for row in judge_rows(entry, provenance)])
-    return summary
 
 
 def export(folder: Path, evaluation: Evaluation, say: Say) -> list[Path]:

@@ -1,6 +1,6 @@
 """One measured number and all that is needed to trace it: the line that every evaluation adds to rows.jsonl."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,13 @@ def read_rows(folder: Path) -> list[Row]:
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}:{number}: not a row of this version of Heed ({error})") from error
     return rows
+
+
+def drop_rows(folder: Path, systems: Collection[str]) -> None:
+    """Take away what these systems measured of something that is no longer there."""
+    rows = read_rows(folder)
+    if any(row.system in systems for row in rows):
+        run_folder.write_lines(folder / ROWS_FILE, [asdict(row) for row in rows if row.system not in systems])
 
 
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:

@@ -34,10 +34,19 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is either whole or absent."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either the old or the new one, never half of it."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def writable(text: str) -> str:
+    """Half a surrogate pair, which a server's JSON can hold and UTF-8 cannot, becomes a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def read_json(path: Path) -> Any:
@@ -56,8 +65,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    lines = [json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_whole(path, "".join(json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -113,11 +113,15 @@ def write_verdicts(folder: Path) -> None:
         "a": "base",
         "b": "tuned",
         "row_id": 1,
+        "control": None,
+        "first": "a",
         "winner": "b",
         "failure": None,
         "reason": "right",
     }
-    write_lines(folder / "judge.jsonl", [*verdicts, common | pair])
+    pairs = [pair, pair | {"first": "b", "winner": "tie", "reason": "the same"}]
+    pairs.append(pair | {"a": "empty", "b": "reference", "control": "empty"})
+    write_lines(folder / "judge.jsonl", [*verdicts, *(common | each for each in pairs)])
     (folder / "judge_summary.json").write_text(json.dumps(judging()))
 
 
@@ -138,6 +142,9 @@ def judging(*, passed: bool = True, withheld: bool = False) -> dict[str, Any]:
         "ties": 0,
         "losses": 0,
         "failures": 0,
+        "failure_reasons": {},
+        "n_full": 1,
+        "withheld": False,
         "win_rate": 1.0,
         "ci95": None,
         "consistency": 1.0,
@@ -151,6 +158,8 @@ def judging(*, passed: bool = True, withheld: bool = False) -> dict[str, Any]:
         }
     }
     judge |= {"pairs": {"base vs tuned": pairs | {"first_position_rate": 0.5}}, "length_correlation": {"tuned": -0.2}}
+    judge |= {"server": "http://127.0.0.1:8000/v1 judge", "library": "openai 2.0", "prompts_sha256": {"rubric": "ab"}}
+    judge |= {"pair_controls": {"passed": passed, "text": "wins"}, "stopped": None}
     judge |= {"requests": 9, "cached": 1, "prompt_tokens": 900, "completion_tokens": 90, "cost": None, "seconds": 2.0}
     return {"judges": [judge], "agreement": []}
 
@@ -165,8 +174,11 @@ def write_numbers(folder: Path) -> None:
         ],
     )
     exact = {"a": 0.5, "b": 0.5, "difference": 0.0, "ci95": [-0.75, 0.75], "n": 4, "wins": 1, "ties": 2, "losses": 1}
+    exact["better"] = "higher"
+    length = exact | {"a": 2.0, "b": 1.0, "difference": -1.0, "ci95": [-1.5, -0.5], "better": "neither"}
+    length |= {"wins": None, "ties": None, "losses": None}
     worse = [{"row_id": 2, "metric": "exact_match", "a": 1.0, "b": 0.0}]
-    comparison = {"a": "base", "b": "tuned", "metrics": {"exact_match": exact}, "worse": worse}
+    comparison = {"a": "base", "b": "tuned", "metrics": {"exact_match": exact, "length_ratio": length}, "worse": worse}
     (folder / "comparison.json").write_text(json.dumps(comparison))
     rows = [row(name=name, value=0.5, ci95=(0.0, 1.0)) for name in ("base", "tuned")]
     rows += [row(name="tuned", system="MMLU", task="mmlu<1>", metric="acc", value=0.31, ci95=(0.3, 0.32), chance=0.25)]

@@ -135,10 +135,11 @@ def test_answers_come_in_order_with_the_servers_own_reasons_and_counts() -> None
 
 def test_a_server_that_counts_nothing_or_filters_is_told_as_it_is() -> None:
     said: list[str] = []
-    with serve(lambda body: completion("…", "content_filter", usage=None)) as stub:
+    with serve(lambda body: completion("… \ud83d", "content_filter", usage=None)) as stub:
         endpoint = Endpoint(base_url=stub.url, model="stub")
         [response] = ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9, say=said.append)
     assert (response.prompt_tokens, response.response_tokens) == (None, None)
+    assert response.text == "… ?"  # half a character, which no file of ours could hold
     assert response.finish_reason == "content_filter" and said == ["1 answers were cut by the server's content filter"]
 
 

@@ -120,6 +120,15 @@ def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest
     page = (finished / "report.html").read_text()
     assert "failed its controls" in page  # it likes an empty answer as much as the reference
 
+    # Other answers take all that was said of these away; what the judge replied stays.
+    assert run("--model_name_or_path", finished, "--max_new_tokens", "1", "--metrics", "exact_match") == 0
+    assert "judge: what was said here was about other answers" in capsys.readouterr().out
+    left = {file for file in ("comparison.json", "judge.jsonl", "judge_summary.json") if (finished / file).exists()}
+    assert left == set() and (finished / "judge_cache.jsonl").is_file()
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    assert {(row["name"], row["system"]) for row in rows} == {("tuned", "metrics"), ("tuned", "stop")}
+    assert {json.loads(line)["name"] for line in (finished / "stops.jsonl").read_text().splitlines()} == {"tuned"}
+
 
 def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_path: Path) -> None:
     other = save_model(tmp_path / "other", gpt2())
@@ -157,17 +166,22 @@ def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Pa
 def test_an_interrupted_evaluation_goes_on_where_it_was(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5", "--batch_size", "1")
+    words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5", "--compare_with_base")
     write_json = run_folder.write_json
 
     def power_cut(path: Path, value: Any) -> None:
-        raise KeyboardInterrupt
+        if path.name == "responses.json":  # the base model's answers are whole by then
+            raise KeyboardInterrupt
+        write_json(path, value)
 
     monkeypatch.setattr(run_folder, "write_json", power_cut)
     assert run("generate", *words) == 130
     monkeypatch.setattr(run_folder, "write_json", write_json)
     assert run("generate", *words) == 0
-    assert "4 of 4 answers are taken from an interrupted run" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    for name in ("responses_base", "responses"):
+        assert f"4 of 4 answers are taken from an interrupted run ({tmp_path}/{name}.partial.jsonl)" in out
+    assert list(tmp_path.glob("*.partial.jsonl")) == []
 
 
 def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
@@ -231,6 +245,7 @@ def test_a_model_without_a_contract_is_told_how_it_is_prompted(tmp_path: Path, m
         (["--prompt", "alpaca"], "was trained with alpaca and brings that contract; leave prompt out"),
         (["--data", "nowhere.json", "--output_dir", "x"], "'nowhere.json' is not a file"),
         (["--on_bad_row", "drop"], "on_bad_row is set, but nothing in this run reads it; it works with data"),
+        (["--limit", "0"], "limit: 0 leaves nothing to answer; give 1 or more"),
         (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
         (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
         (["--metrics", "exact_mach"], "metrics: 'exact_mach' is none of"),

@@ -152,6 +152,16 @@ def test_a_second_run_asks_only_for_what_is_new(stub: Callable[[Says], StubJudge
     assert [fenced(body, "answer") for body in server.bodies[11:]] == ["a new answer"]
 
 
+def test_another_server_is_asked_though_its_model_has_the_same_name(
+    stub: Callable[[Says], StubJudge], tmp_path: Path
+) -> None:
+    judge(stub(overlap), tmp_path)
+    other = stub(lambda body: '{"reasoning": "whatever", "score": 50}')
+    entry = judge(other, tmp_path)
+    assert (entry["cached"], entry["server"]) == (1, f"{other.url} stub")  # a control that equals an answer
+    assert {each["score"] for each in verdicts(tmp_path)} == {50}
+
+
 def test_a_reply_that_cannot_be_read_is_asked_for_once_more_and_then_counted(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
@@ -300,7 +310,7 @@ def test_a_server_that_dies_is_given_up_and_the_rest_can_be_asked_later(
     server.says = lambda body: overlap(body) if len(server.bodies) <= 10 else Trouble(status=500, message="dead")
     entry = judge(server, tmp_path, items, retries=0)
     assert len(server.bodies) <= 10 + 10 + 4  # those in flight included
-    assert entry["stopped"] == "10 requests in a row got no reply, the last: server_error"
+    assert entry["stopped"].startswith("10 requests in a row got no reply, the last: server_error (500: ")
     reasons = Counter(failures(tmp_path).values())
     assert entry["scores"]["tuned"]["n"] == 8 and reasons["not_asked"] >= 18  # 2 of the 10 were controls
     assert entry["controls"]["passed"]
@@ -421,6 +431,17 @@ def test_a_pair_of_which_one_order_failed_is_a_failure(stub: Callable[[Says], St
     pairs = judge(server, tmp_path, items, mode="pair")["pairs"]["base vs tuned"]
     assert [pairs[key] for key in ("wins", "failures", "failure_reasons")] == [1, 1, {"garbage": 1}]
     assert (pairs["withheld"], pairs["win_rate"], pairs["n"], pairs["n_full"]) == (True, None, 1, 2)
+
+
+def test_a_comparison_of_controls_that_failed_is_no_lost_one(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
+    def says(body: dict[str, Any]) -> str | Trouble:
+        failing = "" in (fenced(body, "answer A"), fenced(body, "answer B"))
+        return Trouble(status=500, message="dead") if failing else overlap(body)
+
+    base = [replace(each, name="base", model_response="nothing") for each in ITEMS]
+    entry = judge(stub(says), tmp_path, [*base, *ITEMS], mode="pair", retries=0, control_rows=2)
+    assert entry["pair_controls"]["reference_wins"] == {"shuffled": 1.0, "injection": 1.0}
+    assert "no comparison with an empty answer came to anything" in entry["pair_controls"]["text"]
 
 
 def test_pairs_need_two_systems(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
@@ -555,6 +576,16 @@ def test_a_line_separator_in_a_reply_parts_no_line_of_the_files(
     judge(server, tmp_path)
     assert {each["reason"] for each in verdicts(tmp_path)} == {"a\u2028b\x85c\rd"}
     assert judge(server, tmp_path)["requests"] == 0
+
+
+@pytest.mark.parametrize("backend", ["openai", "ollama"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_half_a_character_in_a_reply_becomes_a_question_mark(
+    stub: Callable[[Says], StubJudge], tmp_path: Path, backend: str, escaped: bool
+) -> None:
+    server = stub(lambda body: json.dumps({"reasoning": "half \ud83d", "score": 50}, ensure_ascii=escaped))
+    judge(server, tmp_path, backend=backend)
+    assert {each["reason"] for each in verdicts(tmp_path)} == {"half ?"}
 
 
 def test_verdicts_on_other_answers_are_left_out_and_it_is_said(

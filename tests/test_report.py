@@ -3,13 +3,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import DESK, PHONE, visit
-from evaluation_folder import HOSTILE, judging, write_evaluation_folder
+from evaluation_folder import HOSTILE, judging, row, write_evaluation_folder
 
 from heed.errors import UserError
 from heed.report import write_report
@@ -89,6 +90,24 @@ def test_a_judge_that_cannot_be_trusted_is_no_headline_and_stands_in_red(
     assert re.search(rf'<div class="notice bad" role="note"><strong>{said}', html_of(folder))
 
 
+def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(folder: Path) -> None:
+    summary = judging(passed=False)
+    summary["judges"][0] |= {"scores": {}, "controls": None, "length_correlation": {}}
+    summary["judges"][0]["pair_controls"] |= {"text": "against an empty answer it loses"}
+    summary["judges"][0]["pairs"]["base vs tuned"] |= {"withheld": True, "failures": 1, "n_full": 2}
+    summary["judges"][0]["pairs"]["base vs tuned"] |= {"failure_reasons": {"timeout": 1}, "win_rate": None}
+    (folder / "judge_summary.json").write_text(json.dumps(summary))
+
+    html = html_of(folder)
+
+    assert "tuned has exact match 0.500" in sentence(folder)
+    assert "</strong>openai:judge: against an empty answer it loses.</div>" in html
+    assert "</strong>openai:judge: 1 of 2 pairs came to nothing (1 timeout).</div>" in html
+    # Both orders stand there, the controls do not.
+    [row] = [row for row in data_of(folder)["rows"] if row["pairs"]]
+    assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
+
+
 def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
     (folder / "judge_summary.json").write_text(json.dumps(judging(withheld=True)))
 
@@ -101,6 +120,27 @@ def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
 
 def test_failures_are_a_bar_of_their_own(folder: Path) -> None:
     assert "<title>tuned: 1 failed</title>" in html_of(folder)
+
+
+def test_a_row_that_got_worse_stands_once_by_what_it_lost_most_by(folder: Path) -> None:
+    comparison = json.loads((folder / "comparison.json").read_text())
+    comparison["worse"].append({"row_id": 2, "metric": "token_f1", "a": 0.9, "b": 0.5})
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+
+    text = text_of(folder)
+
+    assert "1 row, each with the measure that it lost most by. " in text
+    assert "2 Which bird hunts at night? Exact match 1.000 0.000" in text and "Token F1" not in text
+
+
+def test_what_was_measured_on_a_part_of_the_rows_stands_apart(folder: Path) -> None:
+    left = row(name="tuned", task="test, those given away in training left out", n=3, value=0.25, ci95=(0.0, 1.0))
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(left)) + "\n")
+
+    before, _, after = text_of(folder).partition("The same without rows that training gave away")
+
+    assert "0.250" not in before and "0.250" in after
 
 
 def test_benchmarks_are_drawn_with_the_score_of_guessing(folder: Path) -> None:
@@ -174,7 +214,7 @@ def test_a_damaged_file_is_named_and_no_page_is_written(folder: Path) -> None:
     with (folder / "judge.jsonl").open("a") as file:
         file.write('{"kind": "sco')
 
-    with pytest.raises(UserError, match=r"judge\.jsonl:10: damaged"):
+    with pytest.raises(UserError, match=r"judge\.jsonl:12: damaged"):
         write_report(folder)
     assert not (folder / "report.html").exists()
 
@@ -209,6 +249,7 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
         "Outcome: better": 1,
         "Outcome: equal": 1,
         "Outcome: worse": 1,
+        "Side by side: tie": 1,
         "Side by side: tuned wins": 1,
     }
     # The judge and exact match: 100 and 1.0 agree; 95 and 1.0 differ by 5; 10 and 0.0 by 10; the last has no score.
@@ -225,6 +266,12 @@ def test_a_difference_is_clear_only_when_its_interval_holds_no_zero(
     value = Difference(value=(low + high) / 2, ci95=(low, high), n=9)
 
     assert value.verdict(higher_is_better=better) == verdict
+
+
+def test_a_difference_that_is_no_gain_is_called_neither_better_nor_worse(folder: Path) -> None:
+    words = re.search(r"Length, to the reference(.*)", text_of(folder))
+    assert words is not None and "−1.0" in words[1]
+    assert re.findall(r"better|worse|unclear", words[1].partition("−1.5 to −0.5")[0]) == []
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
@@ -304,7 +351,8 @@ def test_answers_are_filtered_searched_ordered_and_shown_as_text(chromium: "Brow
 def test_thousands_of_rows_are_shown_a_page_at_a_time(chromium: "Browser", folder: Path) -> None:
     rows = json.loads((folder / "responses.json").read_text())
     many = [
-        rows[0] | {"row_id": number, "model_response": f"answer {number} " + "word " * 400} for number in range(3000)
+        rows[0] | {"row_id": number, "model_response": f"answer {number} " + "word " * 400 + f"last{number}"}
+        for number in range(3000)
     ]
     (folder / "responses.json").write_text(json.dumps(many))
 
@@ -317,6 +365,7 @@ def test_thousands_of_rows_are_shown_a_page_at_a_time(chromium: "Browser", folde
         assert page.get_by_text("Page 2 of 300").is_visible()
         page.get_by_role("button", name="Show all 2,0").first.click()
         assert len(page.locator(".side.is-ours .text").first.inner_text()) > 2000
-        page.get_by_label("Search").fill("2345")
+        page.get_by_label("Search").fill("last2345")  # which stands only where the text is folded away
         page.get_by_text("1 of 3,000 rows").wait_for(timeout=2000)
+        assert page.locator(".side.is-ours mark").all_inner_texts() == ["last2345"]
         assert page.get_by_role("button", name="Next").is_disabled()

@@ -10,6 +10,7 @@ from heed.judge.cache import Cache, Reply, request_key
 from heed.judge.client import Backend, ParameterRefused, Unanswered, again, most_request_tokens
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Question
+from heed.run_folder import writable
 
 GIVE_UP = 10
 """Requests in a row without a reply, after which a server counts as gone."""
@@ -157,7 +158,7 @@ class Asker:
         return [answers[index] for index in range(len(questions))]
 
     def _key(self, question: Question) -> str:
-        return request_key(self.backend.name, self.backend.body(question, frozenset(self._refused)))
+        return request_key(self.backend.server, self.backend.body(question, frozenset(self._refused)))
 
     async def _answer(self, question: Question) -> Asked:
         key = self._key(question)
@@ -203,7 +204,7 @@ class Asker:
             more = () if before is None else again(question, before)
             body = self.backend.body(question, frozenset(self._refused), more)
             try:
-                return request_key(self.backend.name, body), await self._pay_and_ask(body)
+                return request_key(self.backend.server, body), await self._pay_and_ask(body)
             except ParameterRefused as refusal:
                 if refusal.parameter not in self._refused:  # several requests may hear it at once
                     self.cache.keep_refusal(self.backend.server, refusal.parameter)
@@ -242,11 +243,12 @@ class Asker:
             raise UserError(f"judge: no server answers ({error.detail}); is it running, and is judge_base_url right?")
         self._silent = self._silent + 1 if error.reason in SILENCE else 0
         if self._silent >= GIVE_UP:
-            self.usage.stopped = f"{GIVE_UP} requests in a row got no reply, the last: {error.reason}"
+            detail = f" ({writable(error.detail)})" if error.detail else ""
+            self.usage.stopped = f"{GIVE_UP} requests in a row got no reply, the last: {error.reason}{detail}"
 
 
 def failed(reason: str, detail: str = "") -> Verdict:
-    return Verdict(value=None, reason=detail, failure=reason)
+    return Verdict(value=None, reason=writable(detail), failure=reason)
 
 
 def total(first: int | None, second: int | None) -> int | None:

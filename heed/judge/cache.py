@@ -23,9 +23,12 @@ class Reply:
     """The text answers the second asking; the tokens are those of both."""
 
 
-def request_key(backend: str, body: dict[str, Any]) -> str:
-    """SHA-256 of all that determines a reply: kind of server, model, messages, parameters. Not where the server is."""
-    return hashlib.sha256(json.dumps([backend, body], sort_keys=True).encode()).hexdigest()
+def request_key(server: str, body: dict[str, Any]) -> str:
+    """SHA-256 of all that determines a reply: who is asked, and the model, messages and parameters of the request.
+
+    The address counts: many servers call whatever they run by the same name.
+    """
+    return hashlib.sha256(json.dumps([server, body], sort_keys=True).encode()).hexdigest()
 
 
 class Cache:

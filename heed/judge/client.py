@@ -4,18 +4,18 @@ A backend turns a question into the body of a request, sends it, and reads the r
 is an Unanswered with its reason; what would go wrong with all of them (no such model, no key) is a UserError.
 """
 
-import ipaddress
 import json
 import os
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
+from heed.addresses import check_address, is_loopback
 from heed.errors import UserError
 from heed.judge.cache import Reply
 from heed.judge.parsing import Verdict, read_reply
 from heed.judge.prompts import Message, Question
+from heed.run_folder import writable
 
 SEED = 123
 LOCAL_REQUESTS, REMOTE_REQUESTS = 4, 8
@@ -46,7 +46,7 @@ class Backend(Protocol):
     name: str
     model: str
     server: str
-    """Where and who: refused parameters are remembered for it."""
+    """Where and who: replies and refused parameters are remembered for it."""
     concurrency: int
 
     def prepare(self, questions: Sequence[Question]) -> None: ...
@@ -80,7 +80,8 @@ class OpenAIBackend:
         import openai  # takes half a second
 
         self.model, self.max_tokens = model, max_tokens
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+        check_address(base_url, key="judge_base_url", token="OPENAI_API_KEY")
         local = is_loopback(base_url)
         self.server = f"{base_url} {model}"
         self.base_url = base_url
@@ -141,7 +142,7 @@ class OpenAIBackend:
             raise Unanswered("protocol", f"a reply without choices: {str(completion)[:200]}")
         usage = completion.usage
         return Reply(
-            text=choices[0].message.content or "",
+            text=writable(choices[0].message.content or ""),
             prompt_tokens=usage.prompt_tokens if usage else None,
             completion_tokens=usage.completion_tokens if usage else None,
             cut=choices[0].finish_reason == "length",
@@ -200,16 +201,6 @@ def refused_parameter(message: str, body: dict[str, Any]) -> str | None:
             return name
     schema = next((name for name in ("response_format", "format") if name in body), None)
     return schema if schema and re.search(r"schema|json|grammar", text) else None
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def most_request_tokens(body: dict[str, Any]) -> int:

@@ -70,7 +70,7 @@ def check_scores(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
                     f"{MARGIN:.0f} points between them"
                 )
     shown = ", ".join(f"{kind} {value:.0f}" for kind, value in means.items() if value is not None)
-    return result(problems, f"mean scores: {shown}", {"scores": means, "n": len(found.get("reference", []))})
+    return result(problems, f"mean scores: {shown or 'none'}", {"scores": means, "n": len(found.get("reference", []))})
 
 
 def check_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, Any]:
@@ -78,14 +78,16 @@ def check_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, Any]:
     rates: dict[str, float] = {}
     problems = [] if verdicts else ["no control could be made, since no row has a reference"]
     for kind in WORTHLESS:
-        given = [verdict for verdict in verdicts if verdict.control == kind]
+        asked = [verdict for verdict in verdicts if verdict.control == kind]
+        given = [verdict for verdict in asked if verdict.winner is not None]
         if not given:
+            problems += [f"no comparison with {WORDS[kind]} came to anything"] if asked else []
             continue
         rates[kind] = sum(verdict.winner == "b" for verdict in given) / len(given)
         if rates[kind] < WON:
             problems.append(f"against {WORDS[kind]} the reference wins {rates[kind]:.0%} of its comparisons")
     shown = ", ".join(f"against {kind} {rate:.0%}" for kind, rate in rates.items())
-    return result(problems, f"the reference wins {shown}", {"reference_wins": rates})
+    return result(problems, f"the reference wins {shown or 'nothing'}", {"reference_wins": rates})
 
 
 WORDS = {

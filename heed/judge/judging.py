@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -128,7 +127,7 @@ def judge_responses(
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
     summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
-    replace_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
+    run_folder.write_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
     run_folder.write_json(folder / SUMMARY_FILE, summary)
     return summary
 
@@ -176,6 +175,7 @@ def summarise(
     usage = asker.usage
     entry: dict[str, Any] = {
         "judge": asker.judge,
+        "server": asker.backend.server,
         "prompt": settings.prompt if scores else settings.pair_prompt,
         "prompts_sha256": {prompt.name: prompt.sha256 for prompt in prompts if prompt is not None},
         "library": f"{LIBRARIES[settings.backend]} {metadata.version(LIBRARIES[settings.backend])}",
@@ -202,6 +202,13 @@ def answers_hash(by_name: Mapping[str, Sequence[Item]]) -> str:
     """What was judged: verdicts on other answers are of no use beside these."""
     answers = [asdict(item) for items in by_name.values() for item in items]
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+
+
+def judged_answers(folder: Path) -> str | None:
+    """The hash of the answers that a folder's verdicts are about; None where nothing was judged."""
+    path = folder / SUMMARY_FILE
+    judges = run_folder.read_json(path)["judges"] if path.is_file() else []
+    return judges[-1]["answers_sha256"] if judges else None
 
 
 Verdicts = list[ScoreVerdict | PairVerdict]
@@ -259,10 +266,3 @@ def agreements(
     if found and not agreement.has_evalica():
         say("judge: Krippendorff's alpha needs evalica, which is not installed (make setup-eval)")
     return found
-
-
-def replace_lines(path: Path, lines: Sequence[Any]) -> None:
-    """A file that is either the old or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    run_folder.write_lines(part, lines)
-    os.replace(part, path)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from heed.addresses import check_address, is_loopback
 from heed.errors import UserError
 from heed.judge.cache import Reply
 from heed.judge.client import (
@@ -15,12 +16,12 @@ from heed.judge.client import (
     Unanswered,
     again,
     explain_status,
-    is_loopback,
     leave_out,
     read_chat,
 )
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
+from heed.run_folder import writable
 
 
 class OllamaBackend:
@@ -41,7 +42,9 @@ class OllamaBackend:
     ) -> None:
         self.model, self.max_tokens, self.retries = model, max_tokens, retries
         host = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
-        if urlsplit(host).path.strip("/"):
+        host = (host if "://" in host else f"http://{host}").rstrip("/")  # Ollama's own variable has no scheme, mostly
+        check_address(host, key="judge_base_url", token="OLLAMA_API_KEY")
+        if urlsplit(host).path:
             raise UserError(f"judge_base_url: {host} names a path; Ollama's own API has none, give http://HOST:11434")
         self.host, self.local, self.timeout = host, is_loopback(host), timeout
         self.server = f"{host} {model}"
@@ -107,7 +110,7 @@ class OllamaBackend:
         if (prompt_tokens or 0) + self.max_tokens > context:
             raise Unanswered("too_long", f"{prompt_tokens} prompt tokens leave no room in a context of {context}")
         return Reply(
-            text=response.message.content or "",
+            text=writable(response.message.content or ""),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cut=response.done_reason == "length",

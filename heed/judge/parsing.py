@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from heed.judge.prompts import Kind
+from heed.run_folder import writable
 
 How = Literal["schema", "json", "number", "word", "reask", "decision", "identical"]
 
@@ -58,7 +59,9 @@ def from_json(text: str, found: list[dict[str, Any]], field: str, valid: Callabl
     whole = text.startswith("{") and text.endswith("}") and len(found) == 1
     last = found[-1]
     return Verdict(
-        value=valid(last[field]), reason=str(last.get("reasoning", "")).strip(), how="schema" if whole else "json"
+        value=valid(last[field]),
+        reason=writable(str(last.get("reasoning", "")).strip()),
+        how="schema" if whole else "json",
     )
 
 

@@ -19,6 +19,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from heed.errors import UserError
+from heed.run_folder import writable
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts" / "judge"
 FIXED = ("system", "reminder", "reask")
@@ -161,11 +162,8 @@ def around_of(question: Question, marker: str) -> dict[str, str]:
 
 
 def break_control_tokens(text: str) -> str:
-    """`<|im_end|>` becomes `< |im_end|>`: a reader sees the same, a tokenizer sees no end of a turn.
-
-    Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark.
-    """
-    return CONTROL_TOKEN.sub(lambda match: f"{match[0]} ", text.encode(errors="replace").decode())
+    """`<|im_end|>` becomes `< |im_end|>`: a reader sees the same, a tokenizer sees no end of a turn."""
+    return CONTROL_TOKEN.sub(lambda match: f"{match[0]} ", writable(text))
 
 
 def marker_of(texts: Mapping[str, str]) -> str:

@@ -48,10 +48,11 @@ def page_values(evidence: Evidence) -> dict[str, Any]:
         "tiles": tiles(evidence),
         "notices": findings.notices(evidence),
         "tables": {
-            "Against the reference": findings.findings(evidence, ("metrics",)),
+            "Against the reference": whole(findings.findings(evidence, ("metrics",))),
             "By a judge": findings.judge_findings(evidence),
-            "How answers end": findings.findings(evidence, ("stop",)),
+            "How answers end": whole(findings.findings(evidence, ("stop",))),
         },
+        "parts": [each for each in findings.findings(evidence, ("metrics", "stop")) if each.part],
         "outcomes": findings.outcomes(evidence),
         "worse": worse(evidence),
         "judges": [charts.judge_view(evidence, judge) for judge in judges],
@@ -76,14 +77,22 @@ def page_values(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def whole(found: list[findings.Finding]) -> list[findings.Finding]:
+    """Without what was measured again on a part of the rows."""
+    return [each for each in found if not each.part]
+
+
 def worse(evidence: Evidence) -> list[dict[str, Any]]:
-    """Rows that the evaluated system does worse than the other, with what was asked."""
+    """Rows that the evaluated system does worse than the other, each by the metric that it loses most by."""
     answers = evidence.responses.get(evidence.ours or "", {})
+    most: dict[int, dict[str, Any]] = {}
+    for each in (evidence.comparison or {}).get("worse", []):  # the largest loss comes first
+        most.setdefault(each["row_id"], each)
     return [
         each
         | {
             "label": findings.label(each["metric"]),
-            "instruction": answers[each["row_id"]].instruction if each["row_id"] in answers else None,
+            "instruction": answers[row_id].instruction if row_id in answers else "",
         }
-        for each in (evidence.comparison or {}).get("worse", [])
+        for row_id, each in most.items()
     ]

@@ -16,7 +16,7 @@ def browser_data(evidence: Evidence) -> dict[str, Any]:
     metrics = list(dict.fromkeys(m for rows in evidence.items.values() for values in rows.values() for m in values))
     pairs: dict[int, list[Verdict]] = {}
     for verdict in evidence.verdicts:
-        if verdict["kind"] == "pair":
+        if verdict["kind"] == "pair" and verdict["control"] is None:
             pairs.setdefault(verdict["row_id"], []).append(verdict)
     ids = list(dict.fromkeys(row for answers in evidence.responses.values() for row in answers))
     rows = [row_data(evidence, names, row, judges, scored, metrics, pairs.get(row, [])) for row in ids]

@@ -19,7 +19,7 @@ from heed.report.figures import (
     shares,
     strip,
 )
-from heed.report.findings import Finding, Share, judge_key, number, primary, scores
+from heed.report.findings import Finding, Share, controls_of, judge_key, number, primary, scores
 from heed.report.svg import short
 
 
@@ -89,6 +89,8 @@ class JudgeView:
     thinned: bool
     """Whether there were more points than are drawn."""
     controls: list[tuple[str, float | None, Markup]]
+    checks: list[dict[str, Any]]
+    """Whether controls ranked as they should: in scores, side by side."""
     failed: dict[str, dict[str, int]]
 
 
@@ -111,8 +113,9 @@ def judge_view(evidence: Evidence, judge: dict[str, Any]) -> JudgeView:
                     label=f"{name}: {number(score)}",
                 ),
             )
-            for name, score in judge["controls"]["scores"].items()
+            for name, score in (judge["controls"] or {"scores": {}})["scores"].items()
         ],
+        checks=controls_of(judge),
         failed={name: each["failures"] for name, each in judge["scores"].items() if each["failures"]},
     )
 

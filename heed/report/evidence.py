@@ -165,7 +165,7 @@ def latest(verdicts: list[Verdict]) -> list[Verdict]:
     return list(by_question.values())
 
 
-QUESTION = ("kind", "judge", "prompt", "name", "a", "b", "row_id", "control")
+QUESTION = ("kind", "judge", "prompt", "name", "a", "b", "row_id", "first", "control")
 
 
 def read_if_there(path: Path, read: Callable[[Path], Any]) -> Any:

@@ -22,6 +22,8 @@ def provenance(evidence: Evidence) -> dict[str, list[Fact]]:
     found: dict[str, list[Fact]] = {}
     if evidence.evaluation is not None:
         found["Evaluation"] = evaluation_facts(evidence.evaluation)
+    for judge in (evidence.judging or {}).get("judges", []):
+        found[f"Judge {judge['judge']}, {judge['prompt']}"] = judge_facts(judge)
     if evidence.run is not None:
         found["Training"] = training_facts(evidence.run, evidence)
     return found
@@ -51,6 +53,17 @@ def evaluation_facts(asked: dict[str, Any]) -> list[Fact]:
         Fact(name="Command", value=asked["command"], code=True),
     ]
     return facts
+
+
+def judge_facts(judge: dict[str, Any]) -> list[Fact]:
+    return [
+        Fact(name="Server and model", value=judge["server"], code=True),
+        Fact(name="Library", value=judge["library"]),
+        *(
+            Fact(name=f"SHA-256 of prompt {name}", value=digest, code=True)
+            for name, digest in judge["prompts_sha256"].items()
+        ),
+    ]
 
 
 def training_facts(run: dict[str, Any], evidence: Evidence) -> list[Fact]:

@@ -109,6 +109,8 @@ class Finding:
     values: list[Value]
     difference: Difference | None
     higher_is_better: bool
+    describes: bool = False
+    """Neither more nor less of it is better: lengths, for one."""
     chance: float | None = None
     n_full: int | None = None
     settings: str = ""
@@ -126,7 +128,7 @@ class Finding:
     @property
     def part(self) -> str:
         """Which of the rows are covered, where that is not all of them."""
-        return self.task.partition(", ")[2] if self.system == "metrics" else ""
+        return self.task.partition(", ")[2] if self.system in ("metrics", "stop") else ""
 
     @property
     def counts(self) -> str:
@@ -192,6 +194,7 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
             ],
             difference=difference(found) if found else difference_from_base(group),
             higher_is_better=first.higher_is_better,
+            describes=first.details.get("better") == "neither",
             chance=first.chance,
             n_full=max(row.n_full for row in group),
             settings=", ".join(settings),
@@ -206,7 +209,8 @@ def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
             metric=metric,
             values=[Value(name=comparison[side], value=each[side], ci95=None, n=each["n"]) for side in ("a", "b")],
             difference=difference(each),
-            higher_is_better=metric not in LESS_IS_BETTER,
+            higher_is_better=each["better"] != "lower",
+            describes=each["better"] == "neither",
             n_full=each["n"],
         )
 
@@ -253,7 +257,7 @@ def scores(evidence: Evidence) -> list[Verdict]:
 def judge_findings(evidence: Evidence) -> list[Finding]:
     """A judge's mean score of each system, and the difference on the rows where it scored both."""
     found = []
-    judges = (evidence.judging or {}).get("judges", [])
+    judges = scoring_judges(evidence)
     keys = [judge_key(judge) for judge in judges]
     for judge in judges:
         values = [
@@ -278,6 +282,11 @@ def judge_findings(evidence: Evidence) -> list[Finding]:
             )
         )
     return found
+
+
+def scoring_judges(evidence: Evidence) -> list[dict[str, Any]]:
+    """Without those that only compared answers side by side."""
+    return [judge for judge in (evidence.judging or {}).get("judges", []) if judge["scores"]]
 
 
 def judge_difference(evidence: Evidence, judge: dict[str, Any]) -> Difference | None:
@@ -309,7 +318,7 @@ def trusted(judge: dict[str, Any], name: str | None) -> bool:
 def primary(evidence: Evidence) -> Finding | None:
     """What the headline is about: the first judge that can be trusted, else exact match, else the first metric."""
     judged = judge_findings(evidence)
-    for judge, finding in zip((evidence.judging or {}).get("judges", []), judged, strict=True):
+    for judge, finding in zip(scoring_judges(evidence), judged, strict=True):
         if trusted(judge, evidence.ours):
             return finding
     measured = [each for each in findings(evidence, ("metrics",)) if each.of(evidence.ours) is not None]
@@ -328,9 +337,10 @@ class Notice:
 def notices(evidence: Evidence) -> list[Notice]:
     found = []
     for judge in (evidence.judging or {}).get("judges", []):
-        if not judge["controls"]["passed"]:
-            text = f"{judge['judge']}: {judge['controls']['text']} Do not trust its scores."
-            found.append(Notice(title="The judge failed its controls", text=text, grave=True))
+        for check in controls_of(judge):
+            if not check["passed"]:
+                text = f"{judge['judge']}: {check['text']}."
+                found.append(Notice(title="The judge failed its controls", text=text, grave=True))
         for name, each in judge["scores"].items():
             if each["withheld"]:
                 text = (
@@ -339,6 +349,16 @@ def notices(evidence: Evidence) -> list[Notice]:
                     "of the rest may be that of the easy rows."
                 )
                 found.append(Notice(title=f"The judge's score of {name} is withheld", text=text, grave=True))
+        for names, each in judge["pairs"].items():
+            if each["withheld"]:
+                text = (
+                    f"{judge['judge']}: {each['failures']} of {each['n_full']} pairs came to nothing "
+                    f"({counted(each['failure_reasons'])})."
+                )
+                found.append(Notice(title=f"The judge's win rate of {names} is withheld", text=text, grave=True))
+        if judge["stopped"]:
+            text = f"{judge['judge']}: {judge['stopped']}."
+            found.append(Notice(title="The judge stopped before all was judged", text=text, grave=True))
     for file in evidence.changed:
         text = "Its hash is not the one in evaluation.json: the answers below and the numbers may not belong together."
         found.append(Notice(title=f"{file} has changed since it was measured", text=text, grave=True))
@@ -350,6 +370,11 @@ def notices(evidence: Evidence) -> list[Notice]:
         text = f"{asked['n']:,} of {asked['n_full']:,} rows were asked (limit: {asked['limit']}); the rest may differ."
         found.append(Notice(title="Only a part of the rows was evaluated", text=text, grave=False))
     return found
+
+
+def controls_of(judge: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of its scores and of its comparisons, as far as it gave any."""
+    return [check for check in (judge["controls"], judge["pair_controls"]) if check is not None]
 
 
 def counted(reasons: dict[str, int]) -> str:

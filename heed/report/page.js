@@ -112,10 +112,12 @@
     return measures[place].judge ? String(value) : Math.abs(value) > 1 ? value.toFixed(1) : value.toFixed(3);
   };
 
-  const textBlock = (text) => {
-    if (!text) return make("div", { class: "text none" }, "(empty)");
-    const block = make("div", { class: "text" }, marked(text.length > LONG ? text.slice(0, LONG) + " …" : text));
-    if (text.length <= LONG) return block;
+  // A text whose end is folded away if it is long, unless a word that is searched for stands only there.
+  const folded = (look, text) => {
+    const lower = text.toLowerCase();
+    const whole = text.length <= LONG || state.words.some((word) => lower.indexOf(word) + word.length > LONG);
+    const block = make("div", { class: look }, marked(whole ? text : text.slice(0, LONG) + " …"));
+    if (whole) return block;
     const more = make("button", { type: "button", class: "more" }, `Show all ${text.length.toLocaleString("en")} characters`);
     more.addEventListener("click", () => {
       block.replaceChildren(marked(text));
@@ -127,6 +129,8 @@
     both.append(block, more);
     return both;
   };
+
+  const textBlock = (text) => (text ? folded("text", text) : make("div", { class: "text none" }, "(empty)"));
 
   const side = (row, place) => {
     const answer = row.answers[place];
@@ -143,8 +147,8 @@
     }
     box.append(textBlock(answer.text));
     for (const { judge, failure, reason, raw } of answer.verdicts) {
-      if (failure) box.append(make("p", { class: "said-of bad" }, `${judge} failed (${failure})${raw ? `: ${raw}` : ""}`));
-      else if (reason) box.append(make("p", { class: "said-of" }, `${judge}: `, marked(reason)));
+      if (failure) box.append(folded("said-of bad", `${judge} failed (${failure})${raw ? `: ${raw}` : ""}`));
+      else if (reason) box.append(folded("said-of", `${judge}: ${reason}`));
     }
     return box;
   };
@@ -182,9 +186,9 @@
       if (tag === `Finish reason: ${names[ours]} length`) head.append(make("span", { class: "tag warn" }, "cut short"));
     }
     const box = make("article", { class: "card" }, head);
-    if (row.system) box.append(make("p", { class: "input" }, marked(row.system)));
-    box.append(make("p", { class: "question" }, marked(row.instruction)));
-    if (row.input) box.append(make("p", { class: "input" }, marked(row.input)));
+    if (row.system) box.append(folded("input", row.system));
+    box.append(folded("question", row.instruction));
+    if (row.input) box.append(folded("input", row.input));
     const expected = make("div", { class: "side" }, make("h4", {}, "expected"), textBlock(row.output));
     box.append(make("div", { class: "sides" }, expected, ...names.map((_, place) => side(row, place))), details(row));
     return make("li", {}, box);

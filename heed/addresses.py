@@ -1,0 +1,24 @@
+"""Addresses of servers, as people type them."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from heed.errors import UserError
+
+
+def check_address(url: str, *, key: str, token: str) -> None:
+    """Raises UserError for what is no address, and for one that holds a password; `token` is where that belongs."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{key}: {url!r} is no address of a server; give one like http://127.0.0.1:8000/v1")
+    if parts.username or parts.password:
+        raise UserError(f"{key}: leave name and password out; a token is read from {token} alone")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address, with or without a scheme, is one of this machine."""
+    host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
