@@ -1,6 +1,7 @@
 """AlpacaEval with a judge that prefers a word: the rates are then known by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ from stub_annotator import stub_judge
 from heed.benchmarks import alpaca, scores
 from heed.benchmarks.outcomes import Outcome
 from heed.errors import UserError
+from heed.responses import Answer
 
 # Of four answers the model has the better one three times.
 ROWS = [
-    {"instruction": f"Say something, {n}.", "input": "", "output": reference, "model_response": response, "row_id": n}
+    Answer(row_id=n, instruction=f"Say something, {n}.", input="", output=reference, model_response=response)
     for n, (response, reference) in enumerate(
         [("splendid", "dull"), ("splendid", "grey"), ("dull", "splendid"), ("splendid", "flat")]
     )
 ]
 
 
-def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[dict[str, object]] = ROWS) -> Outcome:
+def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[Answer] = ROWS) -> Outcome:
     return alpaca.win_rates(
         rows,
         alpaca.references(rows),
@@ -36,8 +38,8 @@ def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[dic
     )
 
 
-def swapped() -> list[dict[str, object]]:
-    return [{**row, "output": row["model_response"], "model_response": row["output"]} for row in ROWS]
+def swapped() -> list[Answer]:
+    return [replace(row, output=row.model_response, model_response=row.output) for row in ROWS]
 
 
 def test_the_better_answers_win_and_swapped_sides_give_the_rest(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_length_control_is_for_the_805_instructions_only(tmp_path: Path) -> None
     read = alpaca.read_reference(root)
     records = alpaca.instruction_records(read)
     answers = [
-        {"instruction": row.instruction, "input": "", "output": row.output, "model_response": "splendid" * (n % 3)}
+        Answer(row_id=n, instruction=row.instruction, input="", output=row.output, model_response="splendid" * (n % 3))
         for n, row in enumerate(records)
     ]
     found = {}

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from typing import Any
 import yaml
 
 from heed import run_folder
-from heed.benchmarks.answers import Answers, asked
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.errors import UserError
+from heed.exports import alpaca_eval_outputs
 from heed.records import Record
+from heed.responses import Answer
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
 NUMBER_OF_INSTRUCTIONS = 805
+DATASET = "heed"  # the library wants a name for it; nothing comes of it
 MOST_FAILURES = 0.05
 NO_RATE = {"win_rate": math.nan, "standard_error": math.nan}
 # The library's own annotators: the first weighs by the probability of its token, the second ranks in words.
@@ -76,20 +78,10 @@ def instruction_records(reference: Sequence[dict[str, Any]]) -> list[Record]:
     ]
 
 
-def model_outputs(answers: Answers, *, generator: str) -> list[dict[str, str]]:
-    """What the library reads: there `output` is the model's answer."""
-    return [
-        {"instruction": asked(row), "output": row["model_response"], "generator": generator, "dataset": "heed"}
-        for row in answers
-    ]
-
-
-def references(answers: Answers) -> list[dict[str, str]]:
+def references(answers: Sequence[Answer]) -> list[dict[str, str]]:
     """The rows' own outputs as the other side of the comparison."""
-    return [
-        {"instruction": asked(row), "output": row["output"], "generator": "reference", "dataset": "heed"}
-        for row in answers
-    ]
+    own = [replace(answer, model_response=answer.output) for answer in answers]
+    return alpaca_eval_outputs(own, generator="reference", dataset=DATASET)
 
 
 def annotator(judge: Judge, folder: Path) -> Path:
@@ -112,7 +104,7 @@ def annotator(judge: Judge, folder: Path) -> Path:
 
 
 def win_rates(
-    answers: Answers,
+    answers: Sequence[Answer],
     reference: Sequence[dict[str, Any]],
     key: dict[str, Any],
     *,
@@ -136,7 +128,8 @@ def win_rates(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     whole = task == "alpaca_eval" and len(answers) == NUMBER_OF_INSTRUCTIONS
-    outputs, others = model_outputs(answers, generator=name), [dict(row) for row in reference]
+    outputs = alpaca_eval_outputs(answers, generator=name, dataset=DATASET)
+    others = [dict(row) for row in reference]
     run_folder.write_json(folder / "model_outputs.json", outputs)
     run_folder.write_json(folder / "reference_outputs.json", others)
     began = time.perf_counter()
