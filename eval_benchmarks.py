@@ -183,6 +183,8 @@ def ask_for_answers(
     """The systems that grade free answers: AlpacaEval, OpenAI Evals and HELM."""
     names = {each.name for each in benchmarks}
     max_new_tokens = ours.max_new_tokens
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens: {max_new_tokens} leaves no room for an answer; give 1 or more")
     helm_entries = ours.helm_entries if "helm" in names else []
     logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
     own_rows = names & {"alpaca_method", "openai_evals"} or "heed_test" in helm_entries

@@ -221,7 +221,7 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
     ("words", "message"),
     [
         (["--push_to_hub", "true"], "push_to_hub: true needs hub_model_id"),
-        (["--push_to_hub", "true", "--hub_model_id", "a b"], "hub_model_id: Repo id must"),
+        (["--push_to_hub", "true", "--hub_model_id", "a b"], "hub_model_id: 'a b' is not what a repository"),
         (["--hub_model_id", "me/model"], "hub_model_id is set, but nothing in this run reads it"),
         (
             ["--push_to_hub", "true", "--hub_model_id", "me/m", "--hub_strategy", "best", "--eval_strategy", "no"],
@@ -247,6 +247,10 @@ def test_a_run_that_is_told_nowhere_to_go_says_so(runs: dict[str, Path], capsys:
     assert "is no run folder" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "absent.json", "me/rows"])) == 2
     assert "absent.json" in capsys.readouterr().err
+    assert exit_code(lambda: command.main(["push_data", "rows.json"])) == 2
+    assert "expected RUN, or push_data FILE NAME" in capsys.readouterr().err
+    assert exit_code(lambda: command.main(["run", "--card_only", "--hub_private_repo", "true"])) == 2
+    assert "--card_only sends nothing" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_finished_is_not_sent(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
