@@ -142,6 +142,8 @@ def ask_lm_eval(
         return list
     templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
     num_fewshot = ours.num_fewshot
+    if num_fewshot is not None and num_fewshot < 0:
+        raise UserError(f"num_fewshot: {num_fewshot} is no number of examples; give 0 or more, or leave it out")
     programs = any(each.name == "humaneval" for each in mine)
     unsafe_code = programs and ours.unsafe_code
     without_sandbox = unsafe_code and ours.without_sandbox

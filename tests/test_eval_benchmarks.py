@@ -160,6 +160,7 @@ def test_programs_are_written_first_and_run_when_asked_for(
         (["--tasks", "mmlu_anatomy", "--unsafe_code"], "unsafe_code is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--judge_model", "x"], "judge_model is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--limit", "0"], "limit: 0 leaves nothing to ask"),
+        (["--tasks", "mmlu_anatomy", "--num_fewshot", "-1"], "num_fewshot: -1 is no number of examples"),
         pytest.param(
             ["--tasks", "no_such_task"],
             "'no_such_task' is neither a benchmark of Heed nor a task of lm_eval",
