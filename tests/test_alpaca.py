@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca_eval")
 
+from faults.harness import free_port
 from stub_annotator import stub_judge
 
 from heed.benchmarks import alpaca, scores
@@ -72,6 +73,23 @@ def test_verdicts_are_asked_for_once_and_no_key_is_written(tmp_path: Path, monke
 def test_a_judge_that_does_not_answer_gives_no_number(tmp_path: Path) -> None:
     with stub_judge("splendid", silent=True) as (url, _), pytest.raises(UserError, match="no verdict on 4 of 4"):
         win_rates(tmp_path, url, logprobs=False)
+
+
+def test_a_judge_that_is_not_there_is_missed_before_any_model_is_asked() -> None:
+    absent = alpaca.Judge(model="stub", base_url=f"http://127.0.0.1:{free_port()}/v1", logprobs=True)
+    with pytest.raises(UserError, match=r"judge_model: stub at http://127\.0\.0\.1:\d+/v1 does not answer \(Conn"):
+        alpaca.refuse_silent(absent)
+    with stub_judge("splendid") as (url, requests):
+        alpaca.refuse_silent(alpaca.Judge(model="stub", base_url=url, logprobs=True))
+    assert len(requests) == 1
+
+
+def test_answers_that_are_the_reference_are_ties_and_said_to_be(tmp_path: Path) -> None:
+    same = [replace(row, model_response=row.output) for row in ROWS]
+    with stub_judge("splendid") as (url, requests):
+        outcome = win_rates(tmp_path, url, rows=same)
+    assert (outcome.scores[0].value, requests) == (0.5, [])
+    assert "4 of 4 answers are the reference word for word: ties, without the judge" in outcome.notes
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from heed.evaluation import Asked, Evaluation, score, write_evaluation
 from heed.hub import __main__ as command
 from heed.hub.card import model_card
 from heed.metrics import load_metrics
+from heed.rows import Row, write_rows
 from heed.sources import Source, file_sha256, read
 
 QUESTION = [{"role": "user", "content": "Say number 3.", "input": "3"}]
@@ -273,6 +274,27 @@ def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_pat
     assert "An adapter on [openai-community/gpt2](https://huggingface.co/openai-community/gpt2)" in text
     assert 'from_pretrained("me/adapter", revision="second")' in text
     assert "No licence is stated; those of the base model and of the data hold." in text
+
+
+def test_a_card_has_the_benchmarks_and_whole_ones_in_its_metadata(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["tester/adapter"], folder)
+    shared = {"value": 0.5, "ci95": (0.25, 0.75), "model": "m", "contract": "c", "data": "d", "data_sha256": "e"}
+    shared |= {"library": "lm_eval", "versions": {}, "command": "x", "fewshot": 0, "chat_template": True}
+    gained = {"headline": True, "difference_from_base": {"value": 0.25, "ci95": (0.0, 0.5), "n": 8}}
+    base: dict[str, Any] = shared | {"name": "base", "details": {"headline": True}, "chance": 0.25}
+    tuned: dict[str, Any] = shared | {"name": "tuned", "details": gained, "chance": 0.25}
+    mmlu = {"system": "MMLU", "task": "mmlu", "metric": "acc", "n": 8, "n_full": 8}
+    part = {"system": "GLUE", "task": "sst2", "metric": "acc", "n": 2, "n_full": 872}
+    write_rows(folder, [Row(**base, **mmlu), Row(**tuned, **mmlu), Row(**tuned, **part)])
+    text = model_card(folder, "me/adapter")
+    assert (
+        "| MMLU | mmlu | acc | 0-shot, chat template | 8 | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] "
+        "| +0.250 [+0.000, +0.500] | 0.250 |\n"
+    ) in text
+    assert "| GLUE | sst2 | acc | 0-shot, chat template | 2 of 872 |  | 0.500" in text
+    [result] = model_index_to_eval_results(ModelCard(text).data.to_dict()["model-index"])[1]
+    assert (result.task_name, result.metric_type, result.metric_value) == ("MMLU", "acc", 0.5)
 
 
 def test_rows_with_a_token_are_not_shared(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

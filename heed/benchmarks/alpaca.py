@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import openai
 import yaml
 
 from heed import run_folder
@@ -25,6 +26,7 @@ INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
 NUMBER_OF_INSTRUCTIONS = 805
 DATASET = "heed"  # the library wants a name for it; nothing comes of it
 MOST_FAILURES = 0.05
+PATIENCE = 120.0  # seconds; a server may have to load its model first
 NO_RATE = {"win_rate": math.nan, "standard_error": math.nan}
 # The library's own annotators: the first weighs by the probability of its token, the second ranks in words.
 WITH_LOGPROBS, WITHOUT_LOGPROBS = "weighted_alpaca_eval_gpt4_turbo", "alpaca_eval_gpt4"
@@ -37,6 +39,25 @@ class Judge:
     model: str
     base_url: str | None
     logprobs: bool
+
+
+def refuse_silent(judge: Judge) -> None:
+    """One reply of the judge, before any model is asked. Raises UserError where server, name or key are wrong."""
+    client = openai.OpenAI(
+        base_url=judge.base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, timeout=PATIENCE
+    )
+    try:
+        client.chat.completions.create(model=judge.model, messages=[{"role": "user", "content": "Say yes."}])
+    except openai.OpenAIError as error:
+        raise UserError(unanswered(judge, error)) from error
+
+
+def unanswered(judge: Judge, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"judge_model: {judge.model} at {judge.base_url or 'OpenAI'} does not answer ({reason}); look at judge_model, "
+        "judge_base_url, and OPENAI_API_KEY if the server wants a key"
+    )
 
 
 def library() -> str:
@@ -133,18 +154,21 @@ def win_rates(
     run_folder.write_json(folder / "model_outputs.json", outputs)
     run_folder.write_json(folder / "reference_outputs.json", others)
     began = time.perf_counter()
-    _, annotations = evaluate(
-        model_outputs=outputs,
-        reference_outputs=others,
-        annotators_config=str(annotator(judge, folder)),
-        name=name,
-        fn_metric=lambda rows: metrics.get_winrate(rows) if verdicts(rows) else NO_RATE,
-        sort_by="win_rate",
-        precomputed_leaderboard=None,
-        output_path=str(folder),
-        caching_path=str(folder / "verdicts.json"),
-        is_return_instead_of_print=True,
-    )
+    try:
+        _, annotations = evaluate(
+            model_outputs=outputs,
+            reference_outputs=others,
+            annotators_config=str(annotator(judge, folder)),
+            name=name,
+            fn_metric=lambda rows: metrics.get_winrate(rows) if verdicts(rows) else NO_RATE,
+            sort_by="win_rate",
+            precomputed_leaderboard=None,
+            output_path=str(folder),
+            caching_path=str(folder / "verdicts.json"),
+            is_return_instead_of_print=True,
+        )
+    except openai.OpenAIError as error:
+        raise UserError(f"{unanswered(judge, error)}. Nothing is scored, and the verdicts so far are kept") from error
     known = verdicts(annotations)
     failures = len(outputs) - len(known)
     if failures > MOST_FAILURES * len(outputs):
@@ -164,6 +188,10 @@ def win_rates(
     notes += [f"no verdict on {failures} of {len(outputs)} answers"] if failures else []
     if task == "alpaca_eval" and not whole:
         notes.append(f"no length-controlled rate: it is defined for all {NUMBER_OF_INSTRUCTIONS} instructions together")
+    ties = sum(ours["output"] == theirs["output"] for ours, theirs in zip(outputs, others, strict=True))
+    notes += (
+        [f"{ties} of {len(outputs)} answers are the reference word for word: ties, without the judge"] if ties else []
+    )
     lengths = [len(row["output"]) for row in outputs]
     notes.append(f"answers have {sum(lengths) / len(lengths):.0f} characters on average")
     return Outcome(

@@ -104,14 +104,19 @@ def environment() -> dict[str, str]:
 def run_eval(functions: str, evaluation: str, registry: Path, record: Path) -> list[dict[str, Any]]:
     """The events that evals records. Raises UserError when it fails."""
     record.unlink(missing_ok=True)
-    done = subprocess.run(
-        command(functions, evaluation, registry, record),
-        env=environment(),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    try:
+        done = subprocess.run(
+            command(functions, evaluation, registry, record),
+            env=environment(),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"OpenAI Evals: {evaluation} did not end within {PATIENCE // 60} minutes, nothing is scored; set a limit"
+        ) from error
     if done.returncode or not record.is_file():
         raise UserError(f"OpenAI Evals: {evaluation} failed, nothing is scored: {done.stderr.strip()[-500:]}")
     return run_folder.read_lines(record)
