@@ -279,13 +279,14 @@ def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_pat
 def test_a_card_has_the_benchmarks_and_whole_ones_in_its_metadata(runs: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(runs["tester/adapter"], folder)
-    shared = {"value": 0.5, "ci95": (0.25, 0.75), "model": "m", "contract": "c", "data": "d", "data_sha256": "e"}
-    shared |= {"library": "lm_eval", "versions": {}, "command": "x", "fewshot": 0, "chat_template": True}
+    shared: dict[str, Any] = {"value": 0.5, "ci95": (0.25, 0.75), "model": "m", "contract": "c", "data": "d"}
+    shared |= {"data_sha256": "e", "library": "lm_eval", "versions": {}, "command": "x"}
+    shared |= {"fewshot": 0, "chat_template": True}
     gained = {"headline": True, "difference_from_base": {"value": 0.25, "ci95": (0.0, 0.5), "n": 8}}
     base: dict[str, Any] = shared | {"name": "base", "details": {"headline": True}, "chance": 0.25}
     tuned: dict[str, Any] = shared | {"name": "tuned", "details": gained, "chance": 0.25}
-    mmlu = {"system": "MMLU", "task": "mmlu", "metric": "acc", "n": 8, "n_full": 8}
-    part = {"system": "GLUE", "task": "sst2", "metric": "acc", "n": 2, "n_full": 872}
+    mmlu: dict[str, Any] = {"system": "MMLU", "task": "mmlu", "metric": "acc", "n": 8, "n_full": 8}
+    part: dict[str, Any] = {"system": "GLUE", "task": "sst2", "metric": "acc", "n": 2, "n_full": 872}
     write_rows(folder, [Row(**base, **mmlu), Row(**tuned, **mmlu), Row(**tuned, **part)])
     text = model_card(folder, "me/adapter")
     assert (

@@ -325,7 +325,7 @@ def benchmarks(evidence: Evidence) -> list[list[str]]:
     """A row for each benchmark: base and tuned model, what was gained, and what guessing scores."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row in benchmark_rows(evidence):
-        asked = (row["system"], row["task"], row["metric"], asked_how(row))
+        asked: tuple[str, ...] = (row["system"], row["task"], row["metric"], asked_how(row))
         found.setdefault(asked, {})["base" if row["name"] == "base" else "tuned"] = row
     table = []
     for asked, of in found.items():
