@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     if command_line.explain:
         print(config.explain(config.resolved_values(ours, settings)))
         return
+    if ours.max_new_tokens < 1:
+        raise UserError(f"max_new_tokens: {ours.max_new_tokens} leaves no room for an answer; give 1 or more")
     be_quiet()
 
     from heed.subjects import check_model

@@ -142,6 +142,8 @@ def ask_lm_eval(
         return list
     templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
     num_fewshot = ours.num_fewshot
+    if num_fewshot is not None and num_fewshot < 0:
+        raise UserError(f"num_fewshot: {num_fewshot} is no number of examples; give 0 or more, or leave it out")
     programs = any(each.name == "humaneval" for each in mine)
     unsafe_code = programs and ours.unsafe_code
     without_sandbox = unsafe_code and ours.without_sandbox
@@ -183,6 +185,8 @@ def ask_for_answers(
     """The systems that grade free answers: AlpacaEval, OpenAI Evals and HELM."""
     names = {each.name for each in benchmarks}
     max_new_tokens = ours.max_new_tokens
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens: {max_new_tokens} leaves no room for an answer; give 1 or more")
     helm_entries = ours.helm_entries if "helm" in names else []
     logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
     own_rows = names & {"alpaca_method", "openai_evals"} or "heed_test" in helm_entries

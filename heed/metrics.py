@@ -44,7 +44,10 @@ def contains(response: str, reference: str) -> float:
 
 def token_f1(response: str, reference: str) -> float:
     """The harmonic mean of precision and recall over words, as SQuAD has it: both empty is 1, one empty is 0."""
-    ours, theirs = normalized(response).split(), normalized(reference).split()
+    return words_f1(normalized(response).split(), normalized(reference).split())
+
+
+def words_f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
     if not ours or not theirs:
         return float(ours == theirs)
     common = sum((Counter(ours) & Counter(theirs)).values())
@@ -52,16 +55,17 @@ def token_f1(response: str, reference: str) -> float:
 
 
 def normalized(text: str) -> str:
-    """Lower case, without punctuation and articles, single spaces: SQuAD's normalisation.
-
-    Where that leaves nothing, less is taken away: "A" or "!" must not count as no answer.
-    """
+    """As SQuAD has it; where that leaves nothing, less is taken away: "A" or "!" must not count as no answer."""
     lower = text.lower()
-    bare = lower.translate(PUNCTUATION)
-    for left in (ARTICLES.sub(" ", bare), bare, lower):
+    for left in (squad_normalized(text), lower.translate(PUNCTUATION), lower):
         if words := " ".join(left.split()):
             return words
     return ""
+
+
+def squad_normalized(text: str) -> str:
+    """Lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016)."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def mean(values: list[float]) -> float:

@@ -32,7 +32,7 @@ class Row:
     name: str
     model: str
     contract: str
-    """SHA-256 of the prompt contract the model was asked with."""
+    """SHA-256 of the template the model was asked with; its prompt_contract.json calls it template_sha256."""
     data: str
     data_sha256: str
     library: str

@@ -1,28 +1,31 @@
 """AlpacaEval with a judge that prefers a word: the rates are then known by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca_eval")
 
+from faults.harness import free_port
 from stub_annotator import stub_judge
 
 from heed.benchmarks import alpaca, scores
 from heed.benchmarks.outcomes import Outcome
 from heed.errors import UserError
+from heed.responses import Answer
 
 # Of four answers the model has the better one three times.
 ROWS = [
-    {"instruction": f"Say something, {n}.", "input": "", "output": reference, "model_response": response, "row_id": n}
+    Answer(row_id=n, instruction=f"Say something, {n}.", input="", output=reference, model_response=response)
     for n, (response, reference) in enumerate(
         [("splendid", "dull"), ("splendid", "grey"), ("dull", "splendid"), ("splendid", "flat")]
     )
 ]
 
 
-def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[dict[str, object]] = ROWS) -> Outcome:
+def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[Answer] = ROWS) -> Outcome:
     return alpaca.win_rates(
         rows,
         alpaca.references(rows),
@@ -36,8 +39,8 @@ def win_rates(tmp_path: Path, url: str, *, logprobs: bool = True, rows: list[dic
     )
 
 
-def swapped() -> list[dict[str, object]]:
-    return [{**row, "output": row["model_response"], "model_response": row["output"]} for row in ROWS]
+def swapped() -> list[Answer]:
+    return [replace(row, output=row.model_response, model_response=row.output) for row in ROWS]
 
 
 def test_the_better_answers_win_and_swapped_sides_give_the_rest(tmp_path: Path) -> None:
@@ -72,6 +75,23 @@ def test_a_judge_that_does_not_answer_gives_no_number(tmp_path: Path) -> None:
         win_rates(tmp_path, url, logprobs=False)
 
 
+def test_a_judge_that_is_not_there_is_missed_before_any_model_is_asked() -> None:
+    absent = alpaca.Judge(model="stub", base_url=f"http://127.0.0.1:{free_port()}/v1", logprobs=True)
+    with pytest.raises(UserError, match=r"judge_model: stub at http://127\.0\.0\.1:\d+/v1 does not answer \(Conn"):
+        alpaca.refuse_silent(absent)
+    with stub_judge("splendid") as (url, requests):
+        alpaca.refuse_silent(alpaca.Judge(model="stub", base_url=url, logprobs=True))
+    assert len(requests) == 1
+
+
+def test_answers_that_are_the_reference_are_ties_and_said_to_be(tmp_path: Path) -> None:
+    same = [replace(row, model_response=row.output) for row in ROWS]
+    with stub_judge("splendid") as (url, requests):
+        outcome = win_rates(tmp_path, url, rows=same)
+    assert (outcome.scores[0].value, requests) == (0.5, [])
+    assert "4 of 4 answers are the reference word for word: ties, without the judge" in outcome.notes
+
+
 @pytest.mark.slow
 def test_length_control_is_for_the_805_instructions_only(tmp_path: Path) -> None:
     root = tmp_path / "hub"
@@ -84,7 +104,7 @@ def test_length_control_is_for_the_805_instructions_only(tmp_path: Path) -> None
     read = alpaca.read_reference(root)
     records = alpaca.instruction_records(read)
     answers = [
-        {"instruction": row.instruction, "input": "", "output": row.output, "model_response": "splendid" * (n % 3)}
+        Answer(row_id=n, instruction=row.instruction, input="", output=row.output, model_response="splendid" * (n % 3))
         for n, row in enumerate(records)
     ]
     found = {}

@@ -322,6 +322,22 @@ def test_names_are_checked(names: list[str], message: str) -> None:
         find_benchmarks(names)
 
 
+def test_what_scores_the_answers_is_missed_before_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nltk.data.path", [])
+    monkeypatch.setattr("nltk.download", lambda name: False)
+    sentences = {"instruction_id_list": ["length_constraints:number_sentences"]}
+    row = {"key": 1, "prompt": "Be brief.", **sentences, "kwargs": [{"num_sentences": 3, "relation": "less than"}]}
+    hub_mirror.put(tmp_path, "google/IFEval", {"default": {"train": [row]}})
+    with pytest.raises(UserError, match=r"IFEval: some .* nltk's punkt_tab, .* `python -m nltk\.downloader punkt_tab`"):
+        Tasks(BENCHMARKS["ifeval"], data_root=tmp_path)
+    hub_mirror.put_squad(tmp_path)
+    (tmp_path / "squad_v2" / "squad_v2.py").unlink()
+    with pytest.raises(UserError, match=r"SQuAD v2: the module squad_v2 of evaluate"):
+        Tasks(BENCHMARKS["squad"], data_root=tmp_path)
+
+
 def test_absent_data_are_named_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"TriviaQA: its data could not be loaded .*; give a folder that mirrors"):
         Tasks(BENCHMARKS["triviaqa"], data_root=tmp_path)

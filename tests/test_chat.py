@@ -137,6 +137,11 @@ def test_a_bad_model_id_gets_one_sentence(capsys: pytest.CaptureFixture[str], mo
     assert capsys.readouterr().err == sentence
 
 
+def test_an_answer_of_no_token_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: chat.main(["--model", "docs", "--max_new_tokens", "0"])) == 2
+    assert capsys.readouterr().err == "error: max_new_tokens: 0 leaves no room for an answer; give 1 or more\n"
+
+
 def test_a_conversation_keeps_its_system_message_in_front() -> None:
     conversation = Conversation("Be brief.")
     conversation.add("One?", "Yes.")

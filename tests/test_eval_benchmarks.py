@@ -79,6 +79,20 @@ def test_a_missing_package_is_named_too(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "needs the package lm_eval: make benchmarks-setup" in capsys.readouterr().out
 
 
+def test_the_list_tells_what_a_first_run_will_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(readiness, "PUNKT", Path("tokenizers") / "absent")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert run("list") == 0
+    assert "ready; its first run fetches nltk's punkt_tab (python -m nltk.downloader" in capsys.readouterr().out
+    (tmp_path / "nltk_data" / readiness.PUNKT).mkdir(parents=True)
+    assert run("list") == 0
+    assert "punkt_tab" not in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder and the base model beside it."""
@@ -146,6 +160,7 @@ def test_programs_are_written_first_and_run_when_asked_for(
         (["--tasks", "mmlu_anatomy", "--unsafe_code"], "unsafe_code is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--judge_model", "x"], "judge_model is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--limit", "0"], "limit: 0 leaves nothing to ask"),
+        (["--tasks", "mmlu_anatomy", "--num_fewshot", "-1"], "num_fewshot: -1 is no number of examples"),
         pytest.param(
             ["--tasks", "no_such_task"],
             "'no_such_task' is neither a benchmark of Heed nor a task of lm_eval",

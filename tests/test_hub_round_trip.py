@@ -23,6 +23,7 @@ from heed.evaluation import Asked, Evaluation, score, write_evaluation
 from heed.hub import __main__ as command
 from heed.hub.card import model_card
 from heed.metrics import load_metrics
+from heed.rows import Row, write_rows
 from heed.sources import Source, file_sha256, read
 
 QUESTION = [{"role": "user", "content": "Say number 3.", "input": "3"}]
@@ -221,7 +222,7 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
     ("words", "message"),
     [
         (["--push_to_hub", "true"], "push_to_hub: true needs hub_model_id"),
-        (["--push_to_hub", "true", "--hub_model_id", "a b"], "hub_model_id: Repo id must"),
+        (["--push_to_hub", "true", "--hub_model_id", "a b"], "hub_model_id: 'a b' is not what a repository"),
         (["--hub_model_id", "me/model"], "hub_model_id is set, but nothing in this run reads it"),
         (
             ["--push_to_hub", "true", "--hub_model_id", "me/m", "--hub_strategy", "best", "--eval_strategy", "no"],
@@ -247,6 +248,10 @@ def test_a_run_that_is_told_nowhere_to_go_says_so(runs: dict[str, Path], capsys:
     assert "is no run folder" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "absent.json", "me/rows"])) == 2
     assert "absent.json" in capsys.readouterr().err
+    assert exit_code(lambda: command.main(["push_data", "rows.json"])) == 2
+    assert "expected RUN, or push_data FILE NAME" in capsys.readouterr().err
+    assert exit_code(lambda: command.main(["run", "--card_only", "--hub_private_repo", "true"])) == 2
+    assert "--card_only sends nothing" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_finished_is_not_sent(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,6 +274,28 @@ def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_pat
     assert "An adapter on [openai-community/gpt2](https://huggingface.co/openai-community/gpt2)" in text
     assert 'from_pretrained("me/adapter", revision="second")' in text
     assert "No licence is stated; those of the base model and of the data hold." in text
+
+
+def test_a_card_has_the_benchmarks_and_whole_ones_in_its_metadata(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["tester/adapter"], folder)
+    shared: dict[str, Any] = {"value": 0.5, "ci95": (0.25, 0.75), "model": "m", "contract": "c", "data": "d"}
+    shared |= {"data_sha256": "e", "library": "lm_eval", "versions": {}, "command": "x"}
+    shared |= {"fewshot": 0, "chat_template": True}
+    gained = {"headline": True, "difference_from_base": {"value": 0.25, "ci95": (0.0, 0.5), "n": 8}}
+    base: dict[str, Any] = shared | {"name": "base", "details": {"headline": True}, "chance": 0.25}
+    tuned: dict[str, Any] = shared | {"name": "tuned", "details": gained, "chance": 0.25}
+    mmlu: dict[str, Any] = {"system": "MMLU", "task": "mmlu", "metric": "acc", "n": 8, "n_full": 8}
+    part: dict[str, Any] = {"system": "GLUE", "task": "sst2", "metric": "acc", "n": 2, "n_full": 872}
+    write_rows(folder, [Row(**base, **mmlu), Row(**tuned, **mmlu), Row(**tuned, **part)])
+    text = model_card(folder, "me/adapter")
+    assert (
+        "| MMLU | mmlu | acc | 0-shot, chat template | 8 | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] "
+        "| +0.250 [+0.000, +0.500] | 0.250 |\n"
+    ) in text
+    assert "| GLUE | sst2 | acc | 0-shot, chat template | 2 of 872 |  | 0.500" in text
+    [result] = model_index_to_eval_results(ModelCard(text).data.to_dict()["model-index"])[1]
+    assert (result.task_name, result.metric_type, result.metric_value) == ("MMLU", "acc", 0.5)
 
 
 def test_rows_with_a_token_are_not_shared(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,24 @@ from small_world import gpt2, save_model
 from stub_annotator import stub_judge
 
 from heed.benchmarks import openai_evals, readiness
-from heed.benchmarks.answers import Answers
 from heed.errors import UserError
+from heed.responses import Answer
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (readiness.EVALS / "evals").is_dir(), reason="make evals-setup installs OpenAI Evals"),
-]
+needs_evals = pytest.mark.skipif(
+    not (readiness.EVALS / "evals").is_dir(), reason="make evals-setup installs OpenAI Evals"
+)
 
 # match: the answer begins with the reference (row 0); includes: it holds it (rows 0 and 1); fuzzy: one holds the other
 # after normalization (rows 0, 1 and 2); row 3 is wrong. The last row's braces must survive evals' own templates.
 PAIRS = [("Paris", "Paris."), ("Rome", "It is Rome"), ("The Oslo", "oslo!"), ("{Bern}", "Riga")]
-ROWS: Answers = [
-    {"instruction": f"Capital {n} {{x}}?", "input": "Europe" if n else "", "output": output, "model_response": response}
+ROWS = [
+    Answer(
+        row_id=n,
+        instruction=f"Capital {n} {{x}}?",
+        input="Europe" if n else "",
+        output=output,
+        model_response=response,
+    )
     for n, (output, response) in enumerate(PAIRS)
 ]
 
@@ -36,6 +42,8 @@ def registry(folder: Path, url: str | None = None, model: str = "none") -> Path:
     )
 
 
+@pytest.mark.slow
+@needs_evals
 def test_the_graders_score_as_counted_by_hand(tmp_path: Path) -> None:
     outcome = openai_evals.outcome("tuned", registry(tmp_path), {}, n_full=4, judged=False, version="1", n=4)
     assert {score.task: (score.value, score.pooled) for score in outcome.scores} == {
@@ -45,6 +53,8 @@ def test_the_graders_score_as_counted_by_hand(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
+@needs_evals
 def test_a_model_grades_with_the_judges_words(tmp_path: Path) -> None:
     with stub_judge("o") as (url, requests):  # agrees with answers that hold an o: Rome and oslo
         outcome = openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)
@@ -56,6 +66,8 @@ def test_a_model_grades_with_the_judges_words(tmp_path: Path) -> None:
         openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)
 
 
+@pytest.mark.slow
+@needs_evals
 def test_a_model_is_asked_with_its_contract(tmp_path: Path) -> None:
     from heed.modeling import load_tokenizer
     from heed.prompts import load_prompt
@@ -72,8 +84,18 @@ def test_a_model_is_asked_with_its_contract(tmp_path: Path) -> None:
     assert len(sampled) == 4 and all(isinstance(each["sampled"], str) for each in sampled)
 
 
+def test_one_question_with_two_answers_is_refused(tmp_path: Path) -> None:
+    again = replace(ROWS[3], row_id=9, model_response="Bern")
+    with pytest.raises(UserError, match="rows 3 and 9 end in the same question"):
+        openai_evals.write_registry(
+            tmp_path, {"tuned": [*ROWS, again]}, {"tuned": "none"}, judge_model=None, judge_base_url=None
+        )
+
+
+@pytest.mark.slow
+@needs_evals
 def test_a_row_without_an_answer_stops_the_eval(tmp_path: Path) -> None:
     place = registry(tmp_path)
-    (tmp_path / "responses-tuned.json").write_text(json.dumps(ROWS[:2]))
+    (tmp_path / "responses-tuned.json").write_text(json.dumps([asdict(row) for row in ROWS[:2]]))
     with pytest.raises((UserError, subprocess.SubprocessError), match="heed-includes failed"):
         openai_evals.run_eval("heed-replay-tuned", "heed-includes", place, tmp_path / "out.jsonl")

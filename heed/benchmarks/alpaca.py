@@ -6,23 +6,27 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import openai
 import yaml
 
 from heed import run_folder
-from heed.benchmarks.answers import Answers, asked
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.errors import UserError
+from heed.exports import alpaca_eval_outputs
 from heed.records import Record
+from heed.responses import Answer
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
 NUMBER_OF_INSTRUCTIONS = 805
+DATASET = "heed"  # the library wants a name for it; nothing comes of it
 MOST_FAILURES = 0.05
+PATIENCE = 120.0  # seconds; a server may have to load its model first
 NO_RATE = {"win_rate": math.nan, "standard_error": math.nan}
 # The library's own annotators: the first weighs by the probability of its token, the second ranks in words.
 WITH_LOGPROBS, WITHOUT_LOGPROBS = "weighted_alpaca_eval_gpt4_turbo", "alpaca_eval_gpt4"
@@ -35,6 +39,25 @@ class Judge:
     model: str
     base_url: str | None
     logprobs: bool
+
+
+def refuse_silent(judge: Judge) -> None:
+    """One reply of the judge, before any model is asked. Raises UserError where server, name or key are wrong."""
+    client = openai.OpenAI(
+        base_url=judge.base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, timeout=PATIENCE
+    )
+    try:
+        client.chat.completions.create(model=judge.model, messages=[{"role": "user", "content": "Say yes."}])
+    except openai.OpenAIError as error:
+        raise UserError(unanswered(judge, error)) from error
+
+
+def unanswered(judge: Judge, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"judge_model: {judge.model} at {judge.base_url or 'OpenAI'} does not answer ({reason}); look at judge_model, "
+        "judge_base_url, and OPENAI_API_KEY if the server wants a key"
+    )
 
 
 def library() -> str:
@@ -76,20 +99,10 @@ def instruction_records(reference: Sequence[dict[str, Any]]) -> list[Record]:
     ]
 
 
-def model_outputs(answers: Answers, *, generator: str) -> list[dict[str, str]]:
-    """What the library reads: there `output` is the model's answer."""
-    return [
-        {"instruction": asked(row), "output": row["model_response"], "generator": generator, "dataset": "heed"}
-        for row in answers
-    ]
-
-
-def references(answers: Answers) -> list[dict[str, str]]:
+def references(answers: Sequence[Answer]) -> list[dict[str, str]]:
     """The rows' own outputs as the other side of the comparison."""
-    return [
-        {"instruction": asked(row), "output": row["output"], "generator": "reference", "dataset": "heed"}
-        for row in answers
-    ]
+    own = [replace(answer, model_response=answer.output) for answer in answers]
+    return alpaca_eval_outputs(own, generator="reference", dataset=DATASET)
 
 
 def annotator(judge: Judge, folder: Path) -> Path:
@@ -112,7 +125,7 @@ def annotator(judge: Judge, folder: Path) -> Path:
 
 
 def win_rates(
-    answers: Answers,
+    answers: Sequence[Answer],
     reference: Sequence[dict[str, Any]],
     key: dict[str, Any],
     *,
@@ -136,22 +149,26 @@ def win_rates(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     whole = task == "alpaca_eval" and len(answers) == NUMBER_OF_INSTRUCTIONS
-    outputs, others = model_outputs(answers, generator=name), [dict(row) for row in reference]
+    outputs = alpaca_eval_outputs(answers, generator=name, dataset=DATASET)
+    others = [dict(row) for row in reference]
     run_folder.write_json(folder / "model_outputs.json", outputs)
     run_folder.write_json(folder / "reference_outputs.json", others)
     began = time.perf_counter()
-    _, annotations = evaluate(
-        model_outputs=outputs,
-        reference_outputs=others,
-        annotators_config=str(annotator(judge, folder)),
-        name=name,
-        fn_metric=lambda rows: metrics.get_winrate(rows) if verdicts(rows) else NO_RATE,
-        sort_by="win_rate",
-        precomputed_leaderboard=None,
-        output_path=str(folder),
-        caching_path=str(folder / "verdicts.json"),
-        is_return_instead_of_print=True,
-    )
+    try:
+        _, annotations = evaluate(
+            model_outputs=outputs,
+            reference_outputs=others,
+            annotators_config=str(annotator(judge, folder)),
+            name=name,
+            fn_metric=lambda rows: metrics.get_winrate(rows) if verdicts(rows) else NO_RATE,
+            sort_by="win_rate",
+            precomputed_leaderboard=None,
+            output_path=str(folder),
+            caching_path=str(folder / "verdicts.json"),
+            is_return_instead_of_print=True,
+        )
+    except openai.OpenAIError as error:
+        raise UserError(f"{unanswered(judge, error)}. Nothing is scored, and the verdicts so far are kept") from error
     known = verdicts(annotations)
     failures = len(outputs) - len(known)
     if failures > MOST_FAILURES * len(outputs):
@@ -171,6 +188,10 @@ def win_rates(
     notes += [f"no verdict on {failures} of {len(outputs)} answers"] if failures else []
     if task == "alpaca_eval" and not whole:
         notes.append(f"no length-controlled rate: it is defined for all {NUMBER_OF_INSTRUCTIONS} instructions together")
+    ties = sum(ours["output"] == theirs["output"] for ours, theirs in zip(outputs, others, strict=True))
+    notes += (
+        [f"{ties} of {len(outputs)} answers are the reference word for word: ties, without the judge"] if ties else []
+    )
     lengths = [len(row["output"]) for row in outputs]
     notes.append(f"answers have {sum(lengths) / len(lengths):.0f} characters on average")
     return Outcome(

@@ -2,19 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from heed import run_folder
+from heed.answering import OnResponse, Response, resumed, row_keys
 from heed.benchmarks.asking import FOLDER, Asking
-from heed.benchmarks.identity import contract_sha256, model_sha256
 from heed.generation import generate
 from heed.records import Record
+from heed.responses import Answer, read_responses, response_rows
 from heed.subjects import Subject, load_subject
-
-Answers = list[dict[str, Any]]
-"""As in responses.json: instruction, input, output, model_response, and how the answer came about."""
 
 
 def rows_sha256(records: Sequence[Record]) -> str:
@@ -23,54 +22,52 @@ def rows_sha256(records: Sequence[Record]) -> str:
 
 def answers_key(asking: Asking, subject: Subject, records: Sequence[Record], max_new_tokens: int) -> dict[str, Any]:
     """All that the answers depend on."""
-    return {
-        "model": subject.model,
-        "model_sha256": model_sha256(subject.model, subject.revision),
-        "contract": contract_sha256(asking.contract),
-        "dtype": asking.dtype,
-        "max_new_tokens": max_new_tokens,
-        "data_sha256": rows_sha256(records),
-    }
+    return asking.key(subject) | {"max_new_tokens": max_new_tokens, "data_sha256": rows_sha256(records)}
 
 
 def answer(
     asking: Asking, subject: Subject, records: Sequence[Record], *, name: str, max_new_tokens: int
-) -> tuple[Answers, dict[str, Any]]:
+) -> tuple[list[Answer], dict[str, Any]]:
     """The model's answers to the rows called `name`, and all they depend on. What was answered before is not again."""
     folder = asking.folder / FOLDER / subject.name
     path, key_path = folder / f"answers-{name}.json", folder / f"answers-{name}.key.json"
     key = answers_key(asking, subject, records, max_new_tokens)
-    if key_path.is_file() and path.is_file() and run_folder.read_json(key_path) == key:
-        return run_folder.read_json(path), key
+    if not (key_path.is_file() and path.is_file() and run_folder.read_json(key_path) == key):
+        folder.mkdir(parents=True, exist_ok=True)
+        key_path.unlink(missing_ok=True)  # or it would vouch for other answers if we are killed between the two files
+        write_answers(asking, subject, records, path, key, max_new_tokens=max_new_tokens)
+        run_folder.write_json(key_path, key)
+    return read_responses(path, say=asking.say), key
+
+
+def write_answers(
+    asking: Asking, subject: Subject, records: Sequence[Record], path: Path, key: dict[str, Any], *, max_new_tokens: int
+) -> None:
+    """Ask the model, and go on where an interrupted run has stopped."""
+    prompts_ids = [asking.prompt.encode_prompt(record.messages[:-1]) for record in records]
     model = load_subject(subject, dtype=asking.dtype, load_in_4bit=asking.load_in_4bit)
-    with tqdm(total=len(records), desc=f"{subject.name} answers {name}", unit="row") as bar:
-        responses = generate(
-            model,
-            asking.prompt,
-            [asking.prompt.encode_prompt(record.messages[:-1]) for record in records],
-            stop_token_ids=asking.contract.stop_token_ids,
-            batch_size=asking.batch_size,
-            max_new_tokens=max_new_tokens,
+    with tqdm(total=len(records), desc=f"{subject.name} answers {path.stem.partition('-')[2]}", unit="row") as bar:
+
+        def ask(missing: list[int], on_response: OnResponse) -> None:
+            generate(
+                model,
+                asking.prompt,
+                [prompts_ids[index] for index in missing],
+                stop_token_ids=asking.contract.stop_token_ids,
+                batch_size=asking.batch_size,
+                max_new_tokens=max_new_tokens,
+                on_response=lambda place, response: on_response(missing[place], response),
+                say=bar.write,
+            )
+
+        def write(responses: list[Response]) -> None:
+            run_folder.write_json(path, response_rows(records, responses))
+
+        resumed(
+            path.with_suffix(".partial.jsonl"),
+            row_keys({name: each for name, each in key.items() if name != "data_sha256"}, prompts_ids),
+            ask,
+            write=write,
             on_response=lambda index, response: bar.update(),
-            say=lambda text: bar.write(text),
+            say=bar.write,
         )
-    answers = [
-        {
-            "instruction": record.instruction,
-            "input": record.input,
-            "output": record.output,
-            "model_response": response.text,
-            "row_id": record.row_id,
-            "finish_reason": response.finish_reason,
-        }
-        for record, response in zip(records, responses, strict=True)
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(path, answers)
-    run_folder.write_json(key_path, key)
-    return answers, key
-
-
-def asked(row: dict[str, Any]) -> str:
-    """Instruction and input as one text, for libraries that know no second field."""
-    return f"{row['instruction']}\n\n{row['input']}" if row["input"] else str(row["instruction"])

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from heed.benchmarks.identity import model_sha256
 from heed.prompts import Contract, Prompt
+from heed.subjects import Subject
 
 FOLDER = "benchmarks"
 
@@ -22,3 +25,14 @@ class Asking:
     limit: int | None
     command: str
     say: Callable[[str], object]
+
+    def key(self, subject: Subject) -> dict[str, Any]:
+        """What a model's answers depend on beside the question. `contract` is what eval_responses.py calls so."""
+        return {
+            "model": subject.model,
+            "model_sha256": model_sha256(subject.model, subject.revision),
+            "contract": self.contract.template_sha256,
+            "stop_token_ids": self.contract.stop_token_ids,
+            "dtype": self.dtype,
+            "load_in_4bit": self.load_in_4bit,
+        }

@@ -1,17 +1,16 @@
 """Where lm_eval 0.4.13 measures wrong, crashes, or would run code too early; a test tells when it is mended there."""
 
 import importlib.util
-import re
-import string
 import sys
 import types
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import evaluate
+
+from heed.metrics import squad_normalized, words_f1
 
 SQUAD_METRICS = "transformers.data.metrics.squad_metrics"
 MULTIRC_NOTE = "choices put in the order of the labels: lm_eval has them the wrong way round and reports 1 - accuracy"
@@ -58,26 +57,12 @@ def supply_squad_metrics() -> None:
     sys.modules.update({package: parent, SQUAD_METRICS: module})
 
 
-def normalize_answer(text: str) -> str:
-    """SQuAD's normalization (Rajpurkar et al. 2016): lower case, no punctuation, no articles, single spaces."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
 def compute_exact(gold: str, predicted: str) -> int:
-    return int(normalize_answer(gold) == normalize_answer(predicted))
+    return int(squad_normalized(gold) == squad_normalized(predicted))
 
 
 def compute_f1(gold: str, predicted: str) -> float:
-    """SQuAD's F1 over tokens; two empty answers agree."""
-    gold_tokens, tokens = normalize_answer(gold).split(), normalize_answer(predicted).split()
-    if not gold_tokens or not tokens:
-        return float(gold_tokens == tokens)
-    common = sum((Counter(gold_tokens) & Counter(tokens)).values())
-    if not common:
-        return 0.0
-    precision, recall = common / len(tokens), common / len(gold_tokens)
-    return 2 * precision * recall / (precision + recall)
+    return words_f1(squad_normalized(predicted).split(), squad_normalized(gold).split())
 
 
 def only_generate(task: Any) -> None:

@@ -1,6 +1,5 @@
 """Completion functions for OpenAI Evals; its processes import this by the names that the registry writes."""
 
-import json
 import os
 import threading
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 from evals.api import CompletionFn, CompletionResult
 from evals.completion_fns.openai import OpenAIChatCompletionFn
 from evals.record import record_sampling
+
+from heed.responses import read_responses
 
 
 class Text(CompletionResult):
@@ -31,11 +32,8 @@ class Replay(CompletionFn):
     """
 
     def __init__(self, path: str, registry: Any = None) -> None:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-        self.responses = {
-            f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]: row["model_response"]
-            for row in rows
-        }
+        answers = read_responses(Path(path), say=lambda text: None)
+        self.responses = {answer.user_content: answer.model_response for answer in answers}
 
     def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
         text = self.responses[last_words(prompt)]

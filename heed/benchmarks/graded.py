@@ -35,6 +35,8 @@ def measure(
     """The rows of every benchmark; `records` are the run's test rows, for those that ask them."""
     rows: list[Row] = []
     judge = alpaca.Judge(model=judge_model or "", base_url=judge_base_url, logprobs=judge_logprobs)
+    if judge_model is not None:
+        alpaca.refuse_silent(judge)
     for benchmark in benchmarks:
         asking.say(f"{benchmark.name}: {', '.join(subject.name for subject in subjects)}")
         match benchmark.runner:

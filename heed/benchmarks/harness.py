@@ -25,11 +25,19 @@ from heed.benchmarks.outcomes import Outcome, Score, write_numbers
 from heed.benchmarks.suite import Benchmark
 from heed.errors import UserError
 
-HUMANEVAL, SQUAD = "humaneval", "squadv2"
+HUMANEVAL, IFEVAL, SQUAD = "humaneval", "ifeval", "squadv2"
 SAMPLES_FILE = "samples.jsonl"
 OFFLINE_HELP = (
     "give a folder that mirrors the Hub with data_root: FOLDER (docs/evaluation.md says how it looks), or run once "
     "with a connection"
+)
+
+
+PROBE = "A sentence. And another one."
+"""An answer that is scored before any model is asked."""
+PUNKT_HELP = (
+    "some of its instructions are checked with nltk's punkt_tab, which is not here and could not be fetched; with a "
+    "connection: `python -m nltk.downloader punkt_tab` (NLTK_DATA names a folder it was put into)"
 )
 
 
@@ -67,12 +75,39 @@ class Tasks:
         if benchmark.name == HUMANEVAL:
             for task in self.tasks.values():
                 compat.only_generate(task)
+        self.rehearse_scoring()
         unsafe = [name for name, task in self.tasks.items() if getattr(task, "UNSAFE_CODE", False)]
         if unsafe:
             raise UserError(
                 f"tasks: {unsafe[0]} would run programs that a model wrote in this very process; of these only "
                 "humaneval has a sandbox here"
             )
+
+    def rehearse_scoring(self) -> None:
+        """What IFEval and SQuAD score with is looked for now, or it would be missed behind the last answer.
+
+        Raises UserError where it is absent.
+        """
+        try:
+            if IFEVAL in self.tasks:
+                for doc in self.tasks[IFEVAL].eval_docs:
+                    self.tasks[IFEVAL].process_results(doc, [PROBE])
+        except LookupError as error:
+            raise UserError(f"{self.benchmark.system}: {PUNKT_HELP}") from error
+        if SQUAD in self.tasks:
+            self.squad_scorer()
+
+    def squad_scorer(self) -> Any:
+        """The module of `evaluate` that lm_eval itself uses."""
+        try:
+            with compat.metrics_in(self.data_root):
+                return evaluate.load("squad_v2")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.benchmark.system}: the module squad_v2 of evaluate, which scores it, could not be "
+                f"loaded ({reason}); {OFFLINE_HELP}"
+            ) from error
 
     def load(self, task_list: Any) -> Any:
         """What was loaded already, for lm_eval.evaluator."""
@@ -231,8 +266,7 @@ def item_values(tasks: Tasks, name: str, metric: str, samples: Sequence[dict[str
         return values
     if metric not in ("exact", "f1"):  # the others cover a part of the items only
         return []
-    with compat.metrics_in(tasks.data_root):
-        scorer = evaluate.load("squad_v2")
+    scorer = tasks.squad_scorer()
     return [scorer.compute(predictions=[answer], references=[wanted])[metric] / 100 for answer, wanted in values]
 
 

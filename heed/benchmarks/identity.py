@@ -1,12 +1,9 @@
 """Which weights a number belongs to: one hash that changes when a model is trained on, replaced or re-downloaded."""
 
 import hashlib
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 from heed import run_folder
-from heed.prompts import Contract
 from heed.sources import file_sha256
 
 DESCRIBES = ("config.json", "adapter_config.json", "tokenizer.json")
@@ -36,8 +33,3 @@ def hub_commit(model: str, revision: str | None) -> str:
     from transformers import AutoConfig
 
     return str(AutoConfig.from_pretrained(model, revision=revision)._commit_hash)
-
-
-def contract_sha256(contract: Contract) -> str:
-    """One hash over everything the contract fixes: template, stop tokens, and the ids of its golden conversation."""
-    return hashlib.sha256(json.dumps(asdict(contract), sort_keys=True).encode()).hexdigest()

@@ -11,7 +11,6 @@ from heed import run_folder
 from heed.benchmarks import execution, scores
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.benchmarks.harness import HUMANEVAL, SAMPLES_FILE, Setup, Tasks, ask, read_scores, write_outcome
-from heed.benchmarks.identity import contract_sha256, model_sha256
 from heed.benchmarks.outcomes import RESULTS_FILE, Outcome, Score, read_outcome
 from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
@@ -46,8 +45,8 @@ def measure(asking: Asking, subjects: Sequence[Subject], asked: Sequence[Asked])
     """For every model's name and every variant its outcome. A model is loaded once, if there is anything to ask it."""
     outcomes: dict[str, dict[str, Outcome]] = {}
     for subject in subjects:
-        weights = model_sha256(subject.model, subject.revision)
-        keys = {each.variant: outcome_key(asking, subject, weights, each) for each in asked}
+        shared = asking.key(subject)
+        keys = {each.variant: shared | outcome_key(each) for each in asked}
         places = {each.variant: asking.folder / FOLDER / subject.name / each.variant for each in asked}
         kept = {variant: read_outcome(places[variant], key) for variant, key in keys.items()}
         model: Any = None
@@ -64,14 +63,10 @@ def measure(asking: Asking, subjects: Sequence[Subject], asked: Sequence[Asked])
     return outcomes
 
 
-def outcome_key(asking: Asking, subject: Subject, weights: str, asked: Asked) -> dict[str, Any]:
-    """All that a number depends on."""
+def outcome_key(asked: Asked) -> dict[str, Any]:
+    """All that a number depends on beside the model and its contract."""
     setup = asked.setup
     return {
-        "model": subject.model,
-        "model_sha256": weights,
-        "contract": contract_sha256(asking.contract),
-        "dtype": asking.dtype,
         "library": library(),
         "tasks": asked.tasks.versions(),
         "num_fewshot": setup.num_fewshot,
@@ -88,11 +83,9 @@ def ask_model(asking: Asking, model: Any, asked: Asked, key: Mapping[str, Any], 
 
     uses_template = asked.setup.chat_template
     lm = ContractLM(model, asking.prompt, asking.contract, chat_template=uses_template, batch_size=asking.batch_size)
-    # A killed run finds its answers there: the name says all that an answer depends on beside the request itself.
-    weights, contract = key["model_sha256"][:16], key["contract"][:16]
-    name = f"{weights}-{contract}-{asking.dtype}-{'template' if uses_template else 'text'}"
+    requests = asking.folder / FOLDER / REQUESTS / requests_name(key, uses_template=uses_template)
     began = time.perf_counter()
-    results = ask(lm, asked.tasks, asked.setup, requests=asking.folder / FOLDER / REQUESTS / name)
+    results = ask(lm, asked.tasks, asked.setup, requests=requests)
     outcome = Outcome(
         key=dict(key),
         scores=read_scores(asked.tasks, results),
@@ -101,6 +94,13 @@ def ask_model(asking: Asking, model: Any, asked: Asked, key: Mapping[str, Any], 
     )
     write_outcome(folder, outcome, results)
     return outcome
+
+
+def requests_name(key: Mapping[str, Any], *, uses_template: bool) -> str:
+    """Where a killed run finds its answers: the name says all that they depend on beside the request itself."""
+    stops = "-".join(map(str, key["stop_token_ids"]))
+    weights = f"{key['model_sha256'][:16]}-{'4bit-' if key['load_in_4bit'] else ''}{key['dtype']}"
+    return f"{weights}-{key['contract'][:16]}-stop{stops}-{'template' if uses_template else 'text'}"
 
 
 def cut_notes(lm: Any, results: Mapping[str, Any]) -> list[str]:

@@ -6,17 +6,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from heed import run_folder
-from heed.benchmarks.answers import Answers, asked
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.readiness import EVALS
 from heed.errors import UserError
+from heed.responses import Answer
 
 REPOSITORY = Path(__file__).parent.parent.parent
 GRADERS = {
@@ -34,7 +34,7 @@ PATIENCE = 3600
 
 def write_registry(
     folder: Path,
-    answers: Mapping[str, Answers],
+    answers: Mapping[str, Sequence[Answer]],
     models: Mapping[str, str],
     *,
     judge_model: str | None,
@@ -42,15 +42,18 @@ def write_registry(
 ) -> Path:
     """A registry that evals reads: the rows, the evals, and for each model what answers for it. Its folder.
 
-    heed-replay-NAME answers from the file of answers, heed-ask-NAME asks the model itself.
+    heed-replay-NAME answers from the file of answers, heed-ask-NAME asks the model itself. Raises UserError where one
+    question has two answers: evals is given the question alone, without earlier turns.
     """
+    for given in answers.values():
+        refuse_ambiguous(given)
     registry = (folder / "registry").resolve()
     for part in ("data/heed", "evals", "completion_fns"):
         (registry / part).mkdir(parents=True, exist_ok=True)
     rows = next(iter(answers.values()))
-    samples = [{"input": [{"role": "user", "content": asked(row)}], "ideal": row["output"]} for row in rows]
+    samples = [{"input": [{"role": "user", "content": row.user_content}], "ideal": row.output} for row in rows]
     run_folder.write_lines(registry / "data" / "heed" / "samples.jsonl", samples)
-    texts = [{"input": asked(row), "ideal": row["output"]} for row in rows]
+    texts = [{"input": row.user_content, "ideal": row.output} for row in rows]
     run_folder.write_lines(registry / "data" / "heed" / "texts.jsonl", texts)
     evals: dict[str, Any] = {}
     for name, grader in GRADERS.items():
@@ -65,7 +68,7 @@ def write_registry(
     functions: dict[str, Any] = {}
     for name, given in answers.items():
         path = folder.resolve() / f"responses-{name}.json"
-        run_folder.write_json(path, given)
+        run_folder.write_json(path, [asdict(answer) for answer in given])
         functions[f"heed-replay-{name}"] = {"class": f"{COMPLETIONS}:Replay", "args": {"path": str(path)}}
         functions[f"heed-ask-{name}"] = {"class": f"{COMPLETIONS}:Ask", "args": {"model": models[name]}}
     if judge_model is not None:
@@ -73,6 +76,17 @@ def write_registry(
         functions["heed-judge"] = {"class": f"{COMPLETIONS}:Judge", "args": arguments}
     (registry / "completion_fns" / "heed.yaml").write_text(yaml.safe_dump(functions))
     return registry
+
+
+def refuse_ambiguous(answers: Sequence[Answer]) -> None:
+    first: dict[str, Answer] = {}
+    for answer in answers:
+        other = first.setdefault(answer.user_content, answer)
+        if other.model_response != answer.model_response:
+            raise UserError(
+                f"OpenAI Evals: rows {other.row_id} and {answer.row_id} end in the same question, and it sees no "
+                "earlier turns that would tell them apart; leave one of them out"
+            )
 
 
 def command(functions: str, evaluation: str, registry: Path, record: Path) -> list[str]:
@@ -90,14 +104,19 @@ def environment() -> dict[str, str]:
 def run_eval(functions: str, evaluation: str, registry: Path, record: Path) -> list[dict[str, Any]]:
     """The events that evals records. Raises UserError when it fails."""
     record.unlink(missing_ok=True)
-    done = subprocess.run(
-        command(functions, evaluation, registry, record),
-        env=environment(),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    try:
+        done = subprocess.run(
+            command(functions, evaluation, registry, record),
+            env=environment(),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"OpenAI Evals: {evaluation} did not end within {PATIENCE // 60} minutes, nothing is scored; set a limit"
+        ) from error
     if done.returncode or not record.is_file():
         raise UserError(f"OpenAI Evals: {evaluation} failed, nothing is scored: {done.stderr.strip()[-500:]}")
     return run_folder.read_lines(record)

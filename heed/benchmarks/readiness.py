@@ -14,6 +14,7 @@ from heed.errors import UserError
 EVALS = Path(sys.prefix) / "evals"
 HELM = Path(sys.prefix) / "helm"
 API_KEY = "OPENAI_API_KEY"
+PUNKT = Path("tokenizers") / "punkt_tab"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +79,26 @@ def refuse_missing(benchmarks: Sequence[Benchmark], surroundings: Surroundings) 
             raise UserError(f"{benchmark.name} {reason}")
 
 
+def fetched_later(benchmark: Benchmark) -> str:
+    """What a first run with a connection fetches by itself, and a machine without one has to be brought."""
+    if benchmark.name != "ifeval" or any((place / PUNKT).is_dir() for place in nltk_places()):
+        return ""
+    return "; its first run fetches nltk's punkt_tab (python -m nltk.downloader punkt_tab)"
+
+
+def nltk_places() -> list[Path]:
+    """Where nltk looks for what it has downloaded."""
+    named = [Path(place) for place in os.environ.get("NLTK_DATA", "").split(os.pathsep) if place]
+    roots = [Path.home(), *(Path(sys.prefix) / part for part in ("", "share", "lib"))]
+    system = [Path("/usr") / part for part in ("share", "local/share", "lib", "local/lib")]
+    return [*named, *(root / "nltk_data" for root in (*roots, *system))]
+
+
 def listing(surroundings: Surroundings) -> str:
     """Every benchmark with what it measures, and whether it can run here."""
     lines = []
     for benchmark in BENCHMARKS.values():
-        state = missing(benchmark, surroundings) or "ready"
+        state = missing(benchmark, surroundings) or ("ready" + fetched_later(benchmark))
         lines.append(f"{benchmark.name:<14} {benchmark.measures}")
         lines.append(f"{'':<14} {state}")
     return "\n".join(lines)

@@ -65,6 +65,7 @@ def score_row(
     key = outcome.key
     details: dict[str, Any] = {
         "task_version": score.version,
+        "model_sha256": key["model_sha256"],
         "part_of": score.part_of,
         "headline": not benchmark.headline or score.metric.partition(",")[0] in benchmark.headline,
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import run_folder
-from heed.config import parse_command_line
+from heed.config import convert, parse_command_line
 from heed.errors import UserError, exit_code
 from heed.hub.outbox import Outbox, Target, check_repo_id, waiting
 
@@ -29,15 +29,18 @@ def main(arguments: Sequence[str]) -> None:
     words = [word for word in arguments if word != "--card-only"]
     count = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
     named = parse_command_line(words[count:], flags=()).overrides
-    card_only = len(words) < len(arguments) or named.pop("card_only", "false") == "true"
+    card_only = truth(named, "card_only") or len(words) < len(arguments)
+    named.pop("card_only", None)
     unknown = [name for name in named if name not in KEYS]
     if unknown:
         raise UserError(f"--{unknown[0]}: unknown; there are {', '.join(f'--{name}' for name in KEYS)} and --card_only")
+    if card_only and (words[0] == "push_data" or "hub_private_repo" in named):
+        raise UserError("--card_only sends nothing: it goes with RUN, --hub_model_id and --hub_revision")
     if words[0] == "push_data" and count == 3:
         from heed.hub.data import push_data
 
         print(push_data(Path(words[1]), target(named | {"hub_model_id": words[2]}, {})))
-    elif count == 1:
+    elif count == 1 and words[0] != "push_data":
         send(Path(words[0]), named, card_only=card_only)
     else:
         raise UserError("expected RUN, or push_data FILE NAME; --help shows how")
@@ -72,11 +75,13 @@ def target(named: dict[str, str], told: dict[str, Any]) -> Target:
     if not repo_id:
         raise UserError("hub_model_id is missing: --hub_model_id ME/MODEL says where to")
     check_repo_id(repo_id, "hub_model_id")
-    private = named.get("hub_private_repo")
-    if private not in (None, "true", "false"):
-        raise UserError(f"--hub_private_repo: {private!r} is neither true nor false")
+    private = truth(named, "hub_private_repo")
     found = Target(repo_id=repo_id, revision=named.get("hub_revision") or told.get("hub_revision") or "main")
-    return replace(found, private=told.get("hub_private_repo") if private is None else private == "true")
+    return replace(found, private=told.get("hub_private_repo") if private is None else private)
+
+
+def truth(named: dict[str, str], name: str) -> bool | None:
+    return convert(named[name], bool, f"--{name}") if name in named else None
 
 
 if __name__ == "__main__":

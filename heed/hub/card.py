@@ -69,7 +69,7 @@ def read_evidence(run: Path) -> Evidence:
         adapter=read_if_there(newest / "adapter_config.json"),
         evaluation=evaluation,
         comparison=read_if_there(run / "comparison.json") if evaluation else {},
-        rows=read_lines_if_there(run / "rows.jsonl") if evaluation else [],
+        rows=read_lines_if_there(run / "rows.jsonl"),
         answers={
             name: run_folder.read_json(run / system["responses"])
             for name, system in evaluation.get("systems", {}).items()
@@ -127,7 +127,7 @@ def write_card(run: Path, repo_id: str | None, revision: str | None = None) -> s
 def metadata(evidence: Evidence, name: str) -> ModelCardData:
     """Only what is a fact: a folder of this machine is no base_model or dataset that anyone could follow."""
     base, data = evidence.run["model"], sources(evidence)
-    results = eval_results(evidence)
+    results = [*eval_results(evidence), *benchmark_results(evidence)]
     return ModelCardData(
         license=licence(evidence),
         library_name="peft" if evidence.adapter else "transformers",
@@ -162,6 +162,37 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
         and row["value"] is not None
         and row["details"].get("better") != "neither"
     ]
+
+
+def benchmark_results(evidence: Evidence) -> list[EvalResult]:
+    """What a benchmark measured as a whole; a part of its items is no result that others could be compared with."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name=row["system"],
+            dataset_type=row["task"],
+            dataset_name=f"{row['task']}, {asked_how(row)}",
+            metric_type=row["metric"],
+            metric_name=row["metric"],
+            metric_value=round(row["value"], 4),
+        )
+        for row in benchmark_rows(evidence)
+        if row["name"] != "base" and row["n"] == row["n_full"] and row["value"] is not None
+    ]
+
+
+def benchmark_rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """The headline numbers, without the parts of groups."""
+    return [
+        row
+        for row in evidence.rows
+        if row["system"] not in SHOWN_SYSTEMS and row["details"].get("headline") and not row["details"].get("part_of")
+    ]
+
+
+def asked_how(row: Mapping[str, Any]) -> str:
+    shots = [f"{row['fewshot']}-shot"] if row["fewshot"] is not None else []
+    return ", ".join([*shots, "chat template" if row["chat_template"] else "plain text"])
 
 
 def is_hub_id(name: str) -> bool:
@@ -230,6 +261,7 @@ def values(evidence: Evidence, name: str, address: str) -> dict[str, Any]:
         "systems": list(evaluation.get("systems", {})),
         "compared": bool(evidence.comparison),
         "results": results(evidence),
+        "benchmarks": benchmarks(evidence),
         "notes": evidence.comparison.get("notes", []),
         "samples": shown,
         "sampled": sampled,
@@ -273,7 +305,10 @@ def results(evidence: Evidence) -> list[list[str]]:
             found.setdefault((row["system"], row["task"], row["metric"]), {})[row["name"]] = row
     main_task = next((task for _, task, _ in found), "")
     table = []
+    first = next((metric for _, _, metric in found), "")
     for (system, task, metric), of in found.items():
+        if task != main_task and system != "judge" and metric != first:
+            continue  # of a part of the rows the first metric will do; rows.jsonl has all
         label = metric if system != "judge" else f"{metric} (judge)"
         line = [cell(label if task == main_task else f"{label}: {task}"), str(next(iter(of.values()))["n"])]
         line += [number(of[name]["value"], of[name]["ci95"]) if name in of else "" for name in names]
@@ -282,6 +317,25 @@ def results(evidence: Evidence) -> list[list[str]]:
             line.append(number(difference["difference"], difference["ci95"], signed=True) if difference else "")
             counted = difference is not None and difference["wins"] is not None
             line.append(f"{difference['wins']}, {difference['losses']}" if difference and counted else "")
+        table.append(line)
+    return table
+
+
+def benchmarks(evidence: Evidence) -> list[list[str]]:
+    """A row for each benchmark: base and tuned model, what was gained, and what guessing scores."""
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for row in benchmark_rows(evidence):
+        asked: tuple[str, ...] = (row["system"], row["task"], row["metric"], asked_how(row))
+        found.setdefault(asked, {})["base" if row["name"] == "base" else "tuned"] = row
+    table = []
+    for asked, of in found.items():
+        row = next(reversed(of.values()))
+        gained = of["tuned"]["details"].get("difference_from_base") if "tuned" in of else None
+        items = f"{row['n']:,}" if row["n"] == row["n_full"] else f"{row['n']:,} of {row['n_full']:,}"
+        line = [*map(cell, asked), items]
+        line += [number(of[name]["value"], of[name]["ci95"]) if name in of else "" for name in ("base", "tuned")]
+        line.append(number(gained["value"], gained["ci95"], signed=True) if gained else "")
+        line.append("" if row["chance"] is None else f"{row['chance']:.3f}")
         table.append(line)
     return table
 

@@ -46,7 +46,10 @@ def check_repo_id(repo_id: str, key: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{key}: {repo_id!r} is not what a repository on the Hub can be called, such as me/my-model: letters, "
+            "digits, '-', '_' and '.', 96 at most"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
