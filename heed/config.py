@@ -160,7 +160,10 @@ class InspectConfig(ReadRecorder):
     """Keys of inspect_data.py beside those of train_sft.py."""
 
     html: str | None = key(None, help="write a page to look through the rows, 2,000 at most, flagged ones first")
-    export: str | None = key(None, help="write cleaned rows here (JSONL), and what is left out to FILE.rejected.jsonl")
+    export: str | None = key(
+        None,
+        help="write cleaned rows to this .jsonl or, split by split, folder; the others to NAME.rejected.jsonl",
+    )
     pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)")
     flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
     against: list[str] = key([], help="more evaluation files, beside audit_against")
@@ -617,9 +620,11 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
         raise ValueError
     if origin in (list, tuple) or wanted in (list, tuple):
         items = value if isinstance(value, list) else split_list(value)
+        if not isinstance(items, list):
+            raise ValueError
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else split_mapping(value)
+        mapping = value if isinstance(value, dict) else parse_yaml(value)
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any
@@ -648,8 +653,8 @@ def fail() -> Any:
     raise ValueError
 
 
-def split_mapping(text: str) -> Any:
-    """`{a: 1}` or `{"a": 1}` from the command line, its scalars as text, as they come from a file."""
+def parse_yaml(text: str) -> Any:
+    """`{a: 1}`, `["a", b]` and the like from the command line, scalars as text, as they come from a file."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -658,7 +663,7 @@ def split_mapping(text: str) -> Any:
 
 
 def split_list(text: str) -> list[Any]:
-    return json.loads(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
+    return parse_yaml(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
 
 
 def type_text(wanted: Any) -> str:

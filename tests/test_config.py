@@ -56,6 +56,12 @@ def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
     assert found["bf16"].source == f"{tmp_path}/run.yaml:5"
 
 
+@pytest.mark.parametrize("text", ["[0.9, 0.05, 5e-2]", "0.9,0.05,5e-2"])
+def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text: str) -> None:
+    assert settings(tmp_path, "", "--split_shares", text)["split_shares"].value == [0.9, 0.05, 0.05]
+    assert settings(tmp_path, "", "--audit_allow", "[duplicate]")["audit_allow"].value == ["duplicate"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
