@@ -504,10 +504,19 @@ def field_types(schema: type) -> dict[str, Any]:
     return {item.name: hints[item.name] for item in dataclasses.fields(schema) if item.init}
 
 
+AT_LEAST_ONE = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "tokens_per_batch",
+    "max_length",
+)
+
+
 def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Settings:
     """The values of the YAML file and then of the command line, each turned into the type its key has.
 
-    Raises UserError for unknown keys, values of the wrong type, and YAML that is not one flat mapping.
+    Raises UserError for unknown keys, values of the wrong type, counts below 1, and YAML that is not one flat mapping.
     """
     settings: Settings = {}
     if command_line.config is not None:
@@ -516,6 +525,9 @@ def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Setting
         check_known(name, keys, "command line")
         value = convert(text, keys[name], f"--{name}")
         settings[name] = Setting(value=value, source="command line", set_by_user=True)
+    for name in AT_LEAST_ONE:
+        if name in settings and settings[name].value is not None and settings[name].value < 1:
+            raise UserError(f"{settings[name].source}: {name}: {settings[name].value}, but it must be at least 1")
     return settings
 
 

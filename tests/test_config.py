@@ -68,6 +68,8 @@ def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text:
         ("learning_rat: 1", "run.yaml:4: unknown key 'learning_rat'; did you mean learning_rate?"),
         ("train_on_inputs: no", "run.yaml:4: unknown key 'train_on_inputs'; here it is loss_on: response | all"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
+        ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
+        ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
         ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
         ("bf16: maybe", "run.yaml:4: bf16: 'maybe' is not true or false"),
         ("seed: null", "run.yaml:4: seed: may not be null; expected a whole number"),
