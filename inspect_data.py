@@ -3,6 +3,7 @@
     python inspect_data.py --config configs/tiny.yaml
     python inspect_data.py --config configs/tiny.yaml --data my_rows.json --html rows.html
     python inspect_data.py --config configs/tiny.yaml --export clean.jsonl      repeated and useless rows left out
+    python inspect_data.py --config configs/tiny.yaml --export clean            the same, a file for each split
     python inspect_data.py --config configs/tiny.yaml --against test.json       training rows that give a test away
     python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
     python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
@@ -13,7 +14,8 @@ train_sft.py does. What is found is cached, so that training does not look again
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.audit import Audit
     from heed.batches import FlatCollator, PaddingCollator
     from heed.inspector import Padding
-    from heed.records import Record, Rejected
+    from heed.records import Record, Rejected, RowStream
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -105,9 +107,11 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.preview import measure_learned, preview_rows
     from heed.prompts import load_prompt
     from heed.records import Record
-    from heed.sources import file_hashes, stream
+    from heed.sources import file_hashes, parts, stream
+    from heed.splits import SPLITS
 
     source = plan.data_source(sft)
+    check_outputs(ours, [location for _, location in parts(source)])
     tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
     policy = plan.encoding_policy(sft, modeling.positions(sft.model_name_or_path, sft.model_revision))
@@ -117,6 +121,8 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
 
     found = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
     print(f"{sft.data}: {found.summary()}\n\n{audit.table(found)}")
+    if not (found.scan.rows["split"] == SPLITS.index("train")).any():
+        raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")
 
     collator = make_collator(sft, prompt.eos_token_id)
     first = list(islice((row for row in rows() if isinstance(row, Record)), ours.preview_rows))
@@ -126,21 +132,46 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         places = {record.row_id: record.place for record in first}
         print(f"\nlearned: {measure_learned(usable, collator, prompt.eos_token_id)}")
         print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
-    write_files(ours, found, rows, prompt, policy, collator, padding_of(sft, settings, found), str(sft.data))
+    write_files(ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found), sft)
     audit.refuse(found)
+
+
+def check_outputs(ours: InspectConfig, locations: Sequence[str]) -> None:
+    """Raises UserError, before minutes of looking, for a file that cannot be written or is one of those read."""
+    from heed.cleaning import is_folder
+
+    if ours.preview_rows < 0:
+        raise UserError(f"preview_rows: {ours.preview_rows} rows cannot be shown")
+    if ours.flags is not None and not Path(ours.flags).is_dir():
+        raise UserError(f"flags: {ours.flags} is not a folder")
+    read = {Path(location).expanduser().resolve() for location in locations}
+    for name, value in (("html", ours.html), ("export", ours.export), ("pairs", ours.pairs)):
+        if value is None:
+            continue
+        path = Path(value)
+        if name == "export" and is_folder(path):
+            if path.exists() and (path.is_file() or any(path.iterdir())):
+                raise UserError(f"export: {path} is there already; name a new folder, or a file (FILE.jsonl)")
+        elif path.is_dir():
+            raise UserError(f"{name}: {path} is a folder; name a file")
+        if not os.access(path.parent, os.W_OK):
+            raise UserError(f"{name}: {path.parent} is not a folder that can be written to")
+        if path.resolve() in read or path.resolve().parent in read:
+            raise UserError(f"{name}: {path} is among the rows that are read; name another")
 
 
 def write_files(
     ours: InspectConfig,
     found: "Audit",
-    rows: Any,
+    stream: "Callable[[], RowStream]",
     prompt: Any,
     policy: Any,
     collator: "FlatCollator | PaddingCollator",
     padding: "Padding",
-    source: str,
+    sft: SftConfig,
 ) -> None:
-    from heed.cleaning import export_pairs, export_rows
+    """What is asked for beside the terminal; `stream` gives the rows from the beginning."""
+    from heed.cleaning import export_pairs, export_rows, is_folder
     from heed.flags import write_flags
     from heed.inspector import write_inspector
 
@@ -148,27 +179,30 @@ def write_files(
     if ours.html is not None:
         shown = write_inspector(
             Path(ours.html),
-            rows=rows(),
+            rows=stream().rows,
             audit=found,
             prompt=prompt,
             policy=policy,
             collator=collator,
             padding=padding,
-            source=source,
+            source=str(sft.data),
         )
         print(f"page      {ours.html}: {shown:,} of {len(found.scan.rows):,} rows")
     if ours.export is not None:
-        cleaned = export_rows(Path(ours.export), rows(), found.scan)
-        print(f"rows      {ours.export}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out")
+        path = Path(ours.export)
+        cleaned = export_rows(path, stream(), found.scan)
+        print(f"rows      {path}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out")
+        if not is_folder(path) and sft.split != "hash":
+            print(
+                "          the splits are not in this file: a training that reads it parts its rows anew; --export "
+                f"{path.with_suffix('')} would write a folder that keeps every row in its split"
+            )
     if ours.pairs is not None:
-        count = export_pairs(Path(ours.pairs), rows(), found.scan, prompt, policy)
+        count = export_pairs(Path(ours.pairs), stream().rows, found.scan, prompt, policy)
         print(f"pairs     {ours.pairs}: {count:,} prompts with their answers")
     if ours.flags is not None:
-        folder = Path(ours.flags)
-        if not folder.is_dir():
-            raise UserError(f"flags: {folder} is not a folder")
-        write_flags(folder, found.scan)
-        print(f"flags     {folder}: those of every row")
+        write_flags(Path(ours.flags), found.scan)
+        print(f"flags     {ours.flags}: those of every row")
 
 
 def make_collator(sft: SftConfig, eos_token_id: int) -> "FlatCollator | PaddingCollator":

@@ -288,7 +288,8 @@ def recorded(
         record["finished"] = run_folder.now()
         wished = isinstance(error, Stopped | KeyboardInterrupt)
         try:
-            write("preempted" if wished else "failed", str(error) if isinstance(error, UserError) else repr(error))
+            told = str(error) if isinstance(error, UserError | Stopped) else repr(error)
+            write("preempted" if wished else "failed", told)
         except OSError as full:
             if full.errno not in DISK_FULL:
                 raise

@@ -168,6 +168,8 @@ def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Aud
 
 
 def example(scan: Scan, position: int, name: str) -> str:
+    if name == "conflicting_answers":
+        return f"{scan.place(position)}, answered otherwise in {scan.place(scan.other_answer(position))}"
     like = int(scan.rows["like"][position])
     related = name in ("duplicate", "near_duplicate", "split_overlap", "near_split_overlap") and like >= 0
     return scan.place(position) + (f", like {scan.place(like)}" if related else "")

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from heed.encoding import encode_turns
+from heed.errors import UserError
 from heed.prompts import Prompt
-from heed.records import Record, Rejected
+from heed.records import Record, Rejected, RowStream
+from heed.run_folder import whole_file
 from heed.scan import Scan
+from heed.splits import SPLITS, UNUSED
 
 # Flags that leave a row out. An overlap of splits leaves out the training row, so that the held-out one stays clean.
 LEFT_OUT = ("no_target", "eos_not_learned", "too_long", "double_bos", "duplicate", "near_duplicate")
@@ -25,33 +30,59 @@ class Cleaned:
     rejected_file: Path
 
 
-def judged(rows: Iterable[Record | Rejected], scan: Scan) -> Iterator[tuple[Record | Rejected, list[str]]]:
-    """Every row with the reasons to leave it out, if there are any. `rows` are those of the scan, from the start."""
+def judged(rows: Iterable[Record | Rejected], scan: Scan) -> Iterator[tuple[Record | Rejected, int, list[str]]]:
+    """Every row, the number of its split, and the reasons to leave it out, if there are any.
+
+    `rows` are those of the scan, from the start.
+    """
     position = 0
     for row in rows:
         if isinstance(row, Rejected):
-            yield row, row.reasons
+            yield row, UNUSED, row.reasons
             continue
-        flags = scan.flags(position)
-        names = LEFT_OUT + (LEFT_OUT_OF_TRAINING if scan.rows["split"][position] == 0 else ())
+        flags, split = scan.flags(position), int(scan.rows["split"][position])
+        names = LEFT_OUT + (LEFT_OUT_OF_TRAINING if split == SPLITS.index("train") else ())
         like = int(scan.rows["like"][position])
-        yield row, [f"{name} of {scan.place(like)}" if "duplicate" in name else name for name in names if name in flags]
+        found = [name for name in names if name in flags]
+        yield row, split, [f"{name} of {scan.place(like)}" if "duplicate" in name else name for name in found]
         position += 1
 
 
-def export_rows(path: Path, rows: Iterable[Record | Rejected], scan: Scan) -> Cleaned:
-    """Write the cleaned rows as JSONL, and those left out with their reasons as `FILE.rejected.jsonl`."""
+def is_folder(export: Path) -> bool:
+    """Whether cleaned rows go into a folder with a file for each split, rather than into one file."""
+    return not export.suffix
+
+
+def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
+    """Write the cleaned rows as JSONL, and those left out with their reasons as `PATH.rejected.jsonl`.
+
+    In a folder every row stays in its split; the rows of one file are parted anew when it is read.
+    Raises UserError when no row is left.
+    """
     rejected_file = path.with_name(path.name + ".rejected.jsonl")
+    in_splits = is_folder(path)
     kept = left_out = 0
-    with path.open("w", encoding="utf-8") as good, rejected_file.open("w", encoding="utf-8") as bad:
-        for row, reasons in judged(rows, scan):
+    with ExitStack() as opened:
+        bad = opened.enter_context(whole_file(rejected_file))
+
+        @cache  # a file is made for its first row, since one without a row could not be read
+        def good(name: str | None) -> TextIO:
+            if name is not None:
+                path.mkdir(exist_ok=True)
+            return opened.enter_context(whole_file(path / f"{name}.jsonl" if name is not None else path))
+
+        for row, split, reasons in judged(stream.rows, scan):
+            if in_splits and split == UNUSED and not reasons:
+                reasons = ["in a split that is not used"]
             if isinstance(row, Record) and not reasons:
                 kept += 1
-                good.write(as_line(plain_row(row)))
+                good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.row_format)))
             else:
                 left_out += 1
-                value = plain_row(row) if isinstance(row, Record) else row.value
+                value = plain_row(row, stream.row_format) if isinstance(row, Record) else row.value
                 bad.write(as_line({"row_id": row.row_id, "place": row.place, "reasons": reasons, "value": value}))
+    if not kept:
+        raise UserError(f"export: no row is left; {rejected_file} says why")
     return Cleaned(kept=kept, left_out=left_out, rejected_file=rejected_file)
 
 
@@ -61,8 +92,8 @@ def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prom
     The same rows as `export_rows` keeps; a conversation gives a pair for each answer that is learned.
     """
     count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for row, reasons in judged(rows, scan):
+    with whole_file(path) as file:
+        for row, _, reasons in judged(rows, scan):
             if not isinstance(row, Record) or reasons:
                 continue
             for turn, _ in encode_turns(row.messages, prompt, policy.loss_on, row.place):
@@ -72,9 +103,9 @@ def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prom
     return count
 
 
-def plain_row(record: Record) -> dict[str, Any]:
-    """Alpaca's fields where they say all of it, else `messages`."""
-    if len(record.messages) == 2:
+def plain_row(record: Record, row_format: str) -> dict[str, Any]:
+    """Alpaca's fields, or `messages` where the source has those: the rows of a file are of one format."""
+    if row_format != "messages":
         return {"instruction": record.instruction, "input": record.input, "output": record.output}
     return {"messages": list(record.messages)}
 

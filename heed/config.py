@@ -161,7 +161,10 @@ class InspectConfig(ReadRecorder):
     """Keys of inspect_data.py beside those of train_sft.py."""
 
     html: str | None = key(None, help="write a page to look through the rows, 2,000 at most, flagged ones first")
-    export: str | None = key(None, help="write cleaned rows here (JSONL), and what is left out to FILE.rejected.jsonl")
+    export: str | None = key(
+        None,
+        help="write cleaned rows to this .jsonl or, split by split, folder; the others to NAME.rejected.jsonl",
+    )
     pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)")
     flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
     against: list[str] = key([], help="more evaluation files, beside audit_against")
@@ -503,10 +506,19 @@ def field_types(schema: type) -> dict[str, Any]:
     return {item.name: hints[item.name] for item in dataclasses.fields(schema) if item.init}
 
 
+AT_LEAST_ONE = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "tokens_per_batch",
+    "max_length",
+)
+
+
 def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Settings:
     """The values of the YAML file and then of the command line, each turned into the type its key has.
 
-    Raises UserError for unknown keys, values of the wrong type, and YAML that is not one flat mapping.
+    Raises UserError for unknown keys, values of the wrong type, counts below 1, and YAML that is not one flat mapping.
     """
     settings: Settings = {}
     if command_line.config is not None:
@@ -515,6 +527,9 @@ def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Setting
         check_known(name, keys, "command line")
         value = convert(text, keys[name], f"--{name}")
         settings[name] = Setting(value=value, source="command line", set_by_user=True)
+    for name in AT_LEAST_ONE:
+        if name in settings and settings[name].value is not None and settings[name].value < 1:
+            raise UserError(f"{settings[name].source}: {name}: {settings[name].value}, but it must be at least 1")
     return settings
 
 
@@ -627,9 +642,11 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
         raise ValueError
     if origin in (list, tuple) or wanted in (list, tuple):
         items = value if isinstance(value, list) else split_list(value)
+        if not isinstance(items, list):
+            raise ValueError
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else split_mapping(value)
+        mapping = value if isinstance(value, dict) else parse_yaml(value)
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any
@@ -658,8 +675,8 @@ def fail() -> Any:
     raise ValueError
 
 
-def split_mapping(text: str) -> Any:
-    """`{a: 1}` or `{"a": 1}` from the command line, its scalars as text, as they come from a file."""
+def parse_yaml(text: str) -> Any:
+    """`{a: 1}`, `["a", b]` and the like from the command line, scalars as text, as they come from a file."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -668,7 +685,7 @@ def split_mapping(text: str) -> Any:
 
 
 def split_list(text: str) -> list[Any]:
-    return json.loads(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
+    return parse_yaml(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
 
 
 def type_text(wanted: Any) -> str:

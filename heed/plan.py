@@ -105,7 +105,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         say(f"audit     {audit.summary()}")
         refuse(audit)
     else:
-        say("audit     none of a prepared set; inspect_data.py looks at the rows that it was made of")
+        say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
@@ -146,6 +146,7 @@ def prepare(sft: SftConfig, say: Say) -> None:
     prepared.prepare(
         data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
     )
+    say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
 
 
 def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:

@@ -120,8 +120,12 @@ class Rehearsal(TrainerCallback):
         try:
             with same_random_states(), trainer.rehearsing():
                 done: list[str] = []
-                # DeepSpeed makes the optimizer's step within the backward pass, so weights would change.
-                if trainer.accelerator.distributed_type != DistributedType.DEEPSPEED:
+                if trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                    self.say(
+                        "rehearsal of no training step: DeepSpeed changes the weights within its backward pass, so "
+                        "step 1 will show whether memory suffices"
+                    )
+                else:
                     self.step(rows, fresh=state.global_step == 0)
                     done += ["forward", "backward", "optimizer"]
                 if trainer.eval_dataset is not None:

@@ -102,7 +102,7 @@ def prepare(
     held_out: dict[SplitName, Any] = {
         name: (staged / f"{name}.jsonl").open("w", encoding="utf-8") for name in SPLITS if name != "train"
     }
-    with (staged / run_folder.REJECTED_FILE).open("w", encoding="utf-8") as bad:
+    with run_folder.whole_file(staged / run_folder.REJECTED_FILE) as bad:
         for chunk in in_order(recipe, numbered(head, rows), workers):
             if chunk.rejected and source.on_bad_row == "stop":
                 first = chunk.rejected[0]

@@ -100,7 +100,8 @@ class Prompt:
 
     def _tokenize(self, text: str, markers: "Markers | None") -> list[int]:
         if markers is None:
-            return self.tokenizer.encode(text, add_special_tokens=False)
+            # Not verbose: how long a row may be is our own question, and answered with its place.
+            return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         # Odd pieces stood between markers: control tokens that a user typed.
         ids: list[int] = []
         for number, piece in enumerate(re.split(f"[{markers.start}{markers.end}]", text)):

@@ -227,8 +227,9 @@ def decide_format(rows: Iterator[RawRow], columns: Mapping[str, str]) -> tuple[s
         return "alpaca", [], seen
     place, value = unknown
     hint = ""
-    if len(value) == 1 and ";" in next(iter(value)):
-        hint = " The columns seem to be separated by semicolons; save the file with commas."
+    only = next(iter(value)) if len(value) == 1 else ""
+    if separator := next((word for mark, word in SEPARATORS.items() if mark in only), None):
+        hint = f" The columns seem to be separated by {separator}; save the file with commas."
     elif guess := guess_columns(value):
         hint = f" A guess, which is not applied: --columns '{json.dumps(guess)}'"
     raise UserError(
@@ -238,6 +239,7 @@ def decide_format(rows: Iterator[RawRow], columns: Mapping[str, str]) -> tuple[s
     )
 
 
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
 # our field -> what others call it, the likeliest first
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "instructions", "task", "prompt", "question", "query", "request", "user", "human"),

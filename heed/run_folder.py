@@ -4,10 +4,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from heed.errors import UserError
 
@@ -33,15 +34,25 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"output_dir: {folder} cannot be made ({error.strerror})") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write, which gets its name when it is whole; what had the name stays until then.
 
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either the old or the new one, never half of it."""
+    Half a surrogate pair, which no UTF-8 file can hold, is written as the escape it was read from.
+    """
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def writable(text: str) -> str:
@@ -65,7 +76,8 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    write_whole(path, "".join(json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values))
+    with whole_file(path) as file:
+        file.writelines(json.dumps(value, ensure_ascii=False, default=str) + "\n" for value in values)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

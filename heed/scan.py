@@ -38,7 +38,7 @@ from heed.records import Record, Rejected
 from heed.sources import Source, file_hashes, read
 from heed.splits import SPLITS, UNUSED, hash_point
 
-VERSION = 1  # of what is computed here; a scan of another version is not taken from the cache
+VERSION = 2  # of what is computed here; a scan of another version is not taken from the cache
 CHUNK = 500  # rows that a process looks at in one go
 AHEAD = 3  # chunks for each process that are read before their turn
 REJECTED_KEPT = 1000
@@ -132,6 +132,12 @@ class Scan:
 
     def flags(self, position: int) -> tuple[str, ...]:
         return tuple(name for name in FLAGS if self.rows["flags"][position] & BIT[name])
+
+    def other_answer(self, position: int) -> int:
+        """The first row that has the same question and another answer; only for rows flagged conflicting_answers."""
+        rows = self.rows
+        same = rows["question"] == rows["question"][position]
+        return int(np.flatnonzero(same & (rows["answer"] != rows["answer"][position]))[0])
 
     def flagged(self, name: str) -> np.ndarray:
         """Positions of the rows with a flag."""
@@ -350,7 +356,7 @@ class Looker:
                 flags |= BIT["no_target"]
             if outcome in ("whole", "cut_prompt") and encoded.response_ids.index(eos) != len(encoded.response_ids) - 1:
                 flags |= BIT["eos_not_learned"]
-            if learned < LITTLE * (len(encoded.prompt_ids) + len(encoded.response_ids)):
+            if outcome != "too_long" and learned < LITTLE * (len(encoded.prompt_ids) + len(encoded.response_ids)):
                 flags |= BIT["little_learned"]
             if bos is not None and whole.prompt_ids[:2] == [bos, bos]:
                 flags |= BIT["double_bos"]

@@ -5,7 +5,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, cast
@@ -18,6 +19,7 @@ FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+DAMAGED = (EOFError, OSError, zlib.error)  # what reading a compressed file raises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +240,7 @@ def read_lines(path: Path, name: str) -> Iterator[Line]:
                     byte = data[error.start]
                     problem = f"not UTF-8 (byte {byte:#04x} at column {error.start + 1}); save the file as UTF-8"
                     yield Line(number=number, text=None, problem=problem)
-    except (EOFError, OSError) as error:
+    except DAMAGED as error:
         raise UserError(f"{name}: the compressed file is damaged or cut off ({error})") from error
 
 
@@ -374,8 +376,11 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
             first_line, last_line = last_line + 1, reader.line_num
             place = f"{name}:{first_line}"
             bad = [problem for line, problem in undecodable.items() if first_line <= line <= last_line]
-            if not header and not bad:
-                header = csv_header(cells, place)
+            if not header and bad:
+                raise UserError(f"{place}: the header is {bad[0]}")
+            if not header:
+                header = cells
+                refuse_twice(header, f"{place}: the header")
             elif bad:
                 yield RawRow(place=place, value=cells, problem=bad[0])
             elif cells and len(cells) != len(header):
@@ -387,11 +392,11 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
         raise UserError(f"{name}:{reader.line_num}: not CSV: {error}") from error
 
 
-def csv_header(cells: list[str], place: str) -> list[str]:
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+def refuse_twice(names: Sequence[str], what: str) -> None:
+    """One of two columns with the same name would vanish."""
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{place}: the header names {twice[0]!r} twice")
-    return cells
+        raise UserError(f"{what} names {twice[0]!r} twice")
 
 
 def read_parquet(path: Path, name: str) -> Iterator[RawRow]:
@@ -402,10 +407,24 @@ def read_parquet(path: Path, name: str) -> Iterator[RawRow]:
     try:
         # Parquet needs to seek, so a compressed file is unpacked in memory.
         file = pyarrow.BufferReader(open_bytes(path).read()) if name.lower().endswith(COMPRESSIONS) else str(path)
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
-            for value in batch.to_pylist():
+        parquet = pyarrow.parquet.ParquetFile(file)
+        refuse_twice(parquet.schema_arrow.names, f"{name}: the schema")
+        for batch in parquet.iter_batches():
+            for value, problem in parquet_values(batch):
                 number += 1
-                yield RawRow(place=f"{name}, row {number}", value=value)
-    except (pyarrow.ArrowInvalid, OSError, EOFError) as error:
+                yield RawRow(place=f"{name}, row {number}", value=value, problem=problem)
+    except (pyarrow.ArrowInvalid, *DAMAGED) as error:
         after = f" after row {number}" if number else ""
         raise UserError(f"{name}: not a readable Parquet file{after} ({error})") from error
+
+
+def parquet_values(batch: Any) -> Iterator[tuple[Any, str | None]]:
+    """The rows of a RecordBatch, each with what is wrong with it: nobody checks texts when they are written."""
+    try:
+        yield from ((value, None) for value in batch.to_pylist())
+    except UnicodeDecodeError:
+        for place in range(batch.num_rows):
+            try:
+                yield batch.slice(place, 1).to_pylist()[0], None
+            except UnicodeDecodeError as error:
+                yield None, f"not UTF-8 (byte {error.object[error.start]:#04x} in a text)"

@@ -56,12 +56,20 @@ def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
     assert found["bf16"].source == f"{tmp_path}/run.yaml:5"
 
 
+@pytest.mark.parametrize("text", ["[0.9, 0.05, 5e-2]", "0.9,0.05,5e-2"])
+def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text: str) -> None:
+    assert settings(tmp_path, "", "--split_shares", text)["split_shares"].value == [0.9, 0.05, 0.05]
+    assert settings(tmp_path, "", "--audit_allow", "[duplicate]")["audit_allow"].value == ["duplicate"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("learning_rat: 1", "run.yaml:4: unknown key 'learning_rat'; did you mean learning_rate?"),
         ("train_on_inputs: no", "run.yaml:4: unknown key 'train_on_inputs'; here it is loss_on: response | all"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
+        ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
+        ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
         ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
         ("bf16: maybe", "run.yaml:4: bf16: 'maybe' is not true or false"),
         ("seed: null", "run.yaml:4: seed: may not be null; expected a whole number"),

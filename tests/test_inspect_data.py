@@ -89,6 +89,66 @@ def test_cleaned_rows_and_pairs_are_written(config_file: Path, tmp_path: Path) -
     assert run(config_file, "--data", clean, "--audit", '{"duplicate": 0.0}') == 0
 
 
+def test_cleaned_rows_in_a_folder_stay_in_their_splits(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"instruction": question, "output": answer} for question, answer in FINE]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [rows[0], *rows]))
+    assert run(config_file, "--export", tmp_path / "clean.jsonl") == 0
+    assert "the splits are not in this file" in capsys.readouterr().out
+    assert run(config_file, "--export", tmp_path / "clean") == 0
+    assert "are not in this file" not in capsys.readouterr().out
+    by_split = {path.stem: lines(path) for path in (tmp_path / "clean").iterdir()}
+    assert {name: len(kept) for name, kept in by_split.items()} == {"train": 33, "test": 4, "validation": 3}
+    assert by_split["test"][0]["instruction"] == FINE[33][0]
+    assert run(config_file, "--data", tmp_path / "clean") == 0
+    assert "audit of 40 rows: train 33, test 4, validation 3" in capsys.readouterr().out
+
+
+def test_conversations_and_broken_texts_can_be_read_again(config_file: Path, tmp_path: Path) -> None:
+    def talk(*texts: str) -> str:
+        turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+        return json.dumps({"messages": turns}) + "\n"
+
+    good = [talk(*FINE[0]), talk(*FINE[1], *FINE[2]), *(talk(*pair) for pair in FINE[3:])]
+    (tmp_path / "talks.jsonl").write_text("".join([*good, talk("Half a letter: \ud83d", "Yes.")]))
+    clean, rejected = tmp_path / "clean.jsonl", tmp_path / "clean.jsonl.rejected.jsonl"
+    arguments = ["--audit_allow", "bad_row,odd_length"]
+    assert (
+        run(config_file, "--data", tmp_path / "talks.jsonl", "--on_bad_row", "drop", "--export", clean, *arguments) == 0
+    )
+    assert clean.read_text() == "".join(good)
+    assert lines(rejected)[0]["value"]["messages"][0]["content"] == "Half a letter: \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--export", "rows.jsonl"), "export: rows.jsonl is among the rows that are read; name another"),
+        (("--export", "."), "export: . is there already; name a new folder, or a file (FILE.jsonl)"),
+        (("--pairs", "."), "pairs: . is a folder; name a file"),
+        (("--html", "none/page.html"), "html: none is not a folder that can be written to"),
+        (("--flags", "none"), "flags: none is not a folder"),
+        (("--preview_rows", "-1"), "preview_rows: -1 rows cannot be shown"),
+        (("--split_shares", "[0.0, 0.5, 0.5]"), "no row is left for training; change split_shares, or give more rows"),
+    ],
+)
+def test_what_cannot_be_written_or_shown_is_refused(
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "rows.jsonl").read_text()
+    assert run(config_file, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "run.yaml"]
+    assert (tmp_path / "rows.jsonl").read_text() == before
+
+
 def test_an_evaluation_is_compared_and_flags_are_written(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,17 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
     return bytes(sink.getvalue())
 
 
+def parquet_table(names: list[str], *rows: list[str] | list[bytes]) -> bytes:
+    """Columns by place; bytes are stored as text unread, as other writers do."""
+    columns = [
+        pa.array([text.encode() if isinstance(text, str) else text for text in texts])
+        for texts in zip(*rows, strict=True)
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays([column.view(pa.string()) for column in columns], names=names), sink)
+    return bytes(sink.getvalue())
+
+
 def zstd(data: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as packed:
@@ -97,12 +108,25 @@ FILES: dict[str, Case] = {
         gzip.compress(LINES.encode(), mtime=0)[:-9],
         "r.jsonl.gz: the compressed file is damaged or cut",
     ),
+    "gz damaged": (
+        "r.jsonl.gz",
+        gzip.compress(LINES.encode(), mtime=0)[:10] + b"\xff" * 40,
+        "r.jsonl.gz: the compressed file is damaged or cut off",
+    ),
     "zst cut off": ("r.jsonl.zst", zstd(LINES.encode())[:-5], "r.jsonl.zst: the compressed file is damaged or cut off"),
     "csv in name only": ("r.csv", "a\x00b\n", "r.csv:"),
     "semicolons": ("r.csv", "instruction;output\na;b\n", "separated by semicolons; save the file with commas"),
+    "tabs": ("r.csv", "instruction\toutput\na\tb\n", "separated by tabs; save the file with commas"),
+    "Latin-1 header": ("r.csv", "é,output\na,b\n".encode("latin-1"), "r.csv:1: the header is not UTF-8 (byte 0xe9"),
     "header names twice": ("r.csv", "output,output\na,b\n", "r.csv:1: the header names 'output' twice"),
     "quote left open": ("r.csv", 'instruction,output\na,"b\n', "r.csv:2: not CSV: unexpected end of data"),
     "parquet in name only": ("r.parquet", b"PAR1", "r.parquet: not a readable Parquet file"),
+    "parquet names a column twice": ("r.parquet", parquet_table(["a", "a"], ["b", "c"]), "the schema names 'a' twice"),
+    "Latin-1 in parquet": (
+        "r.parquet",
+        parquet_table(["instruction", "output"], ["a", "b"], [b"a", b"\xe9"]),
+        "r.parquet, row 2: not UTF-8 (byte 0xe9 in a text)",
+    ),
     "parquet cut off": ("r.parquet", parquet([A, B])[:-20], "r.parquet: not a readable Parquet file"),
     "another kind": ("r.xlsx", "x", "r.xlsx: unknown kind of file; Heed reads .json, .jsonl, .ndjson, .csv, .parquet"),
     # rows that are none

@@ -3,14 +3,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from accelerate.utils import DistributedType
 from faults.harness import write_config
 from short_run import run
 from test_resume import trainer_of
+from transformers import TrainerControl, TrainerState
 
 from heed import preflight
 from heed.config import Setting, derive_accumulation
 from heed.errors import UserError
-from heed.preflight import check_disk, check_engine, checkpoints_kept, longest_batch
+from heed.preflight import Rehearsal, check_disk, check_engine, checkpoints_kept, longest_batch
 
 
 def test_checkpoints_that_will_not_fit_are_refused_before_step_0(
@@ -29,6 +31,15 @@ def test_a_quick_preflight_rehearses_nothing(tmp_path: Path, capsys: pytest.Capt
     assert "rehearsal" not in capsys.readouterr().out
     assert run(config, "--max_steps", "1", "--overwrite_output_dir") == 0
     assert "rehearsal forward, backward, optimizer, evaluation, an answer with the 4" in capsys.readouterr().out
+
+
+def test_under_deepspeed_it_is_said_that_no_step_is_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr(type(trainer.accelerator), "distributed_type", DistributedType.DEEPSPEED)
+    monkeypatch.setattr(Rehearsal, "step", None)
+    Rehearsal(trainer, None, said.append).on_train_begin(trainer.args, TrainerState(), TrainerControl())
+    assert said[0].startswith("rehearsal of no training step: DeepSpeed changes the weights within")
 
 
 def test_only_as_much_is_asked_for_as_is_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,15 @@ def test_each_defect_is_flagged_at_its_row(prompt: Prompt, pair: tuple[str, str]
     refuse(judge(scanned, {flag: 0.0}, list(KINDS)))
 
 
+def test_a_prompt_with_two_answers_names_both_rows(prompt: Prompt) -> None:
+    scanned = look(records(*FINE[:20], (FINE[5][0], "Nobody can know that."), *FINE[20:]), prompt)
+    [found] = [finding for finding in judge(scanned, {}, []).findings if finding.name == "conflicting_answers"]
+    assert found.examples == [
+        "rows.json:6, answered otherwise in rows.json:21",
+        "rows.json:21, answered otherwise in rows.json:6",
+    ]
+
+
 def test_a_held_out_row_that_training_has_seen_is_flagged_on_both_sides(prompt: Prompt) -> None:
     nearly = (FINE[3][0].replace("saw.", "saw!"), FINE[3][1])
     scanned = look(records(*FINE[:38], FINE[2], nearly), prompt)
@@ -104,7 +113,7 @@ def test_long_rows_tell_what_is_lost(prompt: Prompt, on_long_row: Any, flag: str
     scanned = look([record, *records(*FINE)], prompt, policy)
     row = scanned.rows[0]
     assert len(whole.response_ids) == 33
-    assert flag in names(scanned, 0)
+    assert names(scanned, 0)[0] == flag and "little_learned" not in names(scanned, 0)
     assert (row["learned_tokens"], row["lost_tokens"]) == (learned, lost)
 
 

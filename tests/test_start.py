@@ -137,5 +137,5 @@ def test_a_signal_to_one_of_two_processes_ends_both_with_a_checkpoint(tmp_path: 
     os.kill(pid, signal.SIGUSR1)
     assert wait(running) == [128 + signal.SIGUSR1] * 2, log.read_text()[-3000:]
     found = state(folder)
-    assert (found["status"], found["reason"]) == ("preempted", "Stopped('SIGUSR1')")
+    assert (found["status"], found["reason"]) == ("preempted", "SIGUSR1")
     assert checkpoints.verify(folder / found["checkpoint"]).step == found["step"]

@@ -139,13 +139,14 @@ def page_row(
     record: Record, position: int, scan: Scan, prompt: Prompt, policy: Policy, collator: FlatCollator | PaddingCollator
 ) -> dict[str, Any]:
     """A row as the page's script wants it."""
-    like = int(scan.rows["like"][position])
+    like, flags = int(scan.rows["like"][position]), scan.flags(position)
     return {
         "id": record.row_id,
         "place": record.place,
         "split": int(scan.rows["split"][position]),
-        "flags": [FLAGS.index(name) for name in scan.flags(position)],
+        "flags": [FLAGS.index(name) for name in flags],
         "like": scan.place(like) if like >= 0 else "",
+        "otherwise": scan.place(scan.other_answer(position)) if "conflicting_answers" in flags else "",
         "examples": [page_example(example, prompt, collator) for example in encode_records([record], prompt, policy)],
     }
 

@@ -15,6 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from heed.run_folder import whole_file
+
 FOLDER = Path(__file__).parent
 
 
@@ -53,8 +55,8 @@ def render_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Half a surrogate pair, which no UTF-8 file can hold, is written as the escape it was read from."""
-    path.write_text(html, encoding="utf-8", errors="backslashreplace")
+    with whole_file(path) as file:
+        file.write(html)
 
 
 def joined(paths: Sequence[Path]) -> str:
