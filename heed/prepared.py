@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
@@ -396,6 +397,7 @@ def work(pipe: Connection, recipe: Recipe) -> None:
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
     """Ctrl-C reaches every process of a terminal; what is started in here leaves it to this one."""
+    resource_tracker.ensure_running()  # which would let them through when it is started with the first process
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
