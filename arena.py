@@ -60,10 +60,13 @@ def rate(arguments: Sequence[str]) -> None:
         raise UserError(f"votes: {path} holds no vote")
     boards, agreed = ratings.leaderboards(cast, seed=ours.seed), ratings.agreements(cast)
     print(ratings.as_text(boards, agreed))
-    if ours.json is not None:
-        run_folder.write_json(Path(ours.json), ratings.as_json(boards, agreed))
-    if ours.csv is not None:
-        votes.export_csv(Path(ours.csv), cast)
+    try:
+        if ours.json is not None:
+            run_folder.write_json(Path(ours.json), ratings.as_json(boards, agreed))
+        if ours.csv is not None:
+            votes.export_csv(Path(ours.csv), cast)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror})") from error
 
 
 def open_arena(arguments: Sequence[str]) -> None:

@@ -58,7 +58,9 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(settings))
         return
     if command_line.prepare:
-        prepare(sft, settings)
+        if command_line.dry_run:
+            raise UserError("--prepare --dry-run: one writes a set, the other nothing; leave one out")
+        prepare(sft)
         return
 
     from tqdm.auto import tqdm
@@ -146,12 +148,14 @@ def is_compared(folder: Path) -> bool:
     return (folder / run_folder.COMPARISON_FILE).is_file()
 
 
-def prepare(sft: SftConfig, settings: Settings) -> None:
+def prepare(sft: SftConfig) -> None:
     """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
     from heed.plan import prepare
 
     if sft.prepared is None:
         raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("--prepare: start it as one process, without a launcher; num_proc says how many tokenize")
     prepare(sft, print)
 
 

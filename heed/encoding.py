@@ -111,6 +111,19 @@ def encode_records(records: Sequence[Record], prompt: Prompt, policy: Policy) ->
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
+OUTCOMES = {
+    "cut_prompt": "with the beginning of the prompt cut off",
+    "cut_response": "with the end of the response and EOS cut off",
+    "too_long": "dropped",
+}
+
+
+def told_long(counts: Mapping[str, int], max_length: int) -> list[str]:
+    """A line on what became of examples that are longer than `max_length`, if there are any."""
+    told = [f"{counts[reason]:,} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
+    return [f"          longer than max_length {max_length}: {', '.join(told)}"] if told else []
+
+
 def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -> dict[str, list[Any]]:
     """Examples of a batch of conversations, by column; a process may be given this function and nothing else."""
     examples: list[dict[str, Any]] = []

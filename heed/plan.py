@@ -16,7 +16,7 @@ from heed.attention import check_flat, varlen_refusal
 from heed.audit import BAD_ROWS, Audit, judge, refuse
 from heed.batches import FlatCollator, PaddingCollator
 from heed.config import SftConfig
-from heed.encoding import EncodedSplit, Policy, encode_split
+from heed.encoding import EncodedSplit, Policy, encode_split, told_long
 from heed.errors import UserError
 from heed.order import row_batches
 from heed.preview import measure_learned, preview_rows
@@ -100,7 +100,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
 
     audit = None
     if sft.prepared is None:
-        with args.main_process_first(desc="audit"):  # the others take it from the cache
+        with processes.in_turns():  # the others take it from the cache
             audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
         say(f"audit     {audit.summary()}")
         refuse(audit)
@@ -151,20 +151,22 @@ def prepare(sft: SftConfig, say: Say) -> None:
 
 def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:
     return prepared.recipe(
+        data_source(sft),
         prompt,
         policy,
         row_format=row_format,
-        columns=sft.columns,
         split=sft.split,
         shares=sft.split_shares if sft.split == "hash" else (),
+        source_splits=sft.source_splits if sft.split == "source" else {},
         mixture=sft.mixture,
     )
 
 
 def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
-    """Of a prepared set only the validation rows are read; `data` and its keys were used when it was made."""
+    """Of a prepared set only the validation rows are read; `data` and its keys say what it was made of."""
+    source = data_source(sft)
+    processes.from_first(lambda: prepared.check_source(folder, source))
     facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
-    data_source(sft)  # which counts as reading its keys
     rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
     counts = facts["counts"]
     say(f"data      {folder}: {counts['read']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
@@ -357,16 +359,8 @@ def encode(
             f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "
             f"{counts['response_tokens']:,} of them in responses"
         )
-        told = [f"{counts[reason]} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
-        if told:
-            say(f"          longer than max_length {max_length}: {', '.join(told)}")
+        for line in told_long(counts, max_length):
+            say(line)
         if not counts["examples"]:
             raise UserError(f"no {name} row is left within max_length {max_length}")
     return encoded
-
-
-OUTCOMES = {
-    "cut_prompt": "with the beginning of the prompt cut off",
-    "cut_response": "with the end of the response and EOS cut off",
-    "too_long": "dropped",
-}

@@ -335,11 +335,14 @@ def mark_control_tokens(
 def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
     """The contract saved beside a model, in a folder or on the Hub; None when the model brings none.
 
-    Raises UserError when it is damaged.
+    Raises UserError when it is damaged, or there is no such model.
     """
     from transformers.utils.hub import cached_file
 
-    path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    try:
+        path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise UserError(f"{model} is no folder here, and no model of the Hub that can be reached ({error})") from error
     if path is None:
         return None
     try:

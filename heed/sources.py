@@ -18,6 +18,8 @@ from heed.splits import SPLITS
 FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+# What stands in a row's place behind the name of its file, URL or Hub set.
+IN_SOURCE = re.compile(r"(?::\d+(?: \(row \d+\))?|, (?:[\w.-]+ )?row \d+)$")
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 DAMAGED = (EOFError, OSError, zlib.error)  # what reading a compressed file raises
 
@@ -83,6 +85,20 @@ def parts(source: Source) -> list[tuple[str | None, str]]:
     if unknown:
         raise UserError(f"data: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
     return list(source.data.items())
+
+
+def source_names(source: Source) -> list[str]:
+    """What the places of rows will begin with: files, URLs, a Hub id. No row is read."""
+    names: list[str] = []
+    for _, location in parts(source):
+        path = Path(location).expanduser()
+        names += map(str, folder_files(path)) if path.is_dir() else [location]
+    return names
+
+
+def source_name(place: str) -> str:
+    """The file, URL or Hub id that a row stands in."""
+    return IN_SOURCE.sub("", place)
 
 
 def file_hashes(source: Source) -> dict[str, str]:

@@ -64,6 +64,8 @@ def test_votes_are_rated_without_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert [each["model"] for each in people["standings"]] == ["tuned", "base"] and judged["who"] == "judge:stub"
     assert people["pairs"][0]["win_rate_ci95"] == pytest.approx([0.0968, 0.7000], abs=1e-4)
     assert (tmp_path / "votes.csv").read_text().splitlines()[:2] == ["model_a,model_b,winner", "base,tuned,model_b"]
+    assert run("rate", "--votes", path, "--json", tmp_path / "nowhere" / "arena.json") == 2
+    assert "nowhere/arena.json.part cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,8 @@ def test_a_contract_survives_saving_and_refuses_another_tokenizer(
 
 def test_a_model_without_a_contract_has_none(tmp_path: Path) -> None:
     assert fetch_contract(str(tmp_path)) is None
+    with pytest.raises(UserError, match="/nowhere/at/all is no folder here, and no model of the Hub"):
+        fetch_contract("/nowhere/at/all")
 
 
 @pytest.mark.parametrize(

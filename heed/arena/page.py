@@ -193,7 +193,7 @@ def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Call
             js=(HERE / "page.js").read_text(encoding="utf-8"),
             app_kwargs={"middleware": [Middleware(Guard, any_host=password is not None)]},
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise UserError(f"port: {port} on {host} cannot be had ({error}); choose another with port: NUMBER") from error
     say(f"arena     http://{host}:{port}   (Ctrl-C ends it; every vote is on the disk already)")
     try:

@@ -87,6 +87,13 @@ def voter_name(words: str) -> str:
 
 NAMES = tuple(field.name for field in fields(Vote))
 REQUIRED = ("voter", "a", "b", "winner")
+TYPES: dict[str, Any] = dict.fromkeys(NAMES, str) | {
+    "row_id": int,
+    "seconds": (int, float),
+    "responses_sha256": dict,
+    "responses": dict,
+}
+MAY_BE_NULL = set(NAMES) - {*REQUIRED, "note"}
 
 
 def parse_vote(line: str, place: str) -> Vote:
@@ -94,6 +101,9 @@ def parse_vote(line: str, place: str) -> Vote:
     value = json.loads(line)
     if not isinstance(value, dict) or not set(REQUIRED) <= set(value) <= set(NAMES):
         raise UserError(f"{place}: not a vote; it needs {', '.join(REQUIRED)}, and may hold {', '.join(NAMES)}")
+    for name, each in value.items():
+        if not (isinstance(each, TYPES[name]) or (each is None and name in MAY_BE_NULL)):
+            raise UserError(f"{place}: {name}: {each!r} is of another kind than in a vote")
     if value["winner"] not in get_args(Winner):
         raise UserError(f"{place}: winner: {value['winner']!r} is not one of {', '.join(get_args(Winner))}")
     if value["a"] == value["b"]:
