@@ -1,5 +1,6 @@
 """Greedy decoding: row by row as transformers does it, or in a batch that finished rows leave and others join."""
 
+import copy
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from heed.batches import shared_prefix
 from heed.memory import BatchSize, attempt
 from heed.modeling import context_length
 
@@ -79,8 +81,9 @@ def decode_batch(
 ) -> Iterator[Finished]:
     """The same answers, `size.rows` rows at once, shortest prompts first; each as it is finished.
 
-    `seconds` is a row's share: the time of each step, divided among the rows in it. When memory runs out, `size` is
-    halved, and the rows that were in work begin anew.
+    What all prompts begin with, such as the preamble of Alpaca's prompt, is read once. `seconds` is a row's share: the
+    time of each step, divided among the rows in it. When memory runs out, `size` is halved, and the rows that were in
+    work begin anew.
     """
 
     def empty() -> Batch:
@@ -100,11 +103,12 @@ def decode_batch(
 
 
 class Batch:
-    """Rows in work: their keys and values, left-padded to one width.
+    """Rows in work: their keys and values, padded to one width before the prompt's own part.
 
-    Padding is masked and position ids do not count it, so that a row's answer does not depend on its neighbours. Rows
-    can join, and needless padding be cut off, where all layers keep all keys and values; where some keep less (sliding
-    windows), rows join an empty batch only.
+    Padding is masked and position ids do not count it, so that a row's answer does not depend on its neighbours. Where
+    all layers keep all keys and values, rows can join, needless padding is cut out, and what all prompts begin with is
+    read once and copied. Where some keep less (sliding windows), padding would count in the window: rows are read
+    whole, and join an empty batch only.
     """
 
     def __init__(
@@ -123,6 +127,9 @@ class Batch:
         self.pad_token_id = pad_token_id
         self.last_position = context_length(model) - 1
         self.scored = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+        self.beginning = DynamicCache(config=model.config)
+        self.keeps_all = all(type(layer) is DynamicLayer for layer in self.beginning.layers)
+        self.common = shared_prefix([list(ids) for ids in prompts_ids]) if self.keeps_all else 0
         self.cache: Any
         self.mask: torch.Tensor
         self.newest: torch.Tensor
@@ -139,7 +146,7 @@ class Batch:
     def room(self, most: int) -> int:
         """How many rows may join now: none for as long as an eighth is not free, since each reading costs a step."""
         free = most - len(self.places)
-        if self.places and not self.can_join:
+        if self.places and not self.keeps_all:
             return 0
         return free if free * 8 >= most else 0
 
@@ -178,18 +185,19 @@ class Batch:
         return [token_id for token_id, index in zip(newest, self.places, strict=True) if index is not None][-count:]
 
     def _read(self, joining: Sequence[int]) -> None:
-        width = max(len(self.prompts_ids[index]) for index in joining)
-        input_ids = torch.full((len(joining), width), self.pad_token_id)
-        mask = torch.zeros_like(input_ids)
-        for row, index in enumerate(joining):
-            ids = self.prompts_ids[index]
+        own = [self.prompts_ids[index][self.common :] for index in joining]
+        width = max(map(len, own))
+        input_ids = torch.full((len(own), width), self.pad_token_id)
+        mask = torch.ones(len(own), self.common + width, dtype=torch.long)
+        for row, ids in enumerate(own):
             input_ids[row, width - len(ids) :] = torch.tensor(list(ids))
-            mask[row, width - len(ids) :] = 1
+            mask[row, self.common : self.common + width - len(ids)] = 0
         input_ids, mask = input_ids.to(self.model.device), mask.to(self.model.device)
-        cache = DynamicCache(config=self.model.config)
-        newest = self._forward(input_ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, self.common :]
+        cache = self._begun(len(own))
+        newest = self._forward(input_ids, mask, positions, cache)
         if self.places:
-            wide = max(width, self.mask.shape[1])
+            wide = max(mask.shape[1], self.mask.shape[1])
             for ours, theirs in zip(self.cache.layers, cache.layers, strict=True):
                 for name in ("keys", "values"):
                     both = [pad_left(getattr(layer, name), wide, dim=2) for layer in (ours, theirs)]
@@ -198,9 +206,18 @@ class Batch:
             newest = torch.cat([self.newest, newest])
         else:
             self.cache = cache
-            self.can_join = all(type(layer) is DynamicLayer for layer in cache.layers)
         self.mask, self.newest = mask, newest
         self.places += joining
+
+    def _begun(self, rows: int) -> DynamicCache:
+        """What all prompts begin with, as each of `rows` new rows needs it."""
+        if self.common and not self.beginning.get_seq_length():
+            input_ids = torch.tensor([self.prompts_ids[0][: self.common]], device=self.model.device)
+            positions = torch.arange(self.common, device=self.model.device)[None]
+            self._forward(input_ids, torch.ones_like(input_ids), positions, self.beginning)
+        cache = copy.deepcopy(self.beginning)
+        cache.batch_repeat_interleave(rows)
+        return cache
 
     def _write(self) -> None:
         mask = torch.cat([self.mask, self.mask.new_ones(len(self.places), 1)], dim=1)
@@ -232,11 +249,11 @@ class Batch:
         chosen = torch.tensor(staying, device=self.mask.device)
         self.mask, self.newest = self.mask[chosen], self.newest[chosen]
         self.cache.batch_select_indices(chosen)
-        if self.can_join:
-            needless = int(self.mask.any(0).int().argmax())
-            self.mask = self.mask[:, needless:]
+        if self.keeps_all:
+            needed = self.mask.any(0)
+            self.mask = self.mask[:, needed]
             for layer in self.cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, needless:], layer.values[:, :, needless:]
+                layer.keys, layer.values = layer.keys[:, :, needed], layer.values[:, :, needed]
         self.places = [self.places[place] for place in staying]
 
 

@@ -101,6 +101,35 @@ def test_rows_that_forget_are_batched_too(tokenizer: PreTrainedTokenizerBase) ->
     assert batch.room(8) == 0
 
 
+@pytest.mark.parametrize("family", MODELS)
+def test_what_all_prompts_begin_with_is_read_once_and_changes_no_logit(family: str) -> None:
+    """In float64, against the whole row at once; rows of other lengths join, and rows leave."""
+    model = MODELS[family]().double().eval()
+    ids = [[7] * 20 + each for each in prompts()]
+    batch = Batch(model, ids, limits=[4, 9] * 5, stop_token_ids=[0], pad_token_id=0)
+    seen: list[tuple[tuple[int, ...], torch.Tensor]] = []
+    watch = model.register_forward_hook(
+        lambda _, __, given, output: seen.append((given["input_ids"].shape, output.logits[:, -1])), with_kwargs=True
+    )
+    logits: dict[int, list[torch.Tensor]] = {row: [] for row in range(10)}
+    answers: dict[int, list[int]] = {}
+    with torch.no_grad():
+        for joining in ([0, 1, 2, 3, 4, 5], [], [], [], [6, 7, 8, 9], *[[]] * 8):
+            batch.advance(joining)
+            for row, logit in zip(joining or batch.places, seen[-1][1], strict=True):
+                if row is not None:
+                    logits[row].append(logit)
+            answers |= {each.row: each.ids for each in batch.finished()}
+        watch.remove()
+        assert [len(answers[row]) for row in range(10)] == [4, 9] * 5
+        for row, written in answers.items():
+            whole = model(torch.tensor([ids[row] + written])).logits[0]
+            torch.testing.assert_close(torch.stack(logits[row]), whole[-len(written) - 1 : -1], rtol=0, atol=1e-12)
+    shapes = [shape for shape, _ in seen]
+    assert shapes[:2] == [(1, 20), (6, 40)]  # the common 20, then the longest own part
+    assert shapes.count((1, 20)) == 1 and (4, 60) in shapes
+
+
 def test_rows_join_when_an_eighth_of_the_batch_is_free(tokenizer: PreTrainedTokenizerBase) -> None:
     model = MODELS["gpt2"]().eval()
     batch = Batch(model, [[5] * 3] * 20, limits=[1] * 2 + [9] * 18, stop_token_ids=[0], pad_token_id=0)
