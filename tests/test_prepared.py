@@ -228,6 +228,7 @@ def test_a_hub_set_is_prepared_with_its_own_splits(tmp_path: Path) -> None:
         "          6 in test",
         "          40 in train",
         "          6 in validation",
+        "audit     none of a prepared set; inspect_data.py with the same config looks at its rows",
     ]
 
 
