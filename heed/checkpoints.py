@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent: written aside, hashed, renamed; and read only when no byte has changed."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -53,9 +54,15 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
         name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
         for name, digest in zip(names, hashes, strict=True)
     }
-    run_folder.write_json(folder / MANIFEST_FILE, {**facts, "files": files})
+    manifest = json.loads(json.dumps({**facts, "files": files}, default=str))  # as it will be read
+    run_folder.write_json(folder / MANIFEST_FILE, manifest | {"sha256": own_sha256(manifest)})
     sync(folder / MANIFEST_FILE)
     sync(folder)
+
+
+def own_sha256(manifest: Mapping[str, Any]) -> str:
+    """What a manifest says of itself: a bit lost in the fingerprint must not look like a run that was changed."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -73,11 +80,14 @@ def verify(folder: Path) -> Checkpoint:
         raise UserError(f"{folder} has no {MANIFEST_FILE}, so nobody knows whether it is whole")
     manifest = run_folder.read_json(path)
     try:
+        whole = manifest.pop("sha256") == own_sha256(manifest)
         files = {str(name): (int(each["bytes"]), str(each["sha256"])) for name, each in manifest.pop("files").items()}
         checkpoint = Checkpoint(path=folder, facts=manifest)
         int(manifest["step"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error!r})") from error
+    if not whole:
+        raise UserError(f"{path} was altered: its SHA-256 is not the one it was written with")
     for name, (size, _) in files.items():
         file = folder / name
         if not inside(file, folder):

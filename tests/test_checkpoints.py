@@ -65,6 +65,16 @@ def test_a_whole_checkpoint_verifies_and_tells_of_itself(two: Path) -> None:
     assert set(FILES[:-1]) <= set(listed)
 
 
+def test_no_bit_of_a_manifest_changes_unnoticed(two: Path, tmp_path: Path) -> None:
+    shutil.copytree(two / "checkpoint-2", tmp_path / "checkpoint-2")
+    path = tmp_path / "checkpoint-2" / MANIFEST_FILE
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=MANIFEST_FILE):
+            verify(tmp_path / "checkpoint-2")
+
+
 def test_a_checkpoint_without_a_manifest_is_not_trusted(two: Path, tmp_path: Path) -> None:
     shutil.copytree(two / "checkpoint-2", tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-2" / MANIFEST_FILE).unlink()

@@ -16,7 +16,7 @@ from small_world import TINY, gpt2, save_model, tiny_tokenizer
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 from heed import checkpoints, modeling
-from heed.checkpoints import MANIFEST_FILE, write_manifest
+from heed.checkpoints import MANIFEST_FILE, own_sha256, write_manifest
 from heed.errors import UserError
 from heed.prompts import load_prompt, make_prompt
 from heed.records import Message
@@ -36,7 +36,7 @@ def seal_again(checkpoint: Path) -> None:
     """A manifest that fits the altered files: who can write the one can write the other."""
     manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
     (checkpoint / MANIFEST_FILE).unlink()
-    write_manifest(checkpoint, {name: value for name, value in manifest.items() if name != "files"})
+    write_manifest(checkpoint, {name: value for name, value in manifest.items() if name not in ("files", "sha256")})
 
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
@@ -79,7 +79,8 @@ def test_a_manifest_that_names_a_file_outside_of_the_checkpoint_is_refused(stopp
     _, checkpoint = copied(stopped, tmp_path)
     manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
     manifest["files"]["../../secret"] = {"bytes": 3, "sha256": "0"}
-    (checkpoint / MANIFEST_FILE).write_text(json.dumps(manifest))
+    del manifest["sha256"]
+    (checkpoint / MANIFEST_FILE).write_text(json.dumps(manifest | {"sha256": own_sha256(manifest)}))
     with pytest.raises(UserError, match=r"names '../../secret', which is not in the checkpoint"):
         checkpoints.verify(checkpoint)
 
