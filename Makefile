@@ -118,7 +118,7 @@ bench: .venv/bench/installed  ## measure training next to other tools (under 10 
 bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)
 
-faults: .venv/installed-dev  ## kill, damage and starve real trainings; writes docs/reliability.md (30 minutes; FAULTS="--seed 2")
+faults: .venv/installed-dev  ## kill, damage and starve real trainings; writes docs/reliability.md (10 minutes; FAULTS="--seed 2")
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults $(FAULTS)
 
 clean:  ## remove the virtual environment and caches; runs stay
