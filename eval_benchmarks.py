@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
+from heed.addresses import check_address
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import Benchmark, find_benchmarks
 from heed.config import BenchmarkConfig
@@ -95,6 +96,8 @@ def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[St
         judge_model=ours.judge_model if judged else None,
         judge_base_url=ours.judge_base_url if judged else None,
     )
+    if surroundings.judge_base_url is not None:
+        check_address(surroundings.judge_base_url, key="judge_base_url", token="OPENAI_API_KEY")
     refuse_missing(benchmarks, surroundings)
     if ours.batch_size < 1:
         raise UserError(f"batch_size: {ours.batch_size} asks nothing; give 1 or more")

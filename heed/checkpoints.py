@@ -104,15 +104,19 @@ def verify(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def newest_whole(run: Path, say: Callable[[str], object]) -> Checkpoint | None:
-    """The newest checkpoint of a run that verifies; newer ones that do not are put aside, and `say` is told why."""
-    shutil.rmtree(run / STAGING, ignore_errors=True)
+def newest_whole(run: Path, say: Callable[[str], object], *, own: bool = True) -> Checkpoint | None:
+    """The newest checkpoint of a run that verifies; newer ones that do not are put aside, and `say` is told why.
+
+    In a run folder that is not this run's `own`, and so not locked by it, nothing is touched: it may be writing.
+    """
+    if own:
+        shutil.rmtree(run / STAGING, ignore_errors=True)
     for path in reversed(checkpoints(run)):
         try:
             return verify(path)
         except UserError as error:
-            aside = put_aside(path, "broken")
-            say(f"resume    {path.name} is not usable, now {aside.name}: {error}")
+            now = f", now {put_aside(path, 'broken').name}" if own else ""
+            say(f"resume    {path.name} is not usable{now}: {error}")
     return None
 
 

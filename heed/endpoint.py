@@ -130,7 +130,12 @@ async def ask_all(
 ) -> list[Response]:
     free = asyncio.Semaphore(endpoint.concurrency)
     async with openai.AsyncOpenAI(
-        base_url=endpoint.base_url, api_key=token, timeout=endpoint.timeout, max_retries=endpoint.max_retries
+        base_url=endpoint.base_url,
+        api_key=token,
+        timeout=endpoint.timeout,
+        max_retries=endpoint.max_retries,
+        # A proxy cannot reach this machine.
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(endpoint.base_url)),
     ) as client:
 
         async def answer(index: int) -> Response:

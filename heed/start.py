@@ -105,7 +105,7 @@ def from_path(
     if checkpoints.NAME.fullmatch(path.name) or (path / checkpoints.MANIFEST_FILE).exists():
         found: Checkpoint | None = checkpoints.verify(path)
     else:
-        found = checkpoints.newest_whole(path, say)
+        found = checkpoints.newest_whole(path, say, own=checkpoints.inside(path, folder))
     if found is None:
         raise UserError(f"resume: {path} holds no checkpoint that could be gone on from")
     start = from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)

@@ -57,6 +57,19 @@ def test_damage_is_noticed_and_the_checkpoint_before_is_taken(two: Path, tmp_pat
     assert file in sentence
 
 
+def test_a_run_folder_of_another_run_is_only_read(two: Path, tmp_path: Path) -> None:
+    """It may be training still: what it is writing, and what it would put aside, is its own."""
+    run, said = tmp_path / "run", list[str]()
+    shutil.copytree(two, run)
+    (run / checkpoints.STAGING).mkdir()
+    damage(run / "checkpoint-2" / "model.safetensors", "cut")
+    before = sorted(run.rglob("*"))
+    found = newest_whole(run, said.append, own=False)
+    assert found is not None and found.path == run / "checkpoint-1"
+    assert sorted(run.rglob("*")) == before
+    assert said[0].startswith("resume    checkpoint-2 is not usable: ")
+
+
 def test_a_whole_checkpoint_verifies_and_tells_of_itself(two: Path) -> None:
     found = verify(two / "checkpoint-2")
     assert found.step == 2 and found.facts["processes"] == 1 and found.facts["resumable"] is True

@@ -133,6 +133,15 @@ def test_answers_come_in_order_with_the_servers_own_reasons_and_counts() -> None
     }
 
 
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    with serve(lambda body: completion("A")) as stub:
+        endpoint = Endpoint(base_url=stub.url, model="stub", max_retries=0)
+        [response] = ask(endpoint, [[{"role": "user", "content": "a"}]], prompt=None, max_new_tokens=9)
+    assert response.text == "A"
+
+
 def test_a_server_that_counts_nothing_or_filters_is_told_as_it_is() -> None:
     said: list[str] = []
     with serve(lambda body: completion("… \ud83d", "content_filter", usage=None)) as stub:

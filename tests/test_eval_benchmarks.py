@@ -52,6 +52,11 @@ def test_a_wrong_command_line_is_refused(
         ("openai_evals", [], "openai_evals needs OpenAI Evals: make evals-setup"),
         ("helm", [], "helm needs HELM: make helm-setup"),
         ("alpaca_method", ["--judge_model", "gpt"], "needs a key for OpenAI: export OPENAI_API_KEY=..."),
+        (
+            "alpaca_method",
+            ["--judge_model", "x", "--judge_base_url", "http://me:word@host/v1"],
+            "judge_base_url: leave name and password out; a token is read from OPENAI_API_KEY alone",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_command_that_brings_it(
@@ -152,6 +157,10 @@ def test_programs_are_written_first_and_run_when_asked_for(
     ]
     assert (rows[-1]["n"], rows[-1]["n_full"], rows[-1]["limit"]) == (1, 3, 1)
     assert "with the user's own rights" in rows[-1]["notes"][-1]
+    assert run(*words, "--tasks", "humaneval") == 0  # all of it: the try of one program does not take its place
+    assert run("execute", "--model_name_or_path", finished, "--unsafe_code", "--without_sandbox") == 0
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    assert [(row["n"], row["limit"]) for row in rows if row["system"] == "HumanEval"] == [(3, None), (3, None)]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
+from heed.addresses import is_loopback
 from heed.arena.contestants import Answer, Ask, Failed, Say
 from heed.arena.matches import Question
 from heed.decoding import plain_generation
@@ -134,7 +135,13 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
         key = os.environ.get(endpoint["key_variable"])
         if not key:
             raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
-    client = openai.OpenAI(base_url=endpoint["base_url"], api_key=key, timeout=TIMEOUT)
+    client = openai.OpenAI(
+        base_url=endpoint["base_url"],
+        api_key=key,
+        timeout=TIMEOUT,
+        # A proxy cannot reach this machine.
+        http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(endpoint["base_url"])),
+    )
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
         text, cut = "", False

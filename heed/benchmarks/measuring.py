@@ -1,5 +1,6 @@
 """lm_eval's benchmarks asked of a base and a tuned model, each loaded once; what was measured before is not again."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,9 +45,10 @@ def library() -> str:
 def measure(asking: Asking, subjects: Sequence[Subject], asked: Sequence[Asked]) -> dict[str, dict[str, Outcome]]:
     """For every model's name and every variant its outcome. A model is loaded once, if there is anything to ask it."""
     outcomes: dict[str, dict[str, Outcome]] = {}
+    of_variant = {each.variant: outcome_key(each) for each in asked}
     for subject in subjects:
         shared = asking.key(subject)
-        keys = {each.variant: shared | outcome_key(each) for each in asked}
+        keys = {variant: shared | key for variant, key in of_variant.items()}
         places = {each.variant: asking.folder / FOLDER / subject.name / each.variant for each in asked}
         kept = {variant: read_outcome(places[variant], key) for variant, key in keys.items()}
         model: Any = None
@@ -158,9 +160,11 @@ def run_programs(folder: Path, *, without_sandbox: bool, command: str) -> list[R
     places = sorted(folder.glob(f"{FOLDER}/*/{HUMANEVAL}-*/{RESULTS_FILE}"))
     if not places:
         raise UserError(f"{folder} holds no programs; write them with `eval_benchmarks.py --tasks {HUMANEVAL} ...`")
+    keys = {path: run_folder.read_json(path)["key"] for path in places}
     scored: dict[tuple[str, str], Outcome] = {}
-    for path in places:
-        kept = read_outcome(path.parent, run_folder.read_json(path)["key"])
+    # The whole run last: a row takes the place of one before it that was asked alike, whatever the limit.
+    for path in sorted(places, key=lambda path: keys[path]["limit"] or math.inf):
+        kept = read_outcome(path.parent, keys[path])
         assert kept is not None  # its own key
         name, variant = path.parts[-3:-1]
         scored[name, variant] = score_programs(path.parent, kept, without_sandbox=without_sandbox)
