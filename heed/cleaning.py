@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from heed.encoding import encode_turns
+from heed.encoding import learned_turns
 from heed.errors import UserError
 from heed.prompts import Prompt
 from heed.records import Record, Rejected, RowStream
@@ -96,7 +96,7 @@ def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prom
         for row, _, reasons in judged(rows, scan):
             if not isinstance(row, Record) or reasons:
                 continue
-            for turn, _ in encode_turns(row.messages, prompt, policy.loss_on, row.place):
+            for turn in learned_turns(row.messages, policy.loss_on):
                 asked = prompt.render(row.messages[:turn], generation_prompt=True)
                 file.write(as_line({"input": asked, "output": row.messages[turn]["content"]}))
                 count += 1

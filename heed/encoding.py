@@ -135,12 +135,17 @@ def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -
     return {name: [example[name] for example in examples] for name in COLUMNS}
 
 
+def learned_turns(messages: Sequence[Message], loss_on: LossOn) -> list[int]:
+    """The assistant turns that give an example: under `loss_on: all` the last one, which learns those before it too."""
+    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+    return turns if loss_on == "response" else turns[-1:]
+
+
 def encode_turns(
     messages: Sequence[Message], prompt: Prompt, loss_on: LossOn, place: str
 ) -> Iterator[tuple[int, Encoded]]:
     """Each assistant turn that gives an example, and its ids at full length."""
-    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-    for turn in turns if loss_on == "response" else turns[-1:]:
+    for turn in learned_turns(messages, loss_on):
         try:
             yield turn, prompt.encode(messages[: turn + 1])
         except UserError as error:  # a template may be right for most rows and wrong for one

@@ -143,7 +143,8 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Mapping[str, 
     drop_rows(folder, ("metrics", "stop", "comparison"))
     asked_here = evaluation.engine not in (None, "endpoint")
     keep_stops(folder, {name for name, asked in evaluation.systems.items() if asked_here and asked.contract})
-    if judged_answers(folder) not in (None, answers_hash(group(judged_items(answers)))):
+    earlier = judged_answers(folder)
+    if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
         say("judge: what was said here was about other answers and is taken away; its replies stay in the cache")
         (folder / VERDICTS_FILE).unlink(missing_ok=True)
         (folder / SUMMARY_FILE).unlink()

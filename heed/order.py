@@ -147,6 +147,8 @@ class RowBatches(Sampler[list[int]]):
 
     def balance(self) -> float:
         """How much longer the first epoch takes than if each process had the same work in every step."""
+        if self.processes == 1:
+            return 1.0
         work = np.array([self.work(batch) for batch in self.plan(0)]).reshape(-1, self.processes)
         each = np.add.reduceat(work, np.arange(0, len(work), self.parts // self.processes))
         return float(each.max(axis=1).sum() / each.mean(axis=1).sum())

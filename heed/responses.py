@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heed import run_folder
 from heed.errors import UserError
-from heed.records import Message, Record, type_name
+from heed.records import HALF_A_PAIR, Message, Record, type_name
 
 if TYPE_CHECKING:  # generation needs torch; what reads answers does not
     from heed.answering import Response
@@ -132,7 +132,7 @@ def row_problems(row: Any) -> list[str]:
 def text_problem(name: str, value: Any) -> str | None:
     if not isinstance(value, str):
         return f"expected text, got {type_name(value)}"
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if HALF_A_PAIR.search(value):
         return "holds half of a surrogate pair (broken \\u escape)"
     return None
 

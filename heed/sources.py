@@ -374,12 +374,12 @@ def refuse_json(text: str, start: int, name: str) -> NoReturn:
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
     """Comma-separated values with a header. Every cell is text: "NA" and "1" stay what they are."""
-    undecodable: dict[int, str] = {}
+    undecodable: list[str] = []  # of the row that is being read: lines are read as it needs them
 
     def texts() -> Iterator[str]:
         for line in read_lines(path, name):
             if line.problem:
-                undecodable[line.number] = line.problem
+                undecodable.append(line.problem)
             yield line.text or "\n"
 
     csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters a cell
@@ -391,7 +391,7 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
         for cells in reader:
             first_line, last_line = last_line + 1, reader.line_num
             place = f"{name}:{first_line}"
-            bad = [problem for line, problem in undecodable.items() if first_line <= line <= last_line]
+            bad, undecodable[:] = list(undecodable), []
             if not header and bad:
                 raise UserError(f"{place}: the header is {bad[0]}")
             if not header:

@@ -42,12 +42,24 @@ def score_rows(
     theirs = (
         {} if base is None else {(each.task, each.metric): each for each in with_family_means(benchmark, base.scores)}
     )
-    rows = []
+    rows, versions = [], run_folder.versions()
     for score in scores:
         compared = theirs.get((score.task, score.metric))
         gained = difference(score, compared, tasks) if compared is not None else None
         measured = estimate(score, tasks)
-        rows.append(score_row(benchmark, outcome, score, measured, gained, name=name, library=library, command=command))
+        rows.append(
+            score_row(
+                benchmark,
+                outcome,
+                score,
+                measured,
+                gained,
+                name=name,
+                library=library,
+                versions=versions,
+                command=command,
+            )
+        )
     return rows
 
 
@@ -60,6 +72,7 @@ def score_row(
     *,
     name: str,
     library: str,
+    versions: dict[str, str],
     command: str,
 ) -> Row:
     key = outcome.key
@@ -85,7 +98,7 @@ def score_row(
         data=key["data"],
         data_sha256=key["data_sha256"],
         library=library,
-        versions=run_folder.versions(),
+        versions=versions,
         command=command,
         higher_is_better=score.higher_is_better,
         chance=score.chance,
