@@ -10,14 +10,12 @@ import multiprocessing
 import os
 import platform
 import resource
-import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,6 +27,7 @@ from datasets import Dataset
 from bench.jobs import Job
 from bench.models import SHAPES
 from bench.variants import VARIANTS
+from heed.hardware import cpu_name
 
 SFT_BEST = "sft_best"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "trl", "litgpt")
@@ -149,11 +148,3 @@ def machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
-
-
-def cpu_name() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

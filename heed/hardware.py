@@ -15,9 +15,13 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return str(device)
+    return f"{cpu_name()}, {len(cores())} cores"
+
+
+def cpu_name() -> str:
     lines = CPU_FACTS.read_text(errors="replace").splitlines() if CPU_FACTS.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor() or platform.machine()}, {len(cores())} cores"
+    return name or platform.processor() or platform.machine()
 
 
 def cores() -> list[int]:

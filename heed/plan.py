@@ -142,7 +142,7 @@ def prepare(sft: SftConfig, say: Say) -> None:
     prompt = load_prompt(sft.prompt, tokenizer)
     if sft.max_length is None:
         raise UserError("max_length is missing; a set is prepared without the model that would know it")
-    policy = Policy(max_length=sft.max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+    policy = encoding_policy(sft, sft.max_length)
     prepared.prepare(
         data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
     )

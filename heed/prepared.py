@@ -479,9 +479,7 @@ class Shards:
             return
         self.writer.finalize()
         sync(self.path)
-        with self.path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        self.names[self.path.name] = (self.path.stat().st_size, sha256)
+        self.names[self.path.name] = (self.path.stat().st_size, file_sha256(self.path))
         self.writer, self.rows = None, 0
 
 

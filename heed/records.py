@@ -93,11 +93,15 @@ class Rows:
 
     @cached_property
     def sha256(self) -> str:
-        """One hash over all conversations in order: changes when any row that is used changes."""
-        digest = hashlib.sha256()
-        for record in self.records:
-            digest.update(record.content_hash.encode())
-        return digest.hexdigest()
+        return rows_sha256(self.records)
+
+
+def rows_sha256(records: Iterable[Record]) -> str:
+    """One hash over all conversations in order: changes when any row that is used changes."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.content_hash.encode())
+    return digest.hexdigest()
 
 
 # format -> the fields it needs, and those it may have

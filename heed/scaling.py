@@ -24,9 +24,9 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, G
 
 from heed.batches import FlatCollator
 from heed.errors import UserError, exit_code
-from heed.modeling import load_message
+from heed.likelihood import target_nll
+from heed.modeling import load_message, set_dropout
 from heed.speed import fused_gelu
-from heed.trainer import target_nll
 
 Engine = Literal["single", "ddp", "zero2", "fsdp2", "zero3", "fsdp2_offload"]
 GB = 1e9
@@ -111,9 +111,7 @@ def step_memory(
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
-    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout"):
-        if hasattr(config, name):
-            setattr(config, name, 0.0)
+    set_dropout(config, 0.0)
     batch = flat_batch(tokens, supervised, example_tokens)
     with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
         model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)

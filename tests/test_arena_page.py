@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser import PHONE, Visit, visit
+from faults.harness import free_port
 from small_world import TINY
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ PASSWORD = "correct horse battery"
 def served(*arguments: object, port: int | None = None, **environment: str) -> Iterator[tuple[str, Any]]:
     """An arena of its own process; its address and the process."""
     if port is None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
     command = [sys.executable, "arena.py", *map(str, arguments), "--port", str(port)]
     surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment
     with subprocess.Popen(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.harness import free_port
 from small_world import TINY
 from transformers import PreTrainedTokenizerBase
 
@@ -275,9 +276,7 @@ def test_typed_control_tokens_are_told(tokenizer: PreTrainedTokenizerBase) -> No
 
 @contextmanager
 def transformers_serve(folder: Path, log: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:

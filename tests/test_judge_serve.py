@@ -1,18 +1,17 @@
 """The judge against a real server, `transformers serve`, with a model that is made to say one thing."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from faults.harness import free_port
 from small_world import gpt2, save_model, tiny_tokenizer
 from transformers import AutoTokenizer
 
@@ -55,9 +54,7 @@ def model_that_says(word: str, folder: Path) -> Path:
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The base URL, and the model it serves."""
     model = model_that_says("8", tmp_path / "says-8")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     hub = tmp_path / "hf" / "hub"
     hub.mkdir(parents=True)
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(hub.parent), "OMP_NUM_THREADS": "1"}

@@ -16,7 +16,7 @@ from heed.decoding import plain_generation
 from heed.errors import UserError
 from heed.memory import is_out_of_memory
 from heed.modeling import context_length, load_tokenizer
-from heed.prompts import Contract, Prompt, fetch_contract, join_input, prompt_from_contract
+from heed.prompts import Contract, Prompt, fetch_contract, prompt_from_contract
 from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
 
 TIMEOUT = 120.0
@@ -125,6 +125,8 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
     import httpx
     import openai
 
+    from heed.endpoint import chat_messages
+
     if not {"base_url", "model"} <= set(endpoint) <= {"base_url", "model", "key_variable"}:
         raise UserError(
             f"endpoints.{name}: expected {{base_url: http://..., model: ..., key_variable: ...}}, found "
@@ -145,9 +147,7 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
         text, cut = "", False
-        messages: Any = [
-            {"role": each["role"], "content": each["content"]} for each in map(join_input, question.messages)
-        ]
+        messages: Any = chat_messages(question.messages, None)
         try:
             with client.chat.completions.create(
                 model=endpoint["model"],

@@ -1,6 +1,5 @@
 """What the models answer to rows that a benchmark brings or a run set aside: written once, read by every judge."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,9 @@ from heed import run_folder
 from heed.answering import OnResponse, Response, resumed, row_keys
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.generation import generate
-from heed.records import Record
+from heed.records import Record, rows_sha256
 from heed.responses import Answer, read_responses, response_rows
 from heed.subjects import Subject, load_subject
-
-
-def rows_sha256(records: Sequence[Record]) -> str:
-    return hashlib.sha256("".join(record.content_hash for record in records).encode()).hexdigest()
 
 
 def answers_key(asking: Asking, subject: Subject, records: Sequence[Record], max_new_tokens: int) -> dict[str, Any]:

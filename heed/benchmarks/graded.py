@@ -82,11 +82,6 @@ def outcome_rows(
     ]
 
 
-def place_of(model: str) -> str:
-    """A folder by its whole path, for processes that run elsewhere; a Hub id as it is."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
 def graded_key(asking: Asking, answered: Mapping[str, Any], data: str) -> dict[str, Any]:
     return {**answered, "data": data, "chat_template": True, "limit": asking.limit}
 
@@ -144,7 +139,7 @@ def with_evals(
     registry = openai_evals.write_registry(
         folder,
         {name: answers for name, (answers, _) in given.items()},
-        {subject.name: place_of(subject.model) for subject in subjects},
+        {subject.name: helm.place_of(subject.model) for subject in subjects},
         judge_model=judge_model,
         judge_base_url=judge_base_url,
     )

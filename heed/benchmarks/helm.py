@@ -28,11 +28,16 @@ SPLIT = "test"
 METRICS = ("exact_match", "quasi_exact_match", "prefix_exact_match", "quasi_prefix_exact_match", "f1_score")
 
 
+def place_of(model: str) -> str:
+    """A folder by its whole path, for processes that run elsewhere; a Hub id as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
 @contextmanager
 def whole_model(model: Any, prompt: Prompt, path: str) -> Iterator[str]:
     """A folder that HELM's environment can load without peft: the model's own, or one with the adapter merged in."""
     if not hasattr(model, "merge_and_unload"):
-        yield str(Path(path).resolve()) if Path(path).is_dir() else path
+        yield place_of(path)
         return
     with tempfile.TemporaryDirectory(prefix="heed-merged-") as folder:
         model.merge_and_unload().save_pretrained(folder)

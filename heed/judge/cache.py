@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.run_folder import append_line
+
 CACHE_FILE = "judge_cache.jsonl"
 
 
@@ -70,12 +72,8 @@ class Cache:
 
     def keep(self, key: str, reply: Reply) -> None:
         self.replies[key] = reply
-        self._append({"key": key, **asdict(reply)})
+        append_line(self.path, {"key": key, **asdict(reply)})
 
     def keep_refusal(self, server: str, parameter: str) -> None:
         self.refused.setdefault(server, set()).add(parameter)
-        self._append({"server": server, "refused": parameter})
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:  # closed, so that a killed process loses nothing written
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        append_line(self.path, {"server": server, "refused": parameter})

@@ -7,8 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -158,11 +157,3 @@ def logged(folder: Path) -> dict[str, dict[int, float]]:
 def state(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "run_state.json").read_text())
     return found
-
-
-@contextmanager
-def ended(processes: Sequence[BaseProcess]) -> Iterator[Sequence[BaseProcess]]:
-    try:
-        yield processes
-    finally:
-        kill(processes)
