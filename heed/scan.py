@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -273,6 +274,10 @@ def look(looker: "Looker", records: Iterator[Record], num_proc: int | None, tota
                     yield coming.popleft().result()
             while coming:
                 yield coming.popleft().result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that looks at rows was killed, as the system does when memory runs out; free some first"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

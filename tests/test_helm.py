@@ -37,6 +37,8 @@ def test_an_adapter_is_merged_for_an_environment_without_peft(asked: tuple[Path,
     with helm.whole_model(adapted, prompt, "runs/adapter") as path:
         names = {each.name for each in Path(path).iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names and "adapter_config.json" not in names
+    with helm.whole_model(gpt2(), prompt, "me/model", revision="v1") as path:  # HELM itself would load the newest
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {each.name for each in Path(path).iterdir()}
 
 
 @pytest.mark.slow

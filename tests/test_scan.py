@@ -1,6 +1,8 @@
 """Each thing that can be wrong with a row, in a set of rows that are right otherwise."""
 
 import json
+import os
+import signal
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -166,6 +168,13 @@ def test_several_processes_find_what_one_finds(prompt: Prompt, monkeypatch: pyte
     rule = partial(split_numbers, how="hash", shares=(0.8, 0.1, 0.1), source_splits={})
     one, two = (scan(lambda: rows, prompt, POLICY, rule, num_proc=number) for number in (1, 2))
     assert np.array_equal(one.rows, two.rows) and one.files == two.files
+
+
+def test_a_worker_that_is_killed_ends_the_scan_with_a_sentence(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning.Looker, "look", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    rule = partial(split_numbers, how="hash", shares=(0.8, 0.1, 0.1), source_splits={})
+    with pytest.raises(UserError, match="a process that looks at rows was killed"):
+        scan(lambda: records(*FINE), prompt, POLICY, rule, num_proc=2)
 
 
 @pytest.mark.parametrize("how", ["position", "hash", "source"])

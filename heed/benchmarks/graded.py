@@ -179,8 +179,8 @@ def with_helm(
         if missing:
             model = load_subject(subject, dtype=asking.dtype, load_in_4bit=asking.load_in_4bit)
             positions = context_length(model)
-            with helm.whole_model(model, asking.prompt, subject.model) as path:
-                del model  # HELM loads its own
+            with helm.whole_model(model, asking.prompt, subject.model, revision=subject.revision) as path:
+                del model  # it is on its disk now
                 folder.mkdir(parents=True, exist_ok=True)
                 models = {subject.name: helm.told_model(path, asking.prompt, folder, positions=positions)}
                 told = helm.write_told(folder, rows, models, max_new_tokens=max_new_tokens)

@@ -34,14 +34,21 @@ def place_of(model: str) -> str:
 
 
 @contextmanager
-def whole_model(model: Any, prompt: Prompt, path: str) -> Iterator[str]:
-    """A folder that HELM's environment can load without peft: the model's own, or one with the adapter merged in."""
-    if not hasattr(model, "merge_and_unload"):
+def whole_model(model: Any, prompt: Prompt, path: str, *, revision: str | None = None) -> Iterator[str]:
+    """What HELM's environment can load without peft: the model's own place, or a folder with the adapter merged in.
+
+    A `revision` of the Hub goes through a folder too, since HELM would load the newest one.
+    """
+    adapter = hasattr(model, "merge_and_unload")
+    if not adapter and revision is None:
+        del model  # HELM loads its own
         yield place_of(path)
         return
     with tempfile.TemporaryDirectory(prefix="heed-merged-") as folder:
-        model.merge_and_unload().save_pretrained(folder)
+        whole = model.merge_and_unload() if adapter else model
+        whole.save_pretrained(folder)
         prompt.tokenizer.save_pretrained(folder)
+        del model, whole
         yield folder
 
 
