@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heed import __version__, config, run_folder
+from heed import __version__, config
 from heed.config import ArenaConfig, RateConfig
 from heed.errors import UserError, exit_code
+from heed.files import run_folder
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.arena.contestants import Ask, Recording
@@ -212,10 +213,10 @@ def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[st
 
 
 def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]]":
+    from heed.answers.subjects import Subject, find_base, find_run, set_aside
     from heed.arena.live import endpoint_asker, load_all, model_asker
     from heed.arena.matches import Question
-    from heed.sources import Source, read
-    from heed.subjects import Subject, find_base, find_run, set_aside
+    from heed.data.sources import Source, read
 
     run = None
     subjects = [Subject(name=name, model=model) for name, model in ours.models.items()]

@@ -23,7 +23,7 @@ from heed.config import ChatConfig
 from heed.errors import UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.prompts import Prompt
+    from heed.prompts.template import Prompt
 
 COMMANDS = (__doc__ or "").partition("While you talk:\n\n")[2].rstrip()
 PROMPT = "> "
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"max_new_tokens: {ours.max_new_tokens} leaves no room for an answer; give 1 or more")
     be_quiet()
 
-    from heed.subjects import check_model
+    from heed.answers.subjects import check_model
 
     check_model(ours.model, ours.model_revision)
     talk(Speakers(ours), ours)
@@ -63,7 +63,7 @@ class Speakers:
     """The model that is talked to, and the one it started from once that is asked for."""
 
     def __init__(self, ours: ChatConfig) -> None:
-        from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
+        from heed.answers.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
 
         self.ours, self.run = ours, find_run(ours.model)
         self.subject = Subject(name="tuned", model=ours.model, revision=ours.model_revision)
@@ -75,7 +75,7 @@ class Speakers:
 
     def toggle_base(self) -> str:
         """Ask the base model from now on, or no longer; says which."""
-        from heed.subjects import Subject, base_of, load_subject, shared_prompt
+        from heed.answers.subjects import Subject, base_of, load_subject, shared_prompt
 
         if self.base is None:
             named = self.ours.base
@@ -96,7 +96,7 @@ class Speakers:
 
 def talk(speakers: Speakers, ours: ChatConfig) -> None:
     """Read lines until there are no more. What goes wrong with one is said, and the next is read."""
-    from heed.conversation import Conversation, stream_answer
+    from heed.answers.conversation import Conversation, stream_answer
 
     conversation = Conversation(ours.system)
     terminal = sys.stdin.isatty()

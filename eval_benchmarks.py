@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
-from heed.addresses import check_address
+from heed.answers.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import Benchmark, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
-from heed.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
+from heed.servers.addresses import check_address
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.benchmarks.asking import Asking
-    from heed.rows import Row
+    from heed.measure.rows import Row
 
 COMMANDS = ("list", "run", "execute")
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     steps = prepare(ours, settings, said)
     folder = output_folder(ours)
 
-    from heed.rows import ROWS_FILE, write_rows
+    from heed.measure.rows import ROWS_FILE, write_rows
 
     for step in steps:
         if rows := step():  # kept before the next step may fail

@@ -27,19 +27,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed import __version__, config, run_folder
+from heed import __version__, config
 from heed.config import EvalConfig
 from heed.errors import UserError, exit_code
+from heed.files import run_folder
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.answering import OnResponse, Response
-    from heed.evaluation import Asked, Evaluation, Scores
-    from heed.generation import Engine
+    from heed.answers.generation import Engine
+    from heed.answers.partial import OnResponse, Response
+    from heed.answers.subjects import Subject
+    from heed.data.records import Record
+    from heed.evaluation.stages import Asked, Evaluation, Scores
     from heed.judge.judging import JudgeSettings
-    from heed.metrics import Metric
-    from heed.prompts import Prompt
-    from heed.records import Record
-    from heed.subjects import Subject
+    from heed.measure.metrics import Metric
+    from heed.prompts.template import Prompt
 
 ANSWER_FILES = (run_folder.RESPONSES_FILE, run_folder.BASE_RESPONSES_FILE)
 WORDS = ("generate", "compare", "score", "judge", "export", "report")
@@ -71,7 +72,7 @@ def evaluate(
     say: Callable[[str], object] = print,
 ) -> None:
     """All stages, or the one that `word` names. `check` is called when every key of `ours` has been read."""
-    from heed.evaluation import export, judge, read_evaluation, rows_given_away, score, scores_text
+    from heed.evaluation.stages import export, judge, read_evaluation, rows_given_away, score, scores_text
     from heed.judge.summary import summary_text
     from heed.report import write_report
 
@@ -119,7 +120,7 @@ def evaluation_folder(ours: EvalConfig) -> Path:
 
 
 def load_metrics(ours: EvalConfig) -> "dict[str, Metric]":
-    from heed.metrics import load_metrics
+    from heed.measure.metrics import load_metrics
 
     return load_metrics(
         ours.metrics, bertscore_model=ours.bertscore_model, bertscore_num_layers=ours.bertscore_num_layers
@@ -163,8 +164,8 @@ def answer_rows(
     ours: EvalConfig, word: str | None, folder: Path, *, check: Callable[[], None], say: Callable[[str], object]
 ) -> "Evaluation":
     """Ask every model of the evaluation, or take the files that hold their answers; write evaluation.json."""
-    from heed.answering import partial_file
-    from heed.evaluation import discard_earlier, read_answers, rows_sha256, write_evaluation
+    from heed.answers.partial import partial_file
+    from heed.evaluation.stages import discard_earlier, read_answers, rows_sha256, write_evaluation
 
     began = time.monotonic()
     if ours.responses is not None:
@@ -187,7 +188,7 @@ def answer_rows(
 
 def taken_answers(ours: EvalConfig, folder: Path, check: Callable[[], None]) -> "Evaluation":
     """An evaluation of files of answers, which other tools may have written."""
-    from heed.responses import read_responses
+    from heed.answers.responses import read_responses
 
     assert ours.responses is not None
     systems = {}
@@ -204,7 +205,7 @@ def asked_answers(
     ours: EvalConfig, word: str | None, folder: Path, *, check: Callable[[], None], say: Callable[[str], object]
 ) -> "Evaluation":
     """Ask the models themselves, on this machine or through an endpoint."""
-    from heed.subjects import Subject, find_base, find_run
+    from heed.answers.subjects import Subject, find_base, find_run
 
     for name, value in {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens}.items():
         if value is not None and value < 1:
@@ -261,8 +262,8 @@ def asked_answers(
 def asked_of(
     folder: Path, file: Path, *, model: str, revision: str | None = None, contract: str | None = None
 ) -> "Asked":
-    from heed.evaluation import Asked
-    from heed.sources import file_sha256
+    from heed.data.sources import file_sha256
+    from heed.evaluation.stages import Asked
 
     if not file.is_file():
         raise UserError(f"{file}: no such file of answers")
@@ -272,7 +273,7 @@ def asked_of(
 
 def record(systems: "dict[str, Asked]", **facts: Any) -> "Evaluation":
     """evaluation.json as far as it is known before all is answered."""
-    from heed.evaluation import Evaluation
+    from heed.evaluation.stages import Evaluation
 
     unknown: dict[str, Any] = dict.fromkeys(
         ("limit", "prompt", "contract", "engine", "max_new_tokens", "device", "seconds")
@@ -290,8 +291,8 @@ def record(systems: "dict[str, Asked]", **facts: Any) -> "Evaluation":
 
 def read_records(ours: EvalConfig, run: Path | None) -> "tuple[list[Record], str, str | None]":
     """The rows to answer, where they come from, and which split of a run they are."""
-    from heed.sources import Source, read
-    from heed.subjects import resolved_sft_config, set_aside
+    from heed.answers.subjects import resolved_sft_config, set_aside
+    from heed.data.sources import Source, read
 
     if ours.data is not None:
         source = Source(data=ours.data, columns=ours.columns, on_bad_row=ours.on_bad_row)
@@ -308,7 +309,7 @@ class LocalAsker:
     """Models on this machine, loaded one after the other, all asked with the prompt contract of the evaluated one."""
 
     def __init__(self, ours: EvalConfig, engine: "Engine", run: Path | None) -> None:
-        from heed.subjects import in_4bit
+        from heed.answers.subjects import in_4bit
 
         self.engine = engine
         self.batch_size, self.max_new_tokens = ours.batch_size, ours.max_new_tokens
@@ -318,14 +319,14 @@ class LocalAsker:
         self.device = "cpu"
 
     def learn_prompt(self, ours: EvalConfig, subject: "Subject") -> None:
-        from heed.subjects import find_prompt
+        from heed.answers.subjects import find_prompt
 
         self.prompt, self.contract = find_prompt(subject.model, subject.revision, ours.prompt)
         self.prompt_name, self.template_sha256 = self.prompt.name, self.contract.template_sha256
 
     def check_second(self, other: "Subject") -> None:
         """Raises UserError for a model that was trained with another prompt: the comparison would be one of prompts."""
-        from heed.prompts import fetch_contract
+        from heed.prompts.template import fetch_contract
 
         contract = fetch_contract(other.model, other.revision)
         if contract is not None and contract.template_sha256 != self.template_sha256:
@@ -337,7 +338,7 @@ class LocalAsker:
 
     def prompt_of(self, subject: "Subject") -> "tuple[Prompt, list[int]]":
         """The evaluated model's template at work with the subject's own tokenizer, and where answers end."""
-        from heed.subjects import shared_prompt
+        from heed.answers.subjects import shared_prompt
 
         return shared_prompt(self.prompt, self.contract, subject)
 
@@ -347,12 +348,12 @@ class LocalAsker:
         """Write the subject's answers, and how likely it is to stop where the references do."""
         from tqdm.auto import tqdm
 
-        from heed.answering import model_identity, partial_file, resumed, row_keys
-        from heed.evaluation import write_stops
-        from heed.generation import generate
-        from heed.likelihood import stop_measurements
-        from heed.responses import response_rows
-        from heed.subjects import load_subject
+        from heed.answers.generation import generate
+        from heed.answers.partial import model_identity, partial_file, resumed, row_keys
+        from heed.answers.responses import response_rows
+        from heed.answers.subjects import load_subject
+        from heed.evaluation.stages import write_stops
+        from heed.models.likelihood import stop_measurements
 
         prompt, stop_token_ids = self.prompt_of(subject)
         prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
@@ -406,7 +407,7 @@ class EndpointAsker:
     engine = "endpoint"
 
     def __init__(self, ours: EvalConfig) -> None:
-        from heed.endpoint import Endpoint
+        from heed.answers.endpoint import Endpoint
 
         if ours.base_url is None:
             raise UserError("base_url is missing: engine: endpoint asks a server, such as http://127.0.0.1:8000/v1")
@@ -421,7 +422,7 @@ class EndpointAsker:
 
     def learn_prompt(self, ours: EvalConfig, subject: "Subject") -> None:
         """The contract of the model that the server runs, where that model is at hand; else the server's own prompt."""
-        from heed.subjects import find_prompt
+        from heed.answers.subjects import find_prompt
 
         self.prompt: Prompt | None = None
         self.prompt_name, self.template_sha256 = "the server's own", None
@@ -440,9 +441,9 @@ class EndpointAsker:
     ) -> None:
         from tqdm.auto import tqdm
 
-        from heed.answering import partial_file, resumed, row_keys
-        from heed.endpoint import ask
-        from heed.responses import response_rows
+        from heed.answers.endpoint import ask
+        from heed.answers.partial import partial_file, resumed, row_keys
+        from heed.answers.responses import response_rows
 
         conversations = [record.messages[:-1] for record in records]
         request = {
@@ -481,8 +482,8 @@ def endpoint_model(ours: EvalConfig) -> str:
 
 def examples_text(folder: Path, evaluation: "Evaluation") -> str:
     """A few rows side by side, evenly spaced, so that nobody has picked the good ones."""
-    from heed.evaluation import read_answers
-    from heed.preview import one_line
+    from heed.evaluation.stages import read_answers
+    from heed.tokens.preview import one_line
 
     answers = read_answers(folder, evaluation, lambda text: None)
     asked = answers[evaluation.evaluated]

@@ -25,10 +25,10 @@ from heed.config import InspectConfig, Settings, SftConfig
 from heed.errors import UserError, exit_code
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.audit import Audit
-    from heed.batches import FlatCollator, PaddingCollator
-    from heed.inspector import Padding
-    from heed.records import Record, Rejected, RowStream
+    from heed.audit.findings import Audit
+    from heed.audit.page import Padding
+    from heed.data.records import Record, Rejected, RowStream
+    from heed.tokens.batches import FlatCollator, PaddingCollator
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -65,8 +65,8 @@ def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settin
 
 def step_text(run: Path, step: int | None) -> str:
     """What a step learned from, the rows with the highest loss first where those were recorded."""
-    from heed.recorder import rows_of_step, show_step
-    from heed.subjects import set_aside
+    from heed.answers.subjects import set_aside
+    from heed.runs.recorder import rows_of_step, show_step
 
     if step is None:
         raise UserError(f"step is missing: which step of {run} is to be shown? give --step N")
@@ -75,10 +75,10 @@ def step_text(run: Path, step: int | None) -> str:
 
 def column_map(sft: SftConfig) -> str:
     """What the first row looks like, and which of its columns may be meant."""
-    from heed.plan import data_source
-    from heed.preview import one_line
-    from heed.records import decide_format, guess_columns
-    from heed.sources import raw_rows
+    from heed.data.records import decide_format, guess_columns
+    from heed.data.sources import raw_rows
+    from heed.tokens.preview import one_line
+    from heed.training.plan import data_source
 
     source = data_source(sft)
     row = next((row for row in raw_rows(source, {}) if isinstance(row.value, dict)), None)
@@ -102,25 +102,27 @@ def column_map(sft: SftConfig) -> str:
 
 def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     """Look at every row, show and write what is asked for; raises UserError when a finding stops training."""
-    from heed import audit, modeling, plan
-    from heed.encoding import encode_records
-    from heed.preview import measure_learned, preview_rows
-    from heed.prompts import load_prompt
-    from heed.records import Record
-    from heed.sources import file_hashes, parts, stream
-    from heed.splits import SPLITS
+    from heed.audit import findings
+    from heed.data.records import Record
+    from heed.data.sources import file_hashes, parts, stream
+    from heed.data.splits import SPLITS
+    from heed.models import loading
+    from heed.prompts.template import load_prompt
+    from heed.tokens.encoding import encode_records
+    from heed.tokens.preview import measure_learned, preview_rows
+    from heed.training import plan
 
     source = plan.data_source(sft)
     check_outputs(ours, [location for _, location in parts(source)])
-    tokenizer = modeling.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
-    policy = plan.encoding_policy(sft, modeling.positions(sft.model_name_or_path, sft.model_revision))
+    policy = plan.encoding_policy(sft, loading.positions(sft.model_name_or_path, sft.model_revision))
 
     def rows() -> Iterable["Record | Rejected"]:
         return stream(source).rows
 
     found = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
-    print(f"{sft.data}: {found.summary()}\n\n{audit.table(found)}")
+    print(f"{sft.data}: {found.summary()}\n\n{findings.table(found)}")
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
         raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")
 
@@ -133,12 +135,12 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         print(f"\nlearned: {measure_learned(usable, collator, prompt.eos_token_id)}")
         print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
     write_files(ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found), sft)
-    audit.refuse(found)
+    findings.refuse(found)
 
 
 def check_outputs(ours: InspectConfig, locations: Sequence[str]) -> None:
     """Raises UserError, before minutes of looking, for a file that cannot be written or is one of those read."""
-    from heed.cleaning import is_folder
+    from heed.audit.cleaning import is_folder
 
     if ours.preview_rows < 0:
         raise UserError(f"preview_rows: {ours.preview_rows} rows cannot be shown")
@@ -171,9 +173,9 @@ def write_files(
     sft: SftConfig,
 ) -> None:
     """What is asked for beside the terminal; `stream` gives the rows from the beginning."""
-    from heed.cleaning import export_pairs, export_rows, is_folder
-    from heed.flags import write_flags
-    from heed.inspector import write_inspector
+    from heed.audit.cleaning import export_pairs, export_rows, is_folder
+    from heed.audit.flags import write_flags
+    from heed.audit.page import write_inspector
 
     print()
     if ours.html is not None:
@@ -207,7 +209,7 @@ def write_files(
 
 def make_collator(sft: SftConfig, eos_token_id: int) -> "FlatCollator | PaddingCollator":
     """The collator of the training, as far as one row alone can tell them apart."""
-    from heed.batches import FlatCollator, PaddingCollator
+    from heed.tokens.batches import FlatCollator, PaddingCollator
 
     if sft.batching == "flat":
         return FlatCollator(pad_token_id=eos_token_id, loss_on=sft.loss_on, share_prefix=True)
@@ -216,7 +218,7 @@ def make_collator(sft: SftConfig, eos_token_id: int) -> "FlatCollator | PaddingC
 
 def padding_of(sft: SftConfig, settings: Settings, found: "Audit") -> "Padding":
     """How much padding the first epoch's batches would hold, rows in the order of the training."""
-    from heed.inspector import measure_padding
+    from heed.audit.page import measure_padding
 
     def value(name: str, default: Any) -> Any:
         return settings[name].value if name in settings else default

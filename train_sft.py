@@ -25,21 +25,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed import __version__, config, run_folder
+from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
 from heed.errors import DISK_FULL, Stopped, UserError, exit_code
+from heed.files import run_folder
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     import torch
     from transformers import TrainerCallback, TrainingArguments
 
-    from heed.plan import Plan, Say
-    from heed.records import Record
-    from heed.run_state import RunState
-    from heed.signals import StopSignals
-    from heed.splits import Splits
-    from heed.start import Start
-    from heed.trainer import HeedTrainer
+    from heed.data.records import Record
+    from heed.data.splits import Splits
+    from heed.runs.start import Start
+    from heed.runs.state import RunState
+    from heed.training.plan import Plan, Say
+    from heed.training.signals import StopSignals
+    from heed.training.trainer import HeedTrainer
 
 REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     from tqdm.auto import tqdm
 
     from heed.processes import check_alike, check_launch, from_first
-    from heed.signals import StopSignals, die_with_launcher
+    from heed.training.signals import StopSignals, die_with_launcher
 
     die_with_launcher()
     check_launch(sft.processes)
@@ -74,12 +75,12 @@ def main(arguments: Sequence[str]) -> None:
     say: Say = tqdm.write if args.process_index == 0 else silent  # print would go on behind a progress bar
     folder = Path(str(args.output_dir))
 
-    from heed import start
-    from heed.fingerprint import fingerprint, refuse_unknown
+    from heed.files.lock import locked
     from heed.hub.outbox import command, waiting
     from heed.hub.training import Pushes, hub_settings
-    from heed.plan import make_plan
-    from heed.run_lock import locked
+    from heed.runs import start
+    from heed.runs.sameness import fingerprint, refuse_unknown
+    from heed.training.plan import make_plan
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
     rehearse = sft.preflight == "full"
@@ -150,7 +151,7 @@ def is_compared(folder: Path) -> bool:
 
 def prepare(sft: SftConfig) -> None:
     """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
-    from heed.plan import prepare
+    from heed.training.plan import prepare
 
     if sft.prepared is None:
         raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
@@ -169,7 +170,7 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
     import torch
     from transformers import TrainingArguments
 
-    from heed.speed import choose_precision
+    from heed.training.speed import choose_precision
 
     own = config.field_types(SftConfig)  # some have the name of one of TrainingArguments, and take its place
     training_types = {name: kind for name, kind in config.field_types(TrainingArguments).items() if name not in own}
@@ -235,7 +236,7 @@ def training_arguments(training: Settings) -> "TrainingArguments":
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
     """What watches this run, beside what needs the trainer itself (see `train`)."""
-    from heed.callbacks import (
+    from heed.training.callbacks import (
         EarlyStopping,
         GoOn,
         LogLines,
@@ -270,7 +271,7 @@ def recorded(
 ) -> "Iterator[tuple[dict[str, Any], RunState]]":
     """run.json and run_state.json, which say how the run went whatever happens: running, then done, preempted or
     failed, with a reason. `known` is what is in run.json from the start."""
-    from heed.run_state import RunState, Status
+    from heed.runs.state import RunState, Status
 
     path = folder / run_folder.RUN_FILE
     record: dict[str, Any] = {"status": "running", "heed": __version__, "command": shlex.join(sys.argv)}
@@ -315,10 +316,10 @@ def earlier_starts(path: Path) -> list[dict[str, Any]]:
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it that belongs into run.json."""
-    from heed.flags import write_flags
+    from heed.audit.flags import write_flags
+    from heed.data.splits import row_ids
     from heed.hardware import describe
-    from heed.modeling import parameter_counts
-    from heed.splits import row_ids
+    from heed.models.loading import parameter_counts
 
     rows = plan.reading.rows
     if plan.args.process_index == 0:
@@ -376,11 +377,11 @@ def train(
     """
     from transformers import PrinterCallback, ProgressCallback
 
-    from heed.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
-    from heed.preflight import Rehearsal, check_disk, check_engine
-    from heed.recorder import FlightRecorder, RowLosses
-    from heed.signals import GracefulStop
-    from heed.trainer import HeedTrainer
+    from heed.runs.recorder import FlightRecorder, RowLosses
+    from heed.training.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
+    from heed.training.preflight import Rehearsal, check_disk, check_engine
+    from heed.training.signals import GracefulStop
+    from heed.training.trainer import HeedTrainer
 
     args, folder = plan.args, Path(str(plan.args.output_dir))
     args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
@@ -453,7 +454,7 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
     """The model's greedy answer, as it is now, to one row. Called by every process alike."""
     import torch
 
-    from heed.generation import generate
+    from heed.answers.generation import generate
 
     was_training = model.training
     model.eval()
@@ -474,8 +475,8 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
 
 def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
     """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
-    from heed.callbacks import complete_checkpoint
-    from heed.plots import plot_losses
+    from heed.runs.plots import plot_losses
+    from heed.training.callbacks import complete_checkpoint
 
     contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
@@ -513,7 +514,7 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
 
     Raises RuntimeError when they differ: the folder would not be what was trained.
     """
-    from heed.modeling import max_logit_difference
+    from heed.models.loading import max_logit_difference
 
     dataset = plan.encoded["train"].dataset
     batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
@@ -538,7 +539,7 @@ def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder
 def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    from heed.modeling import load_finished
+    from heed.models.loading import load_finished
 
     unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
     return load_finished(

@@ -27,9 +27,9 @@ from bench.measure import machine, quiet
 from bench.models import SHAPES, build
 from bench.rows import examples
 from bench.table import put, times, where
-from heed.decoding import Finished
-from heed.generation import ENGINES, MOST_ROWS
-from heed.memory import BatchSize
+from heed.answers.decoding import Finished
+from heed.answers.generation import ENGINES, MOST_ROWS
+from heed.models.memory import BatchSize
 
 MOST = 256
 PADDED_ROWS = 16  # of 8, 16, 32 and 110 the fastest
@@ -210,7 +210,7 @@ def table(found: Mapping[str, Any]) -> str:
     first = found["engines"]["one"]["runs"][0]
     lines = [
         f"**{found['name']}**, {first['prompt_tokens']:.0f} prompt tokens, {first['tokens']:.0f} written, "
-        f"{len(found['engines']['one']['runs'])} round(s)",
+        f"{len(found['world.engines']['one']['runs'])} round(s)",
         "",
         "| engine | seconds | CPU seconds | tok/s | times one by one, by the clock | by CPU time | wanted |",
         "|---|--:|--:|--:|--:|--:|--:|",

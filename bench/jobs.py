@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from bench.models import SHAPES
 from bench.rows import examples
-from heed.batches import IGNORE
+from heed.tokens.batches import IGNORE
 
 Dtype = Literal["fp32", "bf16"]
 

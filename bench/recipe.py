@@ -13,7 +13,7 @@ from bench.jobs import Job
 from bench.models import SHAPES, build
 from bench.rows import EOS, examples
 from bench.variants import PLAIN_KEYS, arguments, heed_trainer
-from heed.batches import PaddingCollator
+from heed.tokens.batches import PaddingCollator
 
 TRAINED_ON, EPOCHS = 935, 2
 EVERY, BATCHES = 5, 5

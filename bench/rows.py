@@ -8,9 +8,9 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from heed.encoding import Policy, encode_split
-from heed.prompts import load_prompt
-from heed.sources import Source, read
+from heed.data.sources import Source, read
+from heed.prompts.template import load_prompt
+from heed.tokens.encoding import Policy, encode_split
 
 EOS = 0  # of every model in models.py; random ids start at 1
 MAX_LENGTH = 512

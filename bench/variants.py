@@ -29,11 +29,11 @@ from transformers import (
 from bench.jobs import Clock, Job, Run, joined
 from bench.models import build
 from bench.rows import EOS
-from heed.batches import PaddingCollator
 from heed.config import SftConfig
-from heed.encoding import row_lengths
-from heed.plan import hot_path
-from heed.trainer import HeedTrainer
+from heed.tokens.batches import PaddingCollator
+from heed.tokens.encoding import row_lengths
+from heed.training.plan import hot_path
+from heed.training.trainer import HeedTrainer
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny-gpt2"  # two tools want one, to pad and to stop
 PLAIN_KEYS = ("input_ids", "attention_mask", "labels")  # what a plain loop takes of a padded batch

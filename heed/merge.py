@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from heed import modeling
+from heed.answers.subjects import find_run, in_4bit
 from heed.errors import UserError, exit_code
-from heed.prompts import fetch_contract
-from heed.subjects import find_run, in_4bit
+from heed.models import loading
+from heed.prompts.template import fetch_contract
 
 ADAPTER_FILE = "adapter_config.json"
 ROWS, TOKENS = 4, 64  # of the batch whose logits are compared
@@ -43,7 +43,7 @@ def merge(adapter: str, output: Path) -> float:
         )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is not empty, so it will not be touched; choose another folder")
-    model = modeling.load_finished(adapter)
+    model = loading.load_finished(adapter)
     if not hasattr(model, "merge_and_unload"):
         raise UserError(f"{adapter} is no adapter but a whole model, which needs no merging")
     batch = any_batch(model)
@@ -52,7 +52,7 @@ def merge(adapter: str, output: Path) -> float:
     write(model, adapter, staged)
     # Merging changes the weights of `model` in place, so what the adapter computes is asked of a fresh copy.
     try:
-        difference = compare(modeling.load_finished(adapter), modeling.load_model(str(staged)), batch)
+        difference = compare(loading.load_finished(adapter), loading.load_model(str(staged)), batch)
     except RuntimeError:
         shutil.rmtree(staged)
         raise
@@ -64,7 +64,7 @@ def merge(adapter: str, output: Path) -> float:
 
 def any_batch(model: Any) -> dict[str, torch.Tensor]:
     """Random tokens: a wrong weight shows in any of them."""
-    length = min(TOKENS, modeling.context_length(model))
+    length = min(TOKENS, loading.context_length(model))
     size = (ROWS, length)
     ids = torch.randint(model.config.vocab_size, size, generator=torch.Generator().manual_seed(0))
     return {"input_ids": ids, "attention_mask": torch.ones(size, dtype=torch.long)}
@@ -72,7 +72,7 @@ def any_batch(model: Any) -> dict[str, torch.Tensor]:
 
 def write(model: Any, adapter: str, folder: Path) -> None:
     merged = model.merge_and_unload(safe_merge=True)  # safe: refuses what is not finite
-    tokenizer, contract = modeling.load_tokenizer(adapter), fetch_contract(adapter, None)
+    tokenizer, contract = loading.load_tokenizer(adapter), fetch_contract(adapter, None)
     if contract is not None:
         contract.set_stops(merged.generation_config)
     merged.save_pretrained(folder)
@@ -85,7 +85,7 @@ def compare(tuned: Any, merged: Any, batch: dict[str, torch.Tensor]) -> float:
     """The largest difference of their logits. Raises RuntimeError when it is more than rounding."""
     with torch.no_grad():
         largest = float(tuned.eval()(**batch).logits.abs().max())
-    difference = modeling.max_logit_difference(tuned, merged, batch)
+    difference = loading.max_logit_difference(tuned, merged, batch)
     if not difference <= TOLERANCE * largest:
         raise RuntimeError(f"the merged model's logits differ by {difference:.1e} (the largest is {largest:.1e})")
     return difference

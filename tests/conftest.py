@@ -11,10 +11,11 @@ from pathlib import Path
 import datasets
 import nltk  # noqa: F401 - its downloader keeps the stderr of its import, which a test would close behind itself
 import pytest
-from browser import chromium as chromium  # a fixture
-from faults.harness import Forks, write_config
-from small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from faults.harness import Forks, write_config
+from world.browser import chromium as chromium
+from world.small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,7 +36,7 @@ def modules_are_no_garbage() -> None:
 @pytest.fixture(scope="session")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The config of a run that was interrupted behind its checkpoint of step 4; its folder lies beside it."""
-    from short_run import interrupt  # after HF_DATASETS_CACHE is set
+    from world.short_run import interrupt
 
     config = write_config(tmp_path_factory.mktemp("stopped"))
     interrupt(config)

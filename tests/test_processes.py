@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from faults.harness import Forks, environment, free_port, wait, write_config
 
+from faults.harness import Forks, environment, free_port, wait, write_config
 from heed import processes
 from heed.errors import UserError
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from faults.harness import write_config
-from short_run import copied, run
-from small_world import TINY, gpt2, save_model, tiny_tokenizer
 from transformers import AddedToken, PreTrainedTokenizerBase
 
-from heed import checkpoints, modeling
-from heed.checkpoints import MANIFEST_FILE, own_sha256, write_manifest
+from faults.harness import write_config
+from heed.data.records import Message
 from heed.errors import UserError
-from heed.prompts import load_prompt, make_prompt
-from heed.records import Message
+from heed.models import loading
+from heed.prompts.template import load_prompt, make_prompt
+from heed.runs import checkpoints
+from heed.runs.checkpoints import MANIFEST_FILE, own_sha256, write_manifest
+from world.short_run import copied, run
+from world.small_world import TINY, gpt2, save_model, tiny_tokenizer
 
 
 class Evil:
@@ -90,7 +91,7 @@ def test_an_evil_pickle_beside_no_safetensors_is_not_loaded(tmp_path: Path) -> N
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
     with pytest.raises(UserError, match="could not be loaded"):
-        modeling.load_model(str(folder))
+        loading.load_model(str(folder))
     assert not (tmp_path / "mark").exists()
 
 
@@ -102,10 +103,10 @@ def test_code_that_a_model_brings_is_never_run_nor_asked_about(tmp_path: Path, m
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": own, "model_type": model_type}))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
     if model_type == "gpt2":  # a known type is transformers' own
-        assert type(modeling.load_model(str(folder))).__module__ == "transformers.models.gpt2.modeling_gpt2"
+        assert type(loading.load_model(str(folder))).__module__ == "transformers.models.gpt2.modeling_gpt2"
     else:
         with pytest.raises(UserError, match="could not be loaded"):
-            modeling.load_model(str(folder))
+            loading.load_model(str(folder))
     assert not (tmp_path / "mark").exists()
 
 
@@ -116,7 +117,7 @@ def test_an_index_that_names_files_outside_of_the_model_is_refused(tmp_path: Pat
     index = {"metadata": {}, "weight_map": dict.fromkeys(gpt2().state_dict(), file)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="which is not a file beside it"):
-        modeling.load_model(str(folder))
+        loading.load_model(str(folder))
 
 
 BOMBS = {
@@ -132,7 +133,7 @@ BOMBS = {
 def test_a_template_that_takes_time_or_memory_is_refused_soon(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("heed.prompts.RENDER_SECONDS", 1)
+    monkeypatch.setattr("heed.prompts.template.RENDER_SECONDS", 1)
     began = time.monotonic()
     template = BOMBS[name] + "{{ messages[0].content }}{{ messages[-1].content }}"
     with pytest.raises(UserError, match="must render two short messages within 1 s, 512 MiB"):

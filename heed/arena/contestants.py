@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from heed.answers.responses import read_responses
 from heed.arena.matches import Question
 from heed.arena.votes import Name, Vote, sha256
+from heed.data.records import Message
 from heed.errors import UserError
-from heed.records import Message
-from heed.responses import read_responses
 
 Say = Callable[[str], None]
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
-from heed.addresses import is_loopback
+from heed.answers.decoding import plain_generation
+from heed.answers.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
 from heed.arena.contestants import Answer, Ask, Failed, Say
 from heed.arena.matches import Question
-from heed.decoding import plain_generation
 from heed.errors import UserError
-from heed.memory import is_out_of_memory
-from heed.modeling import context_length, load_tokenizer
-from heed.prompts import Contract, Prompt, fetch_contract, prompt_from_contract
-from heed.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
+from heed.models.loading import context_length, load_tokenizer
+from heed.models.memory import is_out_of_memory
+from heed.prompts.template import Contract, Prompt, fetch_contract, prompt_from_contract
+from heed.servers.addresses import is_loopback
 
 TIMEOUT = 120.0
 
@@ -125,7 +125,7 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
     import httpx
     import openai
 
-    from heed.endpoint import chat_messages
+    from heed.answers.endpoint import chat_messages
 
     if not {"base_url", "model"} <= set(endpoint) <= {"base_url", "model", "key_variable"}:
         raise UserError(

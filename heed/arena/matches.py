@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heed.arena.votes import Key, Name, Vote, VoteFile, Winner, sha256
-from heed.records import Message
+from heed.data.records import Message
 
 Side = Literal["left", "right", "tie", "both_bad"]
 

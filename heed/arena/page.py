@@ -14,8 +14,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from heed.arena import screens
-from heed.arena.guard import Guard, login
 from heed.arena.matches import Side
+from heed.arena.same_site import Guard, login
 from heed.arena.screens import MAX_NOTE, MAX_QUESTION, Arena, Screen, Shown
 from heed.arena.votes import MAX_NAME, voter_name
 from heed.errors import UserError

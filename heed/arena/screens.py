@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from heed import run_folder
 from heed.arena import cards
 from heed.arena.contestants import Answer, Ask, Failed, recorded, together
 from heed.arena.matches import Match, Matches, Side, vote_of
 from heed.arena.ratings import agreements, leaderboards
 from heed.arena.votes import Vote, VoteFile
+from heed.files import run_folder
 
 MAX_NOTE, MAX_QUESTION = 1000, 4000
 STALE = "The server was started anew, so nothing was counted; please reload this page."

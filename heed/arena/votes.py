@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from heed import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 
 Name = Literal["a", "b"]
 Winner = Literal["a", "b", "tie", "both_bad"]

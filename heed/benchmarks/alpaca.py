@@ -14,12 +14,12 @@ from typing import Any
 import openai
 import yaml
 
-from heed import run_folder
+from heed.answers.exports import alpaca_eval_outputs
+from heed.answers.responses import Answer
 from heed.benchmarks.outcomes import Outcome, Score
+from heed.data.records import Record
 from heed.errors import UserError
-from heed.exports import alpaca_eval_outputs
-from heed.records import Record
-from heed.responses import Answer
+from heed.files import run_folder
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"

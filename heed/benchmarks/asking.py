@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.answers.subjects import Subject
 from heed.benchmarks.identity import model_sha256
-from heed.prompts import Contract, Prompt
-from heed.subjects import Subject
+from heed.prompts.template import Contract, Prompt
 
 FOLDER = "benchmarks"
 

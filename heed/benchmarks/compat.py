@@ -10,7 +10,7 @@ from typing import Any
 
 import evaluate
 
-from heed.metrics import squad_normalized, words_f1
+from heed.measure.metrics import squad_normalized, words_f1
 
 SQUAD_METRICS = "transformers.data.metrics.squad_metrics"
 MULTIRC_NOTE = "choices put in the order of the labels: lm_eval has them the wrong way round and reports 1 - accuracy"

@@ -9,7 +9,7 @@ from evals.api import CompletionFn, CompletionResult
 from evals.completion_fns.openai import OpenAIChatCompletionFn
 from evals.record import record_sampling
 
-from heed.responses import read_responses
+from heed.answers.responses import read_responses
 
 
 class Text(CompletionResult):
@@ -45,7 +45,7 @@ class Ask(CompletionFn):
     """Asks a model with its own prompt contract. evals has ten threads; the model answers one of them at a time."""
 
     def __init__(self, model: str, max_new_tokens: int = 256, registry: Any = None) -> None:
-        from heed.subjects import Subject, find_prompt, load_subject
+        from heed.answers.subjects import Subject, find_prompt, load_subject
 
         self.prompt, self.contract = find_prompt(model, None, None)
         self.model = load_subject(Subject(name="model", model=model), dtype="float32", load_in_4bit=False)
@@ -53,7 +53,7 @@ class Ask(CompletionFn):
         self.one_at_a_time = threading.Lock()
 
     def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
-        from heed.generation import generate
+        from heed.answers.generation import generate
 
         messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         with self.one_at_a_time:

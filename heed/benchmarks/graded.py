@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heed.answers.subjects import Subject, load_subject
 from heed.benchmarks import alpaca, helm, openai_evals, scores
 from heed.benchmarks.answers import answer, answers_key
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.benchmarks.outcomes import Outcome, read_outcome, write_numbers
 from heed.benchmarks.readiness import EVALS, HELM
 from heed.benchmarks.suite import Benchmark
-from heed.modeling import context_length
-from heed.records import Record
-from heed.rows import Row
-from heed.subjects import Subject, load_subject
+from heed.data.records import Record
+from heed.measure.rows import Row
+from heed.models.loading import context_length
 
 TEST_ROWS = "test"
 

@@ -19,11 +19,11 @@ import numpy as np
 from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
-from heed import run_folder
 from heed.benchmarks import compat
 from heed.benchmarks.outcomes import Outcome, Score, write_numbers
 from heed.benchmarks.suite import Benchmark
 from heed.errors import UserError
+from heed.files import run_folder
 
 HUMANEVAL, IFEVAL, SQUAD = "humaneval", "ifeval", "squadv2"
 SAMPLES_FILE = "samples.jsonl"

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heed import run_folder
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.readiness import HELM
+from heed.data.records import Record
 from heed.errors import UserError
-from heed.prompts import Prompt
-from heed.records import Record
+from heed.files import run_folder
+from heed.prompts.template import Prompt
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PLUGIN = "heed.benchmarks.helm_plugin"

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from heed import run_folder
-from heed.sources import file_sha256
+from heed.data.sources import file_sha256
+from heed.files import run_folder
 
 DESCRIBES = ("config.json", "adapter_config.json", "tokenizer.json")
 

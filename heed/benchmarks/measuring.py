@@ -8,15 +8,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from heed import run_folder
+from heed.answers.subjects import Subject, load_subject
 from heed.benchmarks import execution, scores
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.benchmarks.harness import HUMANEVAL, SAMPLES_FILE, Setup, Tasks, ask, read_scores, write_outcome
 from heed.benchmarks.outcomes import RESULTS_FILE, Outcome, Score, read_outcome
 from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
-from heed.rows import Row
-from heed.subjects import Subject, load_subject
+from heed.files import run_folder
+from heed.measure.rows import Row
 
 REQUESTS = "requests"
 

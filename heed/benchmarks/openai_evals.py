@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from heed import run_folder
+from heed.answers.responses import Answer
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.readiness import EVALS
 from heed.errors import UserError
-from heed.responses import Answer
+from heed.files import run_folder
 
 REPOSITORY = Path(__file__).parent.parent.parent
 GRADERS = {

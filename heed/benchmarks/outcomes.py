@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heed import run_folder
+from heed.files import run_folder
 
 RESULTS_FILE = "results.json"
 

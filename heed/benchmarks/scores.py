@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heed import run_folder
 from heed.benchmarks.outcomes import Outcome, Score
 from heed.benchmarks.suite import Benchmark
-from heed.intervals import Estimate, mean_estimate, paired_difference
-from heed.rows import Row
+from heed.files import run_folder
+from heed.measure.intervals import Estimate, mean_estimate, paired_difference
+from heed.measure.rows import Row
 
 if TYPE_CHECKING:  # lm_eval is not needed for the other systems
     from heed.benchmarks.harness import Tasks

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from heed import run_folder
 from heed.config import convert, parse_command_line
 from heed.errors import UserError, exit_code
+from heed.files import run_folder
 from heed.hub.outbox import Outbox, Target, check_repo_id, waiting
 
 KEYS = ("hub_model_id", "hub_revision", "hub_private_repo")

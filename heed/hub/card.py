@@ -14,8 +14,8 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from heed import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 from heed.hub.outgoing import redact, secrets_of
 from heed.report.facts import duration, versions_text
 

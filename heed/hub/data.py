@@ -7,11 +7,11 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
+from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.hub.outbox import Target
 from heed.hub.outgoing import has_secret, secrets_of
 from heed.hub.push import TIMEOUT, one_line, remedy, set_timeout, status_of
-from heed.sources import Source, read
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 ROWS_FILE = "rows.jsonl"

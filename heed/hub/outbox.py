@@ -14,10 +14,10 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from heed.checkpoints import MANIFEST_FILE
 from heed.errors import UserError
+from heed.files.run_folder import read_json, write_json
 from heed.hub.outgoing import leaving, refuse_incomplete
-from heed.run_folder import read_json, write_json
+from heed.runs.checkpoints import MANIFEST_FILE
 
 FOLDER = ".outbox"
 LOG_FILE = "push.log"

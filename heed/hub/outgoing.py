@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from heed import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 
 WEIGHTS = (
     "model.safetensors",

@@ -19,10 +19,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils._http import default_client_factory  # no public name gives a client with their hooks
 
-from heed import checkpoints
 from heed.errors import UserError
 from heed.hub.outbox import FOLDER, SAID, Job, Target, claim, drop, read_job, waiting
 from heed.hub.outgoing import WEIGHTS, leaving, redact, secrets_of, without_secrets
+from heed.runs import checkpoints
 
 LOCK_FILE = ".lock"
 TIMEOUT = 120.0  # seconds without a byte; the client's own is none

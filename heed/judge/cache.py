@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.run_folder import append_line
+from heed.files.run_folder import append_line
 
 CACHE_FILE = "judge_cache.jsonl"
 

@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-from heed.addresses import check_address, is_loopback
 from heed.errors import UserError
+from heed.files.run_folder import writable
 from heed.judge.cache import Reply
 from heed.judge.parsing import Verdict, read_reply
 from heed.judge.prompts import Message, Question
-from heed.run_folder import writable
+from heed.servers.addresses import check_address, is_loopback
 
 SEED = 123
 LOCAL_REQUESTS, REMOTE_REQUESTS = 4, 8

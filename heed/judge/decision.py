@@ -60,7 +60,7 @@ class DecisionBackend:
         return {"model": self.model, "fingerprint": self._fingerprint, "request": request}
 
     async def ask(self, body: dict[str, Any]) -> Reply:
-        from heed.modeling import context_length
+        from heed.models.loading import context_length
 
         [(inputs, _)] = self._pipeline.preprocess(body["request"])["prompts"]
         tokens, most = inputs["input_ids"].shape[-1], context_length(self._pipeline.model)

@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from heed import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 from heed.judge import agreement
 from heed.judge.asking import Asker, Prices
 from heed.judge.cache import CACHE_FILE, Cache

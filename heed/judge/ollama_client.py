@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from heed.addresses import check_address, is_loopback
 from heed.errors import UserError
+from heed.files.run_folder import writable
 from heed.judge.cache import Reply
 from heed.judge.client import (
     LOCAL_REQUESTS,
@@ -21,7 +21,7 @@ from heed.judge.client import (
 )
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
-from heed.run_folder import writable
+from heed.servers.addresses import check_address, is_loopback
 
 
 class OllamaBackend:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from heed.intervals import mean_estimate
 from heed.judge.asking import Asked, Asker, request_key
 from heed.judge.controls import WORTHLESS, Control
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import JudgePrompt, Question
 from heed.judge.scores import MOST_FAILURES
 from heed.judge.verdicts import Item, PairVerdict, Side, how_it_came
+from heed.measure.intervals import mean_estimate
 
 WORTH: dict[Side, float] = {"a": 0.0, "tie": 0.5, "b": 1.0}
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from heed.intervals import mean_estimate
 from heed.judge.asking import Asker
 from heed.judge.controls import Control
 from heed.judge.prompts import JudgePrompt
 from heed.judge.verdicts import Item, ScoreVerdict, how_it_came
+from heed.measure.intervals import mean_estimate
 
 MOST_FAILURES = 0.05
 """Share of failures above which a mean is withheld: the rows that could not be judged may be unlike the others."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heed.intervals import Estimate
-from heed.rows import Row, measured
+from heed.measure.intervals import Estimate
+from heed.measure.rows import Row, measured
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from heed.run_folder import whole_file
+from heed.files.run_folder import whole_file
 
 FOLDER = Path(__file__).parent
 

@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from heed.report.evidence import Evidence, Verdict
+from heed.answers.responses import Answer
+from heed.evaluation.evidence import Evidence, Verdict
 from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
-from heed.responses import Answer
 
 
 def browser_data(evidence: Evidence) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from safetensors.numpy import load_file
 
 from faults import injection, stock
 from faults.harness import ROOT, Forks, kill, logged, state, wait, wait_until, weights, write_config
-from heed import checkpoints, run_folder
+from heed.files import run_folder
+from heed.runs import checkpoints
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 FIGURES = DOCUMENT.with_suffix(".json")

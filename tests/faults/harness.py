@@ -12,16 +12,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from small_world import ROOT, gpt2, save_model
+from world.small_world import ROOT, gpt2, save_model
 
 PRELOADED = [
     "torch",
     "datasets",
     "train_sft",
-    "heed.plan",
-    "heed.trainer",
-    "heed.preflight",
-    "heed.start",
+    "heed.training.plan",
+    "heed.training.trainer",
+    "heed.training.preflight",
+    "heed.runs.start",
     "faults.harness",
     "faults.frozen",
 ]

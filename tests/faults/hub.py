@@ -19,9 +19,8 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from loopback_hub import WRITE_TOKEN, Fault, Hub, environment, running
-
 from faults.harness import ROOT, Forks, free_port, train, wait, weights, write_config
+from world.loopback_hub import WRITE_TOKEN, Fault, Hub, environment, running
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- make faults-hub writes from here -->", "<!-- to here, faults-hub -->"

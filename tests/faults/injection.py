@@ -53,7 +53,7 @@ def die_in_stock_code(point: str) -> None:
 
 def die_in_own_code(point: str) -> None:
     """The same, in what Heed does behind Trainer's writing."""
-    from heed import checkpoints
+    from heed.runs import checkpoints
 
     name = {"manifest": "write_manifest", "renaming": "publish", "rotation": "rotate"}[point.split()[-1]]
     original: Callable[..., Any] = getattr(checkpoints, name)
@@ -86,7 +86,7 @@ def not_a_number_at(step: int) -> None:
         return loss * float("nan") if self.state.global_step == step - 1 else loss
 
     Trainer.compute_loss = wrapped  # type: ignore[method-assign]
-    from heed import trainer
+    from heed.training import trainer
 
     own, calls = trainer.token_mean_loss, count()
 
@@ -99,6 +99,6 @@ def not_a_number_at(step: int) -> None:
 
 def impatient() -> None:
     """Wait half a second for a locked folder."""
-    from heed import run_lock
+    from heed.files import lock
 
-    run_lock.PATIENCE = 0.5
+    lock.PATIENCE = 0.5

@@ -1,0 +1,162 @@
+"""What a model wrote, and how a run that was interrupted keeps it."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from heed.files import run_folder
+
+SYNC_SECONDS = 1.0
+WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """What a model wrote. `text` is decoded from the ids it generated, up to the stop id; nothing is searched for."""
+
+    text: str
+    finish_reason: Literal["stop", "length", "content_filter"]
+    """`content_filter` comes from servers alone."""
+    prompt_tokens: int | None
+    """None where a server does not say; so for the next."""
+    response_tokens: int | None
+    """Generated ids, the stop id included."""
+    seconds: float
+    """The answer's share of the time; each engine says what that is."""
+
+
+OnResponse = Callable[[int, Response], object]
+"""Told the row's index and its response as soon as there is one."""
+
+
+def resumed(
+    path: Path,
+    keys: Sequence[str],
+    answer: Callable[[list[int], OnResponse], object],
+    *,
+    write: Callable[[list[Response]], object],
+    on_response: OnResponse = lambda index, response: None,
+    say: Callable[[str], object] = print,
+) -> list[Response]:
+    """A response for each of `keys`, in order; those that an earlier, interrupted run left in `path` are taken from it.
+
+    `answer` is given the indices of the rows that are missing, and what to call with each response as it is finished:
+    that appends it to `path`. A process may be killed at any time; a last line cut in the middle is left out. A
+    response is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole
+    file in place; `path` stays for whoever asks next, and is removed by the caller once nothing is left to be asked.
+    """
+    kept, lines, damaged = read_partial(path)
+    found = {index: kept[key] for index, key in enumerate(keys) if key in kept}
+    missing = [index for index in range(len(keys)) if index not in found]
+    if lines:
+        other = len(kept) - len({keys[index] for index in found})
+        parts = [f"{len(found)} of {len(keys)} answers are taken from an interrupted run ({path})"]
+        parts += [f"{other} of another request are left out"] if other else []
+        parts += [f"{damaged} damaged line(s) too"] if damaged else []
+        say("; ".join(parts))
+    for index, response in found.items():
+        on_response(index, response)
+    if missing:
+        with PartialFile(path, {keys[index]: response for index, response in found.items()}) as partial:
+
+            def keep(index: int, response: Response) -> None:
+                partial.append(keys[index], response)
+                found[index] = response
+                on_response(index, response)
+
+            answer(missing, keep)
+    responses = [found[index] for index in range(len(keys))]
+    write(responses)
+    return responses
+
+
+def partial_file(file: Path) -> Path:
+    """Where responses are kept until `file` and all else that was asked for is whole."""
+    return file.with_suffix(".partial.jsonl")
+
+
+def row_keys(request: Mapping[str, Any], prompts: Sequence[Any]) -> list[str]:
+    """A fingerprint for each row, of its prompt (ids or messages) and of the request that all rows share.
+
+    The request names whatever else answers depend on: the model's identity, the contract, max_new_tokens, dtype, and
+    for an endpoint its address; not the local engine, since all of them give the same text.
+    """
+    shared = json.dumps(request, sort_keys=True, default=str)
+    texts = (json.dumps(prompt, sort_keys=True) for prompt in prompts)
+    return [hashlib.sha256(f"{shared}\n{text}".encode()).hexdigest() for text in texts]
+
+
+def model_identity(name: str, revision: str | None = None) -> list[Any]:
+    """What changes when a model is trained anew in the same folder: the files, their sizes and times.
+
+    The base model of an adapter belongs to it. Contents are not read: weights may be large.
+    """
+    from transformers.utils.hub import cached_file
+
+    paths = (
+        cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        for file in ("adapter_config.json", "config.json")
+    )
+    file = next((Path(path) for path in paths if path is not None), None)
+    if file is None:
+        return [name, revision]
+    files = sorted({path for pattern in WEIGHTS for path in file.parent.glob(pattern)})
+    stats = [(path.name, path.stat()) for path in files]
+    identity: list[Any] = [name, revision, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+    if file.name == "adapter_config.json":
+        adapter = run_folder.read_json(file)
+        identity.append(model_identity(adapter["base_model_name_or_path"], adapter.get("revision")))
+    return identity
+
+
+def read_partial(path: Path) -> tuple[dict[str, Response], int, int]:
+    """The responses by key, the number of lines, and how many of those are damaged."""
+    kept: dict[str, Response] = {}
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    damaged = 0
+    for line in lines:
+        try:
+            value = json.loads(line)
+            key = value.pop("key")
+            kept[key] = Response(**value)
+        except (ValueError, TypeError, KeyError, AttributeError):  # a killed process, or a machine that lost power
+            damaged += 1
+    return kept, len(lines), damaged
+
+
+class PartialFile:
+    """The file that finished responses are appended to; begins with those that are `kept` from an earlier run."""
+
+    def __init__(self, path: Path, kept: Mapping[str, Response]) -> None:
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(line(key, response) for key, response in kept.items()), encoding="utf-8")
+        os.replace(part, path)
+        self.path, self.file = path, path.open("a", encoding="utf-8")
+        self.synced = time.monotonic()
+
+    def append(self, key: str, response: Response) -> None:
+        """With the system at once, which a killed process cannot undo; on the disk within a second or so."""
+        self.file.write(line(key, response))
+        self.file.flush()
+        if time.monotonic() - self.synced > SYNC_SECONDS:
+            os.fsync(self.file.fileno())
+            self.synced = time.monotonic()
+
+    def __enter__(self) -> "PartialFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.fsync(self.file.fileno())
+        nothing = self.file.tell() == 0
+        self.file.close()
+        if nothing:  # the first request was refused: there is nothing to go on with
+            self.path.unlink()
+
+
+def line(key: str, response: Response) -> str:
+    return json.dumps({"key": key} | asdict(response), ensure_ascii=False) + "\n"

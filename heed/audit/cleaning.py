@@ -1,0 +1,114 @@
+"""Rows put right as far as that needs no judgement: repeated and useless ones left out, each with its reasons."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+
+from heed.audit.scan import Scan
+from heed.data.records import Record, Rejected, RowStream
+from heed.data.splits import SPLITS, UNUSED
+from heed.errors import UserError
+from heed.files.run_folder import whole_file
+from heed.prompts.template import Prompt
+from heed.tokens.encoding import learned_turns
+
+# Flags that leave a row out. An overlap of splits leaves out the training row, so that the held-out one stays clean.
+LEFT_OUT = ("no_target", "eos_not_learned", "too_long", "double_bos", "duplicate", "near_duplicate")
+LEFT_OUT_OF_TRAINING = ("split_overlap", "near_split_overlap", "contaminated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaned:
+    """How many rows went where."""
+
+    kept: int
+    left_out: int
+    rejected_file: Path
+
+
+def judged(rows: Iterable[Record | Rejected], scan: Scan) -> Iterator[tuple[Record | Rejected, int, list[str]]]:
+    """Every row, the number of its split, and the reasons to leave it out, if there are any.
+
+    `rows` are those of the scan, from the start.
+    """
+    position = 0
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row, UNUSED, row.reasons
+            continue
+        flags, split = scan.flags(position), int(scan.rows["split"][position])
+        names = LEFT_OUT + (LEFT_OUT_OF_TRAINING if split == SPLITS.index("train") else ())
+        like = int(scan.rows["like"][position])
+        found = [name for name in names if name in flags]
+        yield row, split, [f"{name} of {scan.place(like)}" if "duplicate" in name else name for name in found]
+        position += 1
+
+
+def is_folder(export: Path) -> bool:
+    """Whether cleaned rows go into a folder with a file for each split, rather than into one file."""
+    return not export.suffix
+
+
+def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
+    """Write the cleaned rows as JSONL, and those left out with their reasons as `PATH.rejected.jsonl`.
+
+    In a folder every row stays in its split; the rows of one file are parted anew when it is read.
+    Raises UserError when no row is left.
+    """
+    rejected_file = path.with_name(path.name + ".rejected.jsonl")
+    in_splits = is_folder(path)
+    kept = left_out = 0
+    with ExitStack() as opened:
+        bad = opened.enter_context(whole_file(rejected_file))
+
+        @cache  # a file is made for its first row, since one without a row could not be read
+        def good(name: str | None) -> TextIO:
+            if name is not None:
+                path.mkdir(exist_ok=True)
+            return opened.enter_context(whole_file(path / f"{name}.jsonl" if name is not None else path))
+
+        for row, split, reasons in judged(stream.rows, scan):
+            if in_splits and split == UNUSED and not reasons:
+                reasons = ["in a split that is not used"]
+            if isinstance(row, Record) and not reasons:
+                kept += 1
+                good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.row_format)))
+            else:
+                left_out += 1
+                value = plain_row(row, stream.row_format) if isinstance(row, Record) else row.value
+                bad.write(as_line({"row_id": row.row_id, "place": row.place, "reasons": reasons, "value": value}))
+    if not kept:
+        raise UserError(f"export: no row is left; {rejected_file} says why")
+    return Cleaned(kept=kept, left_out=left_out, rejected_file=rejected_file)
+
+
+def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prompt: Prompt, policy: Any) -> int:
+    """Write what a model is asked and what it is to answer, as {"input": prompt, "output": answer}; returns how many.
+
+    The same rows as `export_rows` keeps; a conversation gives a pair for each answer that is learned.
+    """
+    count = 0
+    with whole_file(path) as file:
+        for row, _, reasons in judged(rows, scan):
+            if not isinstance(row, Record) or reasons:
+                continue
+            for turn in learned_turns(row.messages, policy.loss_on):
+                asked = prompt.render(row.messages[:turn], generation_prompt=True)
+                file.write(as_line({"input": asked, "output": row.messages[turn]["content"]}))
+                count += 1
+    return count
+
+
+def plain_row(record: Record, row_format: str) -> dict[str, Any]:
+    """Alpaca's fields, or `messages` where the source has those: the rows of a file are of one format."""
+    if row_format != "messages":
+        return {"instruction": record.instruction, "input": record.input, "output": record.output}
+    return {"messages": list(record.messages)}
+
+
+def as_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str) + "\n"

@@ -1,0 +1,1 @@
+from heed.config.reader import *  # noqa: F403

@@ -1,0 +1,144 @@
+"""Which rows are learned from, which are held out, and which steer the training."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, cast
+
+import numpy as np
+
+from heed.data.records import Record
+from heed.errors import UserError
+
+SplitName = Literal["train", "test", "validation"]
+SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
+Splits = dict[SplitName, list[Record]]
+
+
+def split_records(
+    records: Sequence[Record],
+    *,
+    how: Literal["position", "hash", "source"],
+    shares: Sequence[float],
+    source_splits: Mapping[str, str],
+) -> Splits:
+    """Part the rows by `how`; `shares` are those of train, test and validation and are not used for "source".
+
+    Raises UserError when the shares make no sense, a named split is absent, or nothing is left to train on.
+    """
+    if how == "source":
+        splits = by_source(records, source_splits)
+    else:
+        check_shares(shares)
+        splits = by_position(records, shares) if how == "position" else by_hash(records, shares)
+    if not splits["train"]:
+        raise UserError(f"the train split is empty: {len(records)} rows, split: {how}, split_shares: {shares}")
+    return splits
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    if len(shares) != 3 or any(share < 0 for share in shares) or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
+        raise UserError(
+            f"split_shares: {list(shares)} must be three shares (train, test, validation) that sum to 1, "
+            "such as [0.85, 0.1, 0.05]"
+        )
+
+
+def by_position(records: Sequence[Record], shares: Sequence[float]) -> Splits:
+    """The first rows train, the next test, the rest validate: of 1,100 rows 935, 110 and 55."""
+    train, test = position_counts(len(records), shares)
+    return {
+        "train": list(records[:train]),
+        "test": list(records[train : train + test]),
+        "validation": list(records[train + test :]),
+    }
+
+
+def position_counts(count: int, shares: Sequence[float]) -> tuple[int, int]:
+    """How many of `count` rows train, and how many test."""
+    # The small term keeps 0.07 * 100 = 7.000000000000001 and 0.29 * 100 = 28.999999999999996 whole.
+    train, test = (math.floor(count * share + 1e-6) for share in shares[:2])
+    return train, test
+
+
+def by_hash(records: Sequence[Record], shares: Sequence[float]) -> Splits:
+    """Each row goes where the hash of its content says: stable when rows are added, removed or reordered.
+
+    Equal rows have equal hashes and so never stand on both sides.
+    """
+    splits: Splits = {name: [] for name in SPLITS}
+    for record in records:
+        splits[split_of_hash(record, shares)].append(record)
+    return splits
+
+
+def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
+    point = hash_point(record)
+    return "train" if point < shares[0] else "test" if point < shares[0] + shares[1] else "validation"
+
+
+def hash_point(record: Record) -> float:
+    """Where between 0 and 1 a row's content puts it."""
+    return int(record.content_hash[:16], 16) / 2**64
+
+
+def by_source(records: Sequence[Record], source_splits: Mapping[str, str]) -> Splits:
+    """As the source names them. `source_splits` says which of its splits serves as which of ours."""
+    chosen = chosen_splits({record.source_split for record in records}, source_splits)
+    splits: Splits = {name: [] for name in SPLITS}
+    for ours, theirs in chosen.items():
+        splits[ours] = [record for record in records if record.source_split == theirs]
+    return splits
+
+
+def chosen_splits(named: Collection[str | None], source_splits: Mapping[str, str]) -> dict[SplitName, str]:
+    """Our split -> the source's that serves as it. `named` are the splits that rows of the source have."""
+    present = set(named) - {None}
+    if not present:
+        raise UserError(
+            "split: source, but the source does not name splits; use split: position or split: hash, "
+            "or give data as {train: FILE, test: FILE, validation: FILE}"
+        )
+    chosen = dict(source_splits) or {name: name for name in SPLITS if name in present}
+    for ours, theirs in chosen.items():
+        if ours not in SPLITS:
+            raise UserError(f"source_splits: {ours!r} is not one of {', '.join(SPLITS)}")
+        if theirs not in present:
+            raise UserError(
+                f"source_splits: the source has no split {theirs!r}; it has {', '.join(sorted(map(str, present)))}"
+            )
+    return cast("dict[SplitName, str]", chosen)
+
+
+UNUSED = -1
+
+
+def split_numbers(
+    points: np.ndarray,
+    sources: np.ndarray,
+    names: Sequence[str | None],
+    *,
+    how: Literal["position", "hash", "source"],
+    shares: Sequence[float],
+    source_splits: Mapping[str, str],
+) -> np.ndarray:
+    """`split_records` for rows that are not held: for each row the number of its split in SPLITS, or UNUSED.
+
+    `points` are the rows' hash points; names[sources[i]] is the source's split of row i. Returns int8.
+    """
+    numbers = np.full(len(points), UNUSED, dtype=np.int8)
+    if how == "source":
+        for ours, theirs in chosen_splits(names, source_splits).items():
+            numbers[sources == names.index(theirs)] = SPLITS.index(ours)
+        return numbers
+    check_shares(shares)
+    if how == "position":
+        train, test = position_counts(len(points), shares)
+        numbers[:train], numbers[train : train + test], numbers[train + test :] = 0, 1, 2
+    else:
+        numbers[:] = np.select([points < shares[0], points < shares[0] + shares[1]], [0, 1], 2)
+    return numbers
+
+
+def row_ids(splits: Splits) -> dict[SplitName, list[int]]:
+    """What splits.json holds: for each split the positions of its rows in the source."""
+    return {name: [record.row_id for record in splits[name]] for name in SPLITS if name in splits}

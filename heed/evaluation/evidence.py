@@ -1,0 +1,176 @@
+"""What an evaluation folder and its run folder hold, read once; nothing is computed here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heed.answers.responses import Answer, read_responses
+from heed.data.sources import file_sha256
+from heed.files import run_folder
+from heed.measure.rows import ROWS_FILE, Row, read_rows
+
+EVALUATION_FILE = "evaluation.json"
+ITEMS_FILE = "items.jsonl"
+JUDGE_FILE = "judge.jsonl"
+JUDGE_SUMMARY_FILE = "judge_summary.json"
+CONTRACT_FILE = "prompt_contract.json"
+ARENA_FILE = "arena.json"
+
+EVALUATE = "python eval_responses.py --model_name_or_path {model}"
+COMPARE = EVALUATE + " --compare_with_base"
+TRAIN = "python train_sft.py --config CONFIG --output_dir {run}"
+JUDGE = EVALUATE + " --config CONFIG"
+
+# file -> what the page shows of it, and what makes it
+OF_RUN = {
+    run_folder.RUN_FILE: ("what was trained on what, with which versions", TRAIN),
+    run_folder.METRICS_FILE: ("loss curves", TRAIN),
+    CONTRACT_FILE: ("the prompt the model expects", TRAIN),
+}
+OF_EVALUATION = {
+    run_folder.RESPONSES_FILE: ("the answers themselves", EVALUATE),
+    EVALUATION_FILE: ("what was asked of which models", EVALUATE),
+    ROWS_FILE: ("metrics with their intervals", EVALUATE),
+    ITEMS_FILE: ("metrics of each answer", EVALUATE),
+    run_folder.COMPARISON_FILE: ("before against after, row by row", COMPARE),
+    JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
+    JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
+}
+
+Verdict = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A file that is not there: what the page shows of it where it is, and the command that makes it."""
+
+    file: str
+    shows: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The files by what they say. What is absent is None or empty, and stands in `missing`."""
+
+    folder: Path
+    run_folder: Path | None
+    run: dict[str, Any] | None
+    losses: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+    rejected: list[dict[str, Any]]
+    contract: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
+    names: list[str]
+    """The systems that were asked, the evaluated one last."""
+    models: dict[str, str]
+    responses: dict[str, dict[int, Answer]]
+    """name -> row_id -> answer."""
+    changed: list[str]
+    """Files of answers that are no longer those that were measured."""
+    items: dict[str, dict[int, dict[str, float]]]
+    """name -> row_id -> metric -> value."""
+    verdicts: list[Verdict]
+    judging: dict[str, Any] | None
+    comparison: dict[str, Any] | None
+    rows: list[Row]
+    arena: dict[str, Any] | None
+    missing: list[Missing]
+
+    @property
+    def ours(self) -> str | None:
+        return self.names[-1] if self.names else None
+
+    @property
+    def theirs(self) -> str | None:
+        return self.names[0] if len(self.names) > 1 else None
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Raises UserError for a file that is damaged: a page made of the rest would hide that."""
+    evaluation = read_if_there(folder / EVALUATION_FILE, run_folder.read_json)
+    run = find_run(folder, evaluation)
+    files = response_files(folder, evaluation)
+    systems = (evaluation or {}).get("systems", {})
+    return Evidence(
+        folder=folder,
+        run_folder=run,
+        run=run_folder.read_json(run / run_folder.RUN_FILE) if run else None,
+        losses=lines_if_there(run, run_folder.METRICS_FILE),
+        samples=lines_if_there(run, run_folder.SAMPLES_FILE),
+        rejected=lines_if_there(run, run_folder.REJECTED_FILE),
+        contract=read_if_there((run or folder) / CONTRACT_FILE, run_folder.read_json),
+        evaluation=evaluation,
+        names=list(systems) or list(files),
+        models={name: system["model"] for name, system in systems.items()},
+        responses={
+            name: {answer.row_id: answer for answer in read_responses(path, say=lambda text: None)}
+            for name, path in files.items()
+        },
+        changed=[
+            path.name
+            for name, path in files.items()
+            if systems.get(name, {}).get("responses_sha256") not in (None, file_sha256(path))
+        ],
+        items=read_items(lines_if_there(folder, ITEMS_FILE)),
+        verdicts=latest(lines_if_there(folder, JUDGE_FILE)),
+        judging=read_if_there(folder / JUDGE_SUMMARY_FILE, run_folder.read_json),
+        comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
+        rows=read_rows(folder),
+        arena=read_if_there(folder / ARENA_FILE, run_folder.read_json),
+        missing=find_missing(folder, run, evaluation),
+    )
+
+
+def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:
+    """The run folder: the evaluation folder itself, or where the evaluated model lies (perhaps in a checkpoint)."""
+    places = [folder]
+    if evaluation is not None and evaluation["systems"]:
+        model = Path(list(evaluation["systems"].values())[-1]["model"])
+        places += [model, model.parent]
+    return next((place for place in places if (place / run_folder.RUN_FILE).is_file()), None)
+
+
+def response_files(folder: Path, evaluation: dict[str, Any] | None) -> dict[str, Path]:
+    """name -> the file of its answers, where that exists."""
+    named = {"base": run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
+    if evaluation is not None:
+        named = {name: system["responses"] for name, system in evaluation["systems"].items()}
+    return {name: folder / file for name, file in named.items() if (folder / file).is_file()}
+
+
+def find_missing(folder: Path, run: Path | None, evaluation: dict[str, Any] | None) -> list[Missing]:
+    model, trained = str(run or folder), str(run or folder)
+    if run is None and evaluation is not None and evaluation["systems"]:
+        model, trained = list(evaluation["systems"].values())[-1]["model"], "RUN"  # it is no run of Heed's
+    return [
+        Missing(file=file, shows=shows, command=command.format(model=model, run=trained))
+        for place, parts in ((run or folder, OF_RUN), (folder, OF_EVALUATION))
+        for file, (shows, command) in parts.items()
+        if not (place / file).is_file()
+    ]
+
+
+def read_items(lines: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
+    items: dict[str, dict[int, dict[str, float]]] = {}
+    for line in lines:
+        items.setdefault(line["name"], {}).setdefault(line["row_id"], {}).update(line["metrics"])
+    return items
+
+
+def latest(verdicts: list[Verdict]) -> list[Verdict]:
+    """One verdict for each question: a failed one that was asked again is replaced by what came of that."""
+    by_question = {tuple(verdict.get(field) for field in QUESTION): verdict for verdict in verdicts}
+    return list(by_question.values())
+
+
+QUESTION = ("kind", "judge", "prompt", "name", "a", "b", "row_id", "first", "control")
+
+
+def read_if_there(path: Path, read: Callable[[Path], Any]) -> Any:
+    return read(path) if path.is_file() else None
+
+
+def lines_if_there(folder: Path | None, file: str) -> list[dict[str, Any]]:
+    return run_folder.read_lines(folder / file) if folder and (folder / file).is_file() else []

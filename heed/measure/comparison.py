@@ -1,0 +1,197 @@
+"""Two systems on the same rows: what differs, how sure that is, and which rows got worse."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heed.answers.responses import Answer
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.measure import scorers
+from heed.measure.intervals import Estimate, paired_difference
+from heed.measure.measurements import HEED, Measurement
+from heed.measure.rows import Row, measured
+
+SHOWN = 80  # characters of a text in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One side of a comparison."""
+
+    name: str
+    """base, other, tuned or model."""
+    answers: Sequence[Answer]
+    measurements: Sequence[Measurement]
+    """Of these answers, in their order."""
+    contract: str | None
+    """SHA-256 of the prompt contract it was asked with; None where nobody knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A metric on both sides: `difference` is b less a. Wins are rows on which b is the better one."""
+
+    a: float
+    b: float
+    difference: float
+    ci95: tuple[float, float] | None
+    n: int
+    wins: int | None
+    """None, as ties and losses, for a metric without a better side."""
+    ties: int | None
+    losses: int | None
+    better: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worse:
+    """A row on which b did worse than a."""
+
+    row_id: int
+    metric: str
+    a: float
+    b: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    a: str
+    b: str
+    metrics: dict[str, Difference]
+    worse: list[Worse]
+    """The largest loss first, as a share of what its metric can lose."""
+    notes: tuple[str, ...]
+
+
+def compare(a: System, b: System) -> Comparison:
+    """Raises UserError when the two were not asked the same rows in the same way, naming the first difference.
+
+    The order of rows may differ. A metric that only one side has, or that knows no single rows, is in the notes.
+    """
+    refuse_other_rows(a, b)
+    refuse_other_prompt(a, b)
+    b = in_order_of(a, b)
+    ours, theirs = ({each.metric: each for each in side.measurements} for side in (a, b))
+    notes = [] if a.contract and b.contract else ["it is not known whether both were asked with the same prompt"]
+    differences: dict[str, Difference] = {}
+    worse: list[tuple[float, Worse]] = []
+    for metric in dict.fromkeys([*ours, *theirs]):
+        if metric not in ours or metric not in theirs:
+            notes.append(f"{metric}: measured of {(a if metric in ours else b).name} alone")
+            continue
+        before, after = ours[metric], theirs[metric]
+        if before.items is None or after.items is None:
+            notes.append(f"{metric}: it knows no single rows, so it cannot be compared in pairs")
+            continue
+        pairs = [
+            (answer.row_id, mine, yours)
+            for answer, mine, yours in zip(a.answers, before.items, after.items, strict=True)
+            if mine is not None and yours is not None
+        ]
+        if len(pairs) < len(a.answers):
+            notes.append(f"{metric}: {len(a.answers) - len(pairs)} rows are not covered on both sides")
+        if not pairs:
+            continue
+        differences[metric] = difference(before, pairs, a, b)
+        sign = SIGNS.get(before.better, 0)
+        worse += [
+            (sign * (mine - yours) / before.scale, Worse(row_id=row_id, metric=metric, a=mine, b=yours))
+            for row_id, mine, yours in pairs
+            if sign * (mine - yours) > 0
+        ]
+    worse.sort(key=lambda each: -each[0])  # a stable sort: rows that lost as much stay in their order
+    return Comparison(a=a.name, b=b.name, metrics=differences, worse=[each for _, each in worse], notes=tuple(notes))
+
+
+SIGNS = {"higher": 1, "lower": -1}
+
+
+def in_order_of(a: System, b: System) -> System:
+    places = {answer.row_id: place for place, answer in enumerate(b.answers)}
+    order = [places[answer.row_id] for answer in a.answers]
+    measurements = [
+        replace(each, items=tuple(each.items[place] for place in order)) if each.items is not None else each
+        for each in b.measurements
+    ]
+    return replace(b, answers=[b.answers[place] for place in order], measurements=measurements)
+
+
+def difference(metric: Measurement, pairs: Sequence[tuple[int, float, float]], a: System, b: System) -> Difference:
+    """Of systems whose answers are in the same order."""
+    mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
+    if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is no mean of items
+        references = [answer.output for answer in a.answers]
+        before, after = (
+            scorers.corpus_statistics(metric.metric, [answer.model_response for answer in side.answers], references)
+            for side in (a, b)
+        )
+        found = scorers.corpus_estimate(metric.metric, after, less=before)
+        values = (scorers.corpus_value(metric.metric, before), scorers.corpus_value(metric.metric, after))
+    else:
+        found = paired_difference(yours, mine)
+        values = (sum(mine) / len(mine), sum(yours) / len(yours))
+    sign = SIGNS.get(metric.better)
+    gains = [sign * (after - before) for before, after in zip(mine, yours, strict=True)] if sign else None
+    return Difference(
+        a=values[0],
+        b=values[1],
+        difference=found.value,
+        ci95=found.ci95,
+        n=found.n,
+        wins=None if gains is None else sum(gain > 0 for gain in gains),
+        ties=None if gains is None else sum(gain == 0 for gain in gains),
+        losses=None if gains is None else sum(gain < 0 for gain in gains),
+        better=metric.better,
+    )
+
+
+def refuse_other_rows(a: System, b: System) -> None:
+    ours, theirs = ({answer.row_id: answer for answer in side.answers} for side in (a, b))
+    for one, other, there in ((a, b, theirs), (b, a, ours)):
+        for answer in one.answers:
+            if answer.row_id not in there:
+                raise UserError(
+                    f"{one.name} and {other.name} did not answer the same rows: {other.name} has no row "
+                    f"{answer.row_id}; answer the same data and split with both"
+                )
+    for row_id, answer in ours.items():
+        for field in ("instruction", "input", "output", "system_prompt", "history"):
+            mine, yours = getattr(answer, field), getattr(theirs[row_id], field)
+            if mine != yours:
+                raise UserError(
+                    f"{a.name} and {b.name} did not answer the same rows: {field} of row {row_id} is "
+                    f"{str(mine)[:SHOWN]!r} for {a.name} and {str(yours)[:SHOWN]!r} for {b.name}"
+                )
+
+
+def refuse_other_prompt(a: System, b: System) -> None:
+    if a.contract and b.contract and a.contract != b.contract:
+        raise UserError(
+            f"{a.name} and {b.name} were asked with different prompts (contracts {a.contract[:12]} and "
+            f"{b.contract[:12]}), so a difference would not be the models'; answer again with one prompt"
+        )
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> Path:
+    path = folder / run_folder.COMPARISON_FILE
+    run_folder.write_json(path, asdict(comparison))
+    return path
+
+
+def comparison_rows(comparison: Comparison, **provenance: Any) -> list[Row]:
+    """Rows for rows.jsonl; `provenance` holds the fields of Row that a comparison does not know."""
+    return [
+        Row(
+            system="comparison",
+            metric=metric,
+            name=f"{comparison.b} - {comparison.a}",
+            **measured(Estimate(value=each.difference, ci95=each.ci95, n=each.n)),
+            library=HEED,
+            higher_is_better=each.better != "lower",
+            details={name: getattr(each, name) for name in ("a", "b", "wins", "ties", "losses", "better")},
+            **provenance,
+        )
+        for metric, each in comparison.metrics.items()
+    ]

@@ -1,0 +1,119 @@
+"""What a metric found on a set of answers: a value with its interval, and a number for each answer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from heed import __version__
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.measure.intervals import mean_estimate
+from heed.measure.rows import Row
+
+ITEMS_FILE = "items.jsonl"
+HEED = f"heed {__version__}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One metric. `value` is None when it covers no answer; the notes then say why."""
+
+    metric: str
+    value: float | None
+    ci95: tuple[float, float] | None
+    n: int
+    """Answers that the value covers."""
+    items: tuple[float | None, ...] | None
+    """A number for each answer, in their order; None where the metric says nothing of one, or knows only the whole."""
+    library: str = HEED
+    better: str = "higher"
+    """higher, lower, or neither: a description."""
+    scale: float = 1.0
+    """The distance from the worst value to the best: 1, or 100 as its library counts."""
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mean_measurement(metric: str, items: Sequence[float | None], **rest: Any) -> Measurement:
+    """The mean over the items that have a number, with its bootstrap interval."""
+    known = [item for item in items if item is not None]
+    items = tuple(items)
+    if not known:
+        notes = (*rest.pop("notes", ()), "it says nothing of any of these answers")
+        return Measurement(metric=metric, value=None, ci95=None, n=0, items=items, notes=notes, **rest)
+    found = mean_estimate(known)
+    return Measurement(metric=metric, value=found.value, ci95=found.ci95, n=found.n, items=items, **rest)
+
+
+def library(package: str) -> str:
+    return f"{package} {metadata.version(package)}"
+
+
+def as_rows(measurements: Iterable[Measurement], **provenance: Any) -> list[Row]:
+    """Rows for rows.jsonl; `provenance` holds the fields of Row that a measurement does not know."""
+    return [
+        Row(
+            metric=each.metric,
+            value=each.value,
+            ci95=each.ci95,
+            n=each.n,
+            library=each.library,
+            higher_is_better=each.better != "lower",
+            notes=each.notes,
+            details={"better": each.better, "scale": each.scale, **each.details},
+            **provenance,
+        )
+        for each in measurements
+    ]
+
+
+# ---- items.jsonl
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """All numbers of one model's answer to one row; a metric that says nothing of it is absent."""
+
+    name: str
+    row_id: int
+    metrics: dict[str, float]
+
+
+def make_items(name: str, row_ids: Sequence[int], measurements: Sequence[Measurement]) -> list[Item]:
+    """`name` is the model's part in the comparison: base, other, tuned or model."""
+    by_metric = {each.metric: each.items for each in measurements if each.items is not None}
+    assert all(len(items) == len(row_ids) for items in by_metric.values())
+    return [
+        Item(
+            name=name,
+            row_id=row_id,
+            metrics={metric: value for metric, items in by_metric.items() if (value := items[position]) is not None},
+        )
+        for position, row_id in enumerate(row_ids)
+    ]
+
+
+def write_items(folder: Path, items: Sequence[Item]) -> None:
+    """Put the items into the folder's items.jsonl, in the place of all earlier ones with their names."""
+    names = {item.name for item in items}
+    kept = [item for item in read_items(folder) if item.name not in names]
+    run_folder.write_lines(
+        folder / ITEMS_FILE,
+        [{"name": item.name, "row_id": item.row_id, "metrics": item.metrics} for item in (*kept, *items)],
+    )
+
+
+def read_items(folder: Path) -> list[Item]:
+    """Raises UserError for a line that is none."""
+    path = folder / ITEMS_FILE
+    if not path.is_file():
+        return []
+    items = []
+    for number, line in enumerate(run_folder.read_lines(path), 1):
+        try:
+            items.append(Item(**line))
+        except TypeError as error:
+            raise UserError(f"{path}:{number}: not an item of this version of Heed ({error})") from error
+    return items

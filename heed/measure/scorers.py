@@ -1,0 +1,270 @@
+"""Scores as other libraries compute them, each imported when asked for: ROUGE, chrF, BLEU, BERTScore, `evaluate`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from importlib.util import find_spec
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.measure.intervals import RESAMPLES, Estimate
+from heed.measure.measurements import Measurement, library, mean_measurement
+
+Texts = Sequence[str]
+SETUP = "`make setup-eval` installs it"
+
+
+def by_pair(responses: Texts, references: Texts, score: Callable[[str, str], float], *, best: float) -> list[float]:
+    """An item's score, settled for empty texts, where libraries differ: both empty is the best, one of them 0."""
+    return [
+        score(response, reference)
+        if response.strip() and reference.strip()
+        else best * (response.strip() == reference.strip())
+        for response, reference in zip(responses, references, strict=True)
+    ]
+
+
+# ---- ROUGE
+
+
+def rouge_l(responses: Texts, references: Texts) -> list[Measurement]:
+    """ROUGE-L's F measure with Porter's stemmer. Only a to z and digits make words for it."""
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    scorer, tokenizer = RougeScorer(["rougeL"], use_stemmer=True), DefaultTokenizer(use_stemmer=True)
+    items = by_pair(
+        responses, references, lambda ours, theirs: float(scorer.score(theirs, ours)["rougeL"].fmeasure), best=1.0
+    )
+    blind = sum(bool(reference.strip()) and not tokenizer.tokenize(reference) for reference in references)
+    notes = (f"{blind} references have no letter a to z and no digit, so they score 0",) if blind else ()
+    return [mean_measurement("rougeL", items, library=library("rouge_score"), notes=notes)]
+
+
+# ---- BLEU and chrF
+
+
+@cache
+def sacrebleu_metric(name: str) -> Any:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return BLEU(force=True) if name == "bleu" else CHRF()  # force: no warning of tokenized text, a model may write it
+
+
+CORPUS_METRICS = ("bleu", "chrf")
+
+
+def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measurement]:
+    """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items.
+
+    Items, and so the interval, are resampled as sacrebleu's own bootstrap does: counts are added up anew.
+    """
+    from sacrebleu.metrics import BLEU
+
+    metric = sacrebleu_metric(name)
+    statistics = corpus_statistics(name, responses, references)
+    sentence = BLEU(effective_order=True, force=True) if name == "bleu" else metric
+    items = by_pair(
+        responses, references, lambda ours, theirs: float(sentence.sentence_score(ours, [theirs]).score), best=100.0
+    )
+    found = corpus_estimate(name, statistics)
+    notes: tuple[str, ...] = ()
+    if name == "bleu" and not statistics[:, -1].any():
+        notes = ("no answer has four words, so there is nothing that BLEU could count",)
+    return [
+        Measurement(
+            metric=name,
+            value=found.value,
+            ci95=found.ci95,
+            n=found.n,
+            items=tuple(items),
+            scale=100.0,
+            library=library("sacrebleu"),
+            notes=notes,
+            details={"signature": str(metric.get_signature())},
+        )
+    ]
+
+
+def corpus_statistics(name: str, responses: Texts, references: Texts) -> np.ndarray:
+    """The counts of each answer that a corpus score is made of, shape (answers, counts)."""
+    metric = sacrebleu_metric(name)
+    # Not a documented method, but what corpus_score itself resamples: it returns half the interval's width alone.
+    return np.asarray(metric._extract_corpus_statistics(responses, [references]), dtype=float)
+
+
+def corpus_value(name: str, statistics: np.ndarray) -> float:
+    return float(sacrebleu_metric(name)._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+
+
+def corpus_estimate(name: str, statistics: np.ndarray, less: np.ndarray | None = None) -> Estimate:
+    """The corpus score of one system, or how much it is above that of another (`less`) on the same rows.
+
+    Both are resampled together, so that a hard row is hard for both (Koehn 2004, paired bootstrap).
+    """
+    systems = [statistics] if less is None else [statistics, less]
+
+    def value(rows: np.ndarray) -> float:
+        """Of the rows drawn, as often as each was."""
+        scores = [corpus_value(name, rows[:, None] * each) for each in systems]
+        return scores[0] - scores[1] if len(scores) == 2 else scores[0]
+
+    n = len(statistics)
+    actual = value(np.ones(n))
+    if n < 2:
+        return Estimate(value=actual, ci95=None, n=n)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    low, high = np.percentile([value(rows) for rows in draws], [2.5, 97.5])
+    return Estimate(value=actual, ci95=(float(low), float(high)), n=n)
+
+
+# ---- BERTScore
+
+ENCODERS = "an encoder such as roberta-large or bert-base-uncased"
+
+
+def load_bertscore(model: str | None, num_layers: int | None) -> Callable[[Texts, Texts], list[Measurement]]:
+    """Raises UserError for a model that is not an encoder in a folder with safetensors."""
+    if model is None:
+        raise UserError(f"bertscore_model is missing; give the folder of {ENCODERS}")
+    folder = Path(model)
+    if find_spec("bert_score") is None:
+        raise UserError(f"metrics: bertscore needs the package bert-score; {SETUP}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"bertscore_model: {model} is no folder of a model; give that of {ENCODERS}")
+    config = run_folder.read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        raise UserError(
+            f"bertscore_model: {model} is a {kind} model, which BERTScore cannot embed texts with; give {ENCODERS}"
+        )
+    if "t5" in model or model.startswith("scibert"):
+        raise UserError(f"bertscore_model: bert_score takes {model} for another model by its path; rename the folder")
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"bertscore_model: {model} has no .safetensors file; pickled weights are not loaded")
+    layers = config["num_hidden_layers"] if "num_hidden_layers" in config else config["n_layers"]
+    return partial(bertscore, model, bertscore_layers(folder.resolve().name, num_layers, layers), config)
+
+
+# model_type -> how many of its positions no token can have
+KINDS = {"bert": 0, "distilbert": 0, "electra": 0, "roberta": 2, "camembert": 2, "xlm-roberta": 2}
+
+
+def bertscore_layers(name: str, asked: int | None, layers: int) -> int:
+    """Raises UserError where nobody has said which layer's embeddings to compare."""
+    from bert_score.utils import model2layers
+
+    if asked is None:
+        asked = model2layers.get(name)
+    if asked is None:
+        raise UserError(
+            f"bertscore_num_layers is missing: bert_score knows none for a folder named {name} (it has {layers} "
+            "layers; roberta-large is used up to 17 of 24, bert-base-uncased up to 9 of 12)"
+        )
+    if not 1 <= asked <= layers:
+        raise UserError(f"bertscore_num_layers: {asked}, but the model has {layers} layers")
+    return asked
+
+
+def bertscore(
+    model: str, num_layers: int, config: Mapping[str, Any], responses: Texts, references: Texts
+) -> list[Measurement]:
+    """BERTScore's F, not rescaled: unlike texts score far above 0, so it tells two systems apart, not good from bad."""
+    from bert_score import BERTScorer
+
+    scorer = BERTScorer(model_type=model, num_layers=num_layers)
+    tokenizer = scorer._tokenizer  # it cuts at model_max_length, which a folder of one's own need not state
+    limit = config["max_position_embeddings"] - KINDS[config["model_type"]]
+    tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+    pairs = [each for each in zip(responses, references, strict=True) if all(map(str.strip, each))]
+    scores: dict[tuple[str, str], float] = {}
+    if pairs:
+        _, _, f = scorer.score([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
+        scores = dict(zip(pairs, f.tolist(), strict=True))
+    items = by_pair(responses, references, lambda ours, theirs: scores[ours, theirs], best=1.0)
+    cut = sum(len(tokenizer.tokenize(text)) > limit - 2 for text in (*responses, *references))
+    notes = (f"{cut} texts are longer than the model's {limit} positions and were cut",) if cut else ()
+    return [
+        mean_measurement(
+            "bertscore",
+            items,
+            library=library("bert_score"),
+            notes=notes,
+            details={"model": model, "num_layers": num_layers, "hash": scorer.hash},
+        )
+    ]
+
+
+# ---- modules of `evaluate`
+
+
+def load_module(name: str) -> Callable[[Texts, Texts], list[Measurement]]:
+    """A module of the `evaluate` library, which is Python code that is run: the Hub's own by name, or a folder's.
+
+    Raises UserError when it cannot be had.
+    """
+    if find_spec("evaluate") is None:
+        raise UserError(f"metrics: evaluate:{name} needs the package evaluate; {SETUP}")
+    import evaluate
+
+    try:
+        module = evaluate.load(name, keep_in_memory=True)
+    except (OSError, ImportError, ValueError) as error:
+        raise UserError(
+            f"metrics: evaluate:{name} cannot be loaded ({' '.join(str(error).split())}). By name it comes from the "
+            "Hub, which needs the network or an earlier download; without, give the path of its folder or .py file"
+        ) from error
+    return partial(module_score, name, module)
+
+
+def module_score(name: str, module: Any, responses: Texts, references: Texts) -> list[Measurement]:
+    """What a module returns: a list of a number for each answer becomes items, a number is taken as it is.
+
+    The key with the module's own name if there is one, else each key that is a number.
+    """
+    metric = f"evaluate:{name}"
+    try:
+        result = module.compute(predictions=list(responses), references=list(references))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"metrics: {metric} does not take texts ({' '.join(str(error).split())[:300]})") from error
+    own = Path(name).stem
+    numbers = {key: value for key, value in (result or {}).items() if is_number(value) or items_of(value, responses)}
+    if not numbers:
+        raise UserError(f"metrics: {metric} returned no number, but {', '.join(map(repr, result or {})) or 'nothing'}")
+    chosen = {metric: numbers[own]} if own in numbers else {f"{metric}/{key}": each for key, each in numbers.items()}
+    return [module_measurement(key, value, responses) for key, value in chosen.items()]
+
+
+def module_measurement(metric: str, value: Any, responses: Texts) -> Measurement:
+    items = items_of(value, responses)
+    if items is not None:
+        return mean_measurement(metric, items, library=library("evaluate"))
+    value = float(value)
+    notes = ("the module gives one number for all answers, so there is no interval",)
+    if not math.isfinite(value):
+        notes = (f"the module gave {value}",)
+    return Measurement(
+        metric=metric,
+        value=value if math.isfinite(value) else None,
+        ci95=None,
+        n=len(responses),
+        items=None,
+        library=library("evaluate"),
+        notes=notes,
+    )
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def items_of(value: Any, responses: Texts) -> list[float | None] | None:
+    """A list with a number for each answer, else None."""
+    if isinstance(value, list | tuple | np.ndarray) and len(value) == len(responses) and all(map(is_number, value)):
+        return [float(each) if math.isfinite(each) else None for each in value]
+    return None

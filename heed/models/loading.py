@@ -1,0 +1,300 @@
+"""Loading a model and its tokenizer, with an adapter if asked: facts about architectures live here."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from heed.errors import UserError
+from heed.files import run_folder
+
+INDEX_FILE = "model.safetensors.index.json"
+# Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
+LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
+    "llama": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "qwen2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "qwen3": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+}
+# Every dropout probability that a configuration of these families may hold.
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A low-rank adapter (LoRA, Hu et al. 2021): rank, scale, and the modules it sits on."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: Sequence[str] | None
+    """None: the right ones for the architecture (LORA_TARGETS)."""
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer by folder or Hub id. Its EOS serves as padding; the vocabulary is never resized."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(load_message("tokenizer", name, error)) from error
+    if tokenizer.eos_token is None:
+        raise UserError(f"the tokenizer of {name} has no EOS token, so a model could never learn to stop")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+    dropout: float | None = None,
+    load_in_4bit: bool = False,
+) -> PreTrainedModel:
+    """A causal language model by folder or Hub id, from safetensors only.
+
+    `dtype` is that of the weights, float32 unless asked: master weights in half precision lose small updates.
+    `dropout` replaces every dropout probability of the configuration. Raises UserError when it cannot be loaded.
+    """
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    refuse_paths_outside(name, revision)
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        if dropout is not None:
+            set_dropout(config, dropout)
+        if attn_implementation is not None:
+            options["attn_implementation"] = attn_implementation
+        if load_in_4bit:
+            options["quantization_config"] = four_bit_config()
+        model = AutoModelForCausalLM.from_pretrained(
+            name, config=config, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(load_message("model", name, error)) from error
+    if load_in_4bit:
+        keep_differentiable(model)
+    return model
+
+
+def refuse_paths_outside(name: str, revision: str | None) -> None:
+    """Raises UserError when a model's index of weights names a file that is not beside it: `../` would be followed."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        index = cached_file(name, INDEX_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise UserError(load_message("model", name, error)) from error
+    if index is None:
+        return
+    for file in set(run_folder.read_json(Path(index)).get("weight_map", {}).values()):
+        if Path(str(file)).name != file:
+            raise UserError(f"the model {name!r}: {INDEX_FILE} names {file!r}, which is not a file beside it")
+
+
+def load_message(what: str, name: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    here = "" if Path(name).exists() else " (there is no folder of that name here)"
+    return (
+        f"the {what} {name!r} could not be loaded{here}: {reason}\n"
+        "Give a folder with config.json, tokenizer files and model.safetensors, or a Hub id such as "
+        "openai-community/gpt2 (private ones need `hf auth login`)."
+    )
+
+
+def set_dropout(config: Any, probability: float) -> None:
+    names = [name for name in DROPOUTS if getattr(config, name, None) is not None]
+    if not names and probability > 0:
+        raise UserError(f"dropout: {probability}, but a {config.model_type} model has no dropout to set")
+    for name in names:
+        setattr(config, name, probability)
+
+
+def dropout_in_use(model: torch.nn.Module) -> str:
+    """The largest dropout that acts in training, with the name of its key; an empty text when there is none."""
+    config: Any = model.config
+    found = {name: float(getattr(config, name, None) or 0.0) for name in DROPOUTS}
+    if any(found.values()):
+        name = max(found, key=lambda each: found[each])
+        return f"dropout: {name} is {found[name]}"
+    layers = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    return f"lora_dropout is {max(layers)}" if any(layers) else ""
+
+
+def attention_dropout(model: PreTrainedModel) -> float:
+    return max(float(getattr(model.config, name, None) or 0.0) for name in ("attn_pdrop", "attention_dropout"))
+
+
+def head_size(model: PreTrainedModel) -> int:
+    config = model.config
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def four_bit_config() -> Any:
+    """QLoRA's storage: 4-bit NormalFloat with double quantization, computing in bfloat16 (Dettmers et al. 2023)."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UserError("load_in_4bit: true needs bitsandbytes; install it with `make setup-qlora`")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def keep_differentiable(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on CPUs with AVX512_BF16.
+
+    It does so at the first evaluation, for good, and the packed product has no gradient: training would then fail
+    in a layer with a bias, and silently learn nothing below one without (bitsandbytes 0.50, Linear4bit.forward).
+    """
+    for module in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
+
+
+def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
+    """Wrap `model` in a trainable LoRA adapter; the model's own weights are frozen.
+
+    Raises UserError for an architecture without known targets when none are given.
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    model_type = model.config.model_type
+    targets = adapter.target_modules or LORA_TARGETS.get(model_type)
+    if not targets:
+        raise UserError(
+            f"use_peft: no adapter targets are known for {model_type} models; name them with lora_target_modules "
+            f"(linear layers here: {', '.join(linear_layer_names(model))})"
+        )
+    known = linear_layer_names(model)
+    missing = [name for name in targets if name not in known]
+    if missing:
+        raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=list(targets),
+        # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
+        fan_in_fan_out=model_type == "gpt2" and not getattr(model, "is_loaded_in_4bit", False),
+    )
+    with without_peft_warning():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def without_peft_warning() -> Iterator[None]:
+    """peft reads an attribute that transformers 5.23 calls deprecated, which no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+def linear_layer_names(model: PreTrainedModel) -> list[str]:
+    """Names of the projections inside the blocks, without the output head."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+        }
+    )
+
+
+def load_finished(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    load_in_4bit: bool = False,
+    attn_implementation: str | None = None,
+    device: torch.device | None = None,
+) -> Any:
+    """A model as training leaves it: a whole one, or an adapter together with the base model it names.
+
+    It is moved to `device`, unless it is quantized: those layers were put on theirs while loading.
+    """
+    model = load_either(name, revision, dtype=dtype, load_in_4bit=load_in_4bit, attn_implementation=attn_implementation)
+    return model if device is None or load_in_4bit else model.to(device)
+
+
+def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **options: Any) -> Any:
+    """A whole model, or an adapter with its base. Raises UserError for an adapter that is a pickle."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        config_file, weights_file = (
+            cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+            for file in ("adapter_config.json", "adapter_model.safetensors")
+        )
+    except OSError as error:
+        raise UserError(load_message("model", name, error)) from error
+    if config_file is None:
+        return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
+    if weights_file is None:  # peft would go on to a pickle
+        raise UserError(f"the adapter {name!r} has no adapter_model.safetensors; Heed loads no pickles")
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(name, revision=revision)
+    base = load_model(config.base_model_name_or_path, revision=config.revision, load_in_4bit=load_in_4bit, **options)
+    with without_peft_warning():
+        return PeftModel.from_pretrained(base, name, revision=revision)
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """The longest row the model has positions for."""
+    return int(model.config.max_position_embeddings)
+
+
+def positions(name: str, revision: str | None = None) -> int:
+    """The same, from a model's configuration alone. Raises UserError when it cannot be loaded."""
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(load_message("model", name, error)) from error
+    return int(config.max_position_embeddings)
+
+
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+@torch.no_grad()
+def max_logit_difference(model: torch.nn.Module, other: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> float:
+    """The largest difference between the logits of two models on one batch, padding left aside."""
+    logits = []
+    for each in (model, other):
+        was_training = each.training
+        each.eval()
+        device = next(each.parameters()).device
+        output = each(**{name: inputs[name].to(device) for name in ("input_ids", "attention_mask")})
+        logits.append(output.logits.float().cpu())
+        each.train(was_training)
+    real = inputs["attention_mask"].bool().cpu()
+    return float((logits[0] - logits[1])[real].abs().max())

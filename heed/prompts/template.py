@@ -1,0 +1,394 @@
+"""From messages to token ids: one template renders training text and generation prompt, and is saved with the model.
+
+The laws a template must obey are checked once, when it is loaded:
+- the prompt (messages up to the answer, with the generation prompt) is a prefix of the whole conversation's text;
+- the prompt does not end in a space, which would melt into the answer's first token;
+- the text does not depend on the day it is rendered.
+What is learned then follows from lengths: prompt ids are one thing, response ids another, and nothing is searched for.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import resource
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from heed.data.records import Message
+from heed.errors import UserError
+
+PROMPTS = Path(__file__).parent.parent.parent / "prompts"
+CONTRACT_FILE = "prompt_contract.json"
+RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
+PRIVATE_USE = range(0xE000, 0xF900)
+PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
+PROBE: tuple[Message, ...] = (
+    {"role": "user", "content": PROBE_QUESTION, "input": PROBE_INPUT},
+    {"role": "assistant", "content": PROBE_ANSWER},
+)
+PLAIN_PROBE: tuple[Message, ...] = ({"role": "user", "content": PROBE_QUESTION}, PROBE[1])
+
+
+class Encoded(NamedTuple):
+    """The ids a model reads and those it is to write; the response ends in EOS."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A template at work with one tokenizer."""
+
+    name: str
+    """The name of a file in prompts/, a path, or "model" for the model's own chat template."""
+    template: str
+    tokenizer: PreTrainedTokenizerBase
+    shows_input: bool
+    """False for templates that know nothing of `input`; it is then put behind the instruction."""
+    control_tokens: re.Pattern[str]
+    """Matches the texts that the tokenizer would turn into control tokens."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As bytes: `datasets` sends work to processes with dill, which takes half a second for a vocabulary."""
+        return unpickle_prompt, (pickle.dumps(vars(self)),)
+
+    @property
+    def eos_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        """The text of a conversation, with `generation_prompt` up to where the assistant begins to write."""
+        if not self.shows_input:
+            messages = [join_input(message) for message in messages]
+        return render(self.tokenizer, self.template, messages, generation_prompt)
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of everything before the answer; `messages` end with the user's turn."""
+        marked, markers = mark_control_tokens(messages, self.control_tokens)
+        text = self.render(marked, generation_prompt=True)
+        refuse_final_space(text, self.name)
+        return self._tokenize(text, markers)
+
+    def encode(self, messages: Sequence[Message]) -> Encoded:
+        """Ids of a conversation that ends with the assistant's answer, parted where the answer begins.
+
+        The two parts are tokenized apart, so the model meets in training exactly the prompt ids of generation.
+        User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
+        Raises UserError when the template breaks a law for this conversation.
+        """
+        marked, markers = mark_control_tokens(messages, self.control_tokens)
+        prompt = self.render(marked[:-1], generation_prompt=True)
+        whole = self.render(marked, generation_prompt=False)
+        if not whole.startswith(prompt):
+            raise UserError(
+                f"prompt {self.name!r}: the generation prompt is not the beginning of the whole conversation "
+                f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; mend the template"
+            )
+        refuse_final_space(prompt, self.name)
+        response_ids = self._tokenize(whole[len(prompt) :], markers)
+        return Encoded(self._tokenize(prompt, markers), end_in_eos(response_ids, self.eos_token_id))
+
+    def _tokenize(self, text: str, markers: "Markers | None") -> list[int]:
+        if markers is None:
+            # Not verbose: how long a row may be is our own question, and answered with its place.
+            return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        # Odd pieces stood between markers: control tokens that a user typed.
+        ids: list[int] = []
+        for number, piece in enumerate(re.split(f"[{markers.start}{markers.end}]", text)):
+            ids += self._tokenize_as_text(piece) if number % 2 else self._tokenize(piece, None)
+        return ids
+
+    def _tokenize_as_text(self, token: str) -> list[int]:
+        ids = self.tokenizer.encode(token, add_special_tokens=False, split_special_tokens=True)
+        if len(ids) == 1:  # an added token that is not marked special is not split by that flag
+            half = len(token) // 2
+            ids = self._tokenize(token[:half], None) + self._tokenize(token[half:], None)
+        return ids
+
+    def contract(self) -> "Contract":
+        """What generation must keep to; saved with every checkpoint."""
+        encoded = self.encode(PROBE)
+        control_ids = set(self.tokenizer.all_special_ids) & set(encoded.response_ids)
+        return Contract(
+            prompt=self.name,
+            template=self.template,
+            template_sha256=hashlib.sha256(self.template.encode()).hexdigest(),
+            eos_token=str(self.tokenizer.eos_token),
+            eos_token_id=self.eos_token_id,
+            stop_token_ids=sorted(control_ids | {self.eos_token_id}),
+            golden_messages=[dict(message) for message in PROBE],
+            golden_text=self.render(PROBE, generation_prompt=False),
+            golden_prompt_ids=encoded.prompt_ids,
+            golden_response_ids=encoded.response_ids,
+        )
+
+
+def unpickle_prompt(fields: bytes) -> Prompt:
+    return Prompt(**pickle.loads(fields))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The agreement between training and every later use of a model; `prompt_contract.json` beside its weights."""
+
+    prompt: str
+    template: str
+    template_sha256: str
+    eos_token: str
+    eos_token_id: int
+    stop_token_ids: list[int]
+    golden_messages: list[dict[str, Any]]
+    golden_text: str
+    golden_prompt_ids: list[int]
+    golden_response_ids: list[int]
+
+    def set_stops(self, generation_config: GenerationConfig) -> None:
+        """Let `model.generate`, and servers that read a model's own settings, stop where training did."""
+        stops = self.stop_token_ids
+        generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
+        generation_config.pad_token_id = self.eos_token_id
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / CONTRACT_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def load_prompt(name: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """The template `name` (a file in prompts/, a path, or "model") made ready for `tokenizer`, its laws checked."""
+    if name == "model":
+        template = tokenizer.chat_template
+        if not isinstance(template, str):
+            raise UserError(f"prompt: model, but {tokenizer.name_or_path} has no single chat template of its own")
+    else:
+        path = Path(name) if name.endswith(".jinja") else PROMPTS / f"{name}.jinja"
+        if not path.is_file():
+            known = ", ".join(sorted(path.stem for path in PROMPTS.glob("*.jinja")))
+            raise UserError(f"prompt: {name!r} is neither one of {known}, model, nor a .jinja file")
+        template = path.read_text(encoding="utf-8")
+    return make_prompt(name, template, tokenizer)
+
+
+def make_prompt(name: str, template: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """Check the laws on probe conversations and return the template at work.
+
+    Raises UserError naming the law that is broken.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no EOS token, so a model could not stop")
+    if "strftime_now" in template:
+        raise UserError(f"prompt {name!r}: strftime_now makes prompts change by the day; write the date as text")
+    refuse_bomb(tokenizer, template, name)
+    rendered = render(tokenizer, template, PROBE[:1], True, name)
+    if PROBE_QUESTION not in rendered:
+        raise UserError(f"prompt {name!r}: the template does not show the user's message")
+    prompt = Prompt(
+        name=name,
+        template=template,
+        tokenizer=tokenizer,
+        shows_input=PROBE_INPUT in rendered,
+        control_tokens=control_token_pattern(tokenizer, template),
+    )
+    for conversation in (PROBE, PLAIN_PROBE):
+        if PROBE_ANSWER not in prompt.render(conversation, generation_prompt=False):
+            raise UserError(f"prompt {name!r}: the template does not show the assistant's message")
+        prompt.encode(conversation)
+    return prompt
+
+
+harmless: set[str] = set()  # templates that have been rendered in this process before
+
+
+def refuse_bomb(tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> None:
+    """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
+
+    Raises UserError when the template needs more of them than any prompt could.
+    """
+
+    if sys.platform != "linux" or template in harmless:
+        return
+
+    def attempt() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + RENDER_BYTES, held + RENDER_BYTES))
+        try:
+            too_long = len(render(tokenizer, template, PROBE, False, name)) > RENDER_CHARACTERS
+        except UserError:  # the laws say it better
+            too_long = False
+        except MemoryError:
+            too_long = True
+        os._exit(int(too_long))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: only Jinja runs in there
+        child = multiprocessing.get_context("fork").Process(target=attempt)
+        child.start()
+    child.join(4 * RENDER_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    if child.exitcode != 0:
+        raise UserError(
+            f"prompt {name!r}: a template must render two short messages within {RENDER_SECONDS} s, "
+            f"{RENDER_BYTES >> 20} MiB and {RENDER_CHARACTERS:,} characters; this one does not"
+        )
+    harmless.add(template)
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    messages: Sequence[Message],
+    generation_prompt: bool,
+    name: str = "",
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                cast("list[dict[str, str]]", list(messages)),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+            )
+        )
+    except (TemplateError, TypeError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise UserError(f"prompt {name!r}: cannot render a conversation of {roles}: {error}") from error
+
+
+def join_input(message: Message) -> Message:
+    if not message.get("input"):
+        return message
+    return {"role": message["role"], "content": f"{message['content']}\n\n{message['input']}"}
+
+
+def refuse_final_space(prompt: str, name: str) -> None:
+    if prompt.endswith((" ", "\t")):
+        raise UserError(
+            f"prompt {name!r}: the prompt ends in a space ({prompt[-40:]!r}), which would melt into the answer's "
+            "first token; let the template end in a newline or a control token, or trim the row"
+        )
+
+
+def end_in_eos(ids: list[int], eos_token_id: int) -> list[int]:
+    """Cut what a template writes behind its EOS (ChatML's newline), and append EOS where it writes none."""
+    if eos_token_id in ids:  # only the template can have written it: user text never becomes a control token
+        return ids[: ids.index(eos_token_id) + 1]
+    return [*ids, eos_token_id]
+
+
+class Markers(NamedTuple):
+    """Two characters that occur in none of a conversation's texts, set around control tokens that a user typed."""
+
+    start: str
+    end: str
+
+
+def control_token_pattern(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
+    """All special tokens, and those added tokens that the template itself uses as marks, longest first."""
+    tokens = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content in template and not token.content.isspace())
+    ]
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
+
+
+def mark_control_tokens(
+    messages: Sequence[Message], control_tokens: re.Pattern[str]
+) -> tuple[list[Message], Markers | None]:
+    """Fence control tokens in the users' words, so that only the template's own become control tokens.
+
+    The rendered text is then tokenized in pieces; a row without such tokens is not touched at all.
+    """
+    texts = [text for message in messages for text in (message["content"], message.get("input", ""))]
+    if not any(control_tokens.search(text) for text in texts):
+        return list(messages), None
+    used = set("".join(texts))
+    free = (chr(code) for code in PRIVATE_USE if chr(code) not in used)
+    markers = Markers(next(free), next(free))
+
+    def fence(text: str) -> str:
+        return control_tokens.sub(lambda match: f"{markers.start}{match[0]}{markers.end}", text)
+
+    marked: list[Message] = []
+    for message in messages:
+        copy: Message = {"role": message["role"], "content": fence(message["content"])}
+        if message.get("input"):
+            copy["input"] = fence(message["input"])
+        marked.append(copy)
+    return marked, markers
+
+
+def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
+    """The contract saved beside a model, in a folder or on the Hub; None when the model brings none.
+
+    Raises UserError when it is damaged, or there is no such model.
+    """
+    from transformers.utils.hub import cached_file
+
+    try:
+        path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise UserError(f"{model} is no folder here, and no model of the Hub that can be reached ({error})") from error
+    if path is None:
+        return None
+    try:
+        return Contract(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a prompt contract ({error})") from error
+
+
+def prompt_from_contract(contract: Contract, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """The saved template at work with `tokenizer`; refused when it would not give the very ids of training.
+
+    So is a tokenizer whose own chat template is another one: a server would use that.
+    """
+    if tokenizer.chat_template not in (None, contract.template):
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} is not the one of its prompt contract; "
+            "one of the two files was changed after training"
+        )
+    prompt = make_prompt(contract.prompt, contract.template, tokenizer)
+    now = asdict(prompt.contract())
+    differ = [key for key, value in asdict(contract).items() if now[key] != value]
+    if differ:
+        raise UserError(
+            f"the prompt contract does not hold with the tokenizer of {tokenizer.name_or_path}: "
+            f"{', '.join(differ)} would differ from training, so answers would not be comparable"
+        )
+    return prompt
+
+
+Outcome = Literal["whole", "cut_prompt", "cut_response", "too_long"]
+
+
+def fit(
+    encoded: Encoded, *, max_length: int, on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"]
+) -> tuple[Encoded, Outcome]:
+    """Bring an example to at most `max_length` ids, by the policy; "too_long" says that it cannot be used.
+
+    A cut prompt loses its beginning. A cut response loses its end and with it EOS: a model must not learn to stop
+    in the middle of a sentence. What leaves no token to read, or none to learn, is too long to cut.
+    """
+    prompt_ids, response_ids = encoded
+    surplus = len(prompt_ids) + len(response_ids) - max_length
+    if surplus <= 0:
+        return encoded, "whole"
+    if on_long_row == "cut_prompt" and surplus < len(prompt_ids):
+        return Encoded(prompt_ids[surplus:], response_ids), "cut_prompt"
+    if on_long_row == "cut_response" and surplus < len(response_ids):
+        return Encoded(prompt_ids, response_ids[:-surplus]), "cut_response"
+    return encoded, "too_long"

@@ -1,0 +1,57 @@
+"""Plots from the files a run wrote; no model is needed."""
+
+from pathlib import Path
+from typing import Any
+
+from heed.files import run_folder
+
+
+def plot_losses(folder: Path) -> Path:
+    """Draw training and validation loss over epochs (below) and tokens seen (above) into loss.png."""
+    from matplotlib.figure import Figure  # heavy, and only wanted here
+
+    logs = run_folder.read_lines(folder / run_folder.METRICS_FILE)
+    train = [log for log in logs if "loss" in log]
+    validation = [log for log in logs if "eval_loss" in log]
+    initial = [log for log in logs if "initial_train_loss" in log]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        [0.0] * len(initial) + epochs(train),
+        [log["initial_train_loss"] for log in initial] + [log["loss"] for log in train],
+        color="tab:blue",
+        label="training (mean since the last point)",
+    )
+    if validation:
+        axes.plot(
+            epochs(validation),
+            [log["eval_loss"] for log in validation],
+            color="tab:orange",
+            linestyle="--",
+            marker="o",
+            markersize=3,
+            label=f"validation ({validation[-1]['eval_rows']} rows, {validation[-1]['eval_tokens']:,} tokens)",
+        )
+    axes.set_xlabel("epochs")
+    axes.set_ylabel("loss per supervised token (nats)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    add_token_axis(axes, train)
+    path = folder / run_folder.LOSS_PLOT
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def epochs(logs: list[dict[str, Any]]) -> list[float]:
+    return [log["epoch"] for log in logs]
+
+
+def add_token_axis(axes: Any, train: list[dict[str, Any]]) -> None:
+    """A second scale on top: tokens seen grow with epochs at the same pace, so one line maps to the other."""
+    seen = [(log["epoch"], log["num_input_tokens_seen"]) for log in train if log.get("num_input_tokens_seen")]
+    if not seen:
+        return
+    last_epoch, last_tokens = seen[-1]
+    rate = last_tokens / last_epoch
+    top = axes.secondary_xaxis("top", functions=(lambda epoch: epoch * rate, lambda tokens: tokens / rate))
+    top.set_xlabel("tokens seen, padding not counted")

@@ -1,0 +1,217 @@
+"""What happens beside the training itself: progress, samples, early stopping, and files of the run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from heed.data.records import Record
+from heed.files import run_folder
+from heed.prompts.template import Contract
+from heed.tokens.preview import one_line
+
+PICKLED_ARGUMENTS = "training_args.bin"
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every logged number to metrics.jsonl, with its step, epoch and tokens seen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero:
+            run_folder.append_line(self.path, {"step": state.global_step} | (logs or {}))
+
+
+class RewindFiles(TrainerCallback):
+    """Lets a resumed run go on writing where its checkpoint was made, not behind what came after it."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            for path in self.paths:
+                # A run that begins anew begins its files anew.
+                run_folder.rewind_lines(path, state.global_step or -1)
+
+
+class GoOn(TrainerCallback):
+    """Mends what Trainer makes of a checkpoint's state when a run goes on from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step >= state.max_steps:  # killed between the last step and the end
+            control.should_training_stop = True
+        if state.best_global_step is None:
+            return
+        moved = self.folder / f"checkpoint-{state.best_global_step}"
+        if moved.is_dir():
+            state.best_model_checkpoint = str(moved)
+        elif state.best_model_checkpoint is None:
+            if state.is_world_process_zero:
+                tqdm.write(
+                    f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept"
+                )
+            state.best_metric = state.best_global_step = None
+
+
+class LogLines(TrainerCallback):
+    """Prints one readable line a log, above the progress bar."""
+
+    NAMES = (
+        "loss",
+        "eval_loss",
+        "eval_p_eos",
+        "eval_premature_eos",
+        "initial_train_loss",
+        "learning_rate",
+        "grad_norm",
+    )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        shown = [f"{name} {logs[name]:.4g}" for name in self.NAMES if name in logs]
+        if not (state.is_world_process_zero and shown):
+            return
+        covered = [
+            f"{logs[name]:,} {'rows cut before EOS' if name.endswith('_cut_rows') else name.split('_')[-1]}"
+            for name in logs
+            if name.endswith(("_rows", "_tokens")) and (logs[name] or not name.endswith("_cut_rows"))
+        ]
+        if covered:
+            shown.append(f"over {', '.join(covered)}")
+        tqdm.write(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))
+
+
+class ProgressBar(ProgressCallback):
+    """The stock progress bar without its dictionaries of numbers; LogLines prints those."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+class ScoreCheckpoints(TrainerCallback):
+    """Evaluates wherever a checkpoint is about to be written, so that the best one is always known."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        control.should_evaluate = control.should_evaluate or control.should_save
+
+    on_epoch_end = on_step_end
+
+
+class EarlyStopping(TrainerCallback, ExportableState):
+    """Stops when eval_loss has not become lower for `patience` evaluations in a row.
+
+    transformers' own callback compares with the best saved model, which is another question.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.best = float("inf")
+        self.waited = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.waited >= self.patience:  # killed between stopping and the end
+            control.should_training_stop = True
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        loss = (metrics or {}).get("eval_loss")
+        if loss is None:
+            return
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                tqdm.write(
+                    f"early stopping at step {state.global_step}: eval_loss {loss:.4g} is not below "
+                    f"{self.best:.4g} for {self.waited} evaluations"
+                )
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"patience": self.patience}, "attributes": {"best": self.best, "waited": self.waited}}
+
+
+class InitialTrainLoss(TrainerCallback):
+    """Measures the loss on a fixed part of the training rows before the first step, as `initial_train_loss`."""
+
+    def __init__(self, evaluate: Callable[[], dict[str, float]]) -> None:
+        self.evaluate = evaluate
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0:
+            self.evaluate()
+
+
+class SampleAnswer(TrainerCallback):
+    """Answers one fixed validation row after each epoch, so that a person sees the model change."""
+
+    def __init__(self, record: Record, answer: Callable[[Any], str], path: Path) -> None:
+        self.record, self.answer, self.path = record, answer, path
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        response = self.answer(model)
+        if not state.is_world_process_zero:
+            return
+        sample = {
+            "step": state.global_step,
+            "epoch": state.epoch,
+            "row_id": self.record.row_id,
+            "instruction": self.record.instruction,
+            "input": self.record.input,
+            "output": self.record.output,
+            "model_response": response,
+        }
+        run_folder.append_line(self.path, sample)
+        question = one_line(" ".join(filter(None, (self.record.instruction, self.record.input))))
+        tqdm.write(f"\nepoch {state.epoch:.0f}   validation row {self.record.row_id}: {question}")
+        tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")
+
+
+def complete_checkpoint(folder: Path, contract: Contract) -> None:
+    """Put the prompt contract beside saved weights, and take the pickle of the arguments away.
+
+    The arguments stand in resolved_config.json; a pickle runs code when it is loaded.
+    """
+    contract.save(folder)
+    (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)

@@ -1,0 +1,369 @@
+"""Everything that is known before the first step: rows, splits, tokenizer, prompt, model and token ids."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+
+from heed import processes
+from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
+from heed.audit.scan import RowSource, cached_scan, scan, scan_key, store_scan
+from heed.config import SftConfig
+from heed.data.records import Record, Rejected, Rows
+from heed.data.sources import Reading, Source, read
+from heed.data.splits import SPLITS, SplitName, Splits, split_numbers, split_records
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.models import loading
+from heed.models.attention import check_flat, varlen_refusal
+from heed.prompts.template import Contract, Prompt, load_prompt
+from heed.tokens import prepared
+from heed.tokens.batches import FlatCollator, PaddingCollator
+from heed.tokens.encoding import EncodedSplit, Policy, encode_split, told_long
+from heed.tokens.order import row_batches
+from heed.tokens.preview import measure_learned, preview_rows
+from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
+
+PREVIEW_ROWS = 3
+LEARNED_ROWS = 256  # evenly over the training rows, whose targets are counted before step 1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that only needs to be started."""
+
+    sft: SftConfig
+    args: TrainingArguments
+    reading: Reading
+    splits: Splits
+    audit: Audit | None
+    tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt
+    model: Any
+    """A PreTrainedModel, or a PeftModel around one."""
+    encoded: dict[SplitName, EncodedSplit]
+    """train, and validation when there is one."""
+    collator: FlatCollator | PaddingCollator
+    """Makes the batches that are trained on."""
+    speed: SpeedChoice
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What is saved with every checkpoint."""
+        return self.prompt.contract()
+
+    @property
+    def samples(self) -> int:
+        """The length limit of the answers that are looked at while training; 0 for none."""
+        return self.sft.sample_max_new_tokens if self.splits["validation"] else 0
+
+    @property
+    def longest_prompt(self) -> Record:
+        """The validation row whose question is the longest."""
+        return max(self.splits["validation"], key=lambda record: sum(len(each["content"]) for each in record.messages))
+
+    @property
+    def padding(self) -> PaddingCollator:
+        """The same examples as any model takes them, for looking at and comparing."""
+        return PaddingCollator(pad_token_id=self.prompt.eos_token_id, loss_on=self.sft.loss_on)
+
+    @property
+    def preview(self) -> str:
+        """The first training rows, token by token."""
+        dataset = self.encoded["train"].dataset
+        examples = [dataset[number] for number in range(min(PREVIEW_ROWS, len(dataset)))]
+        rows = {example["row_id"] for example in examples}
+        places = {record.row_id: record.place for record in self.splits["train"] if record.row_id in rows}
+        return preview_rows(self.tokenizer, examples, self.collator, places)
+
+
+def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
+    """Read and split the rows, load the model, tokenize; `say` what was found.
+
+    Raises UserError for rows, templates, models and lengths that cannot work together.
+    """
+    reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
+    if args.eval_strategy != "no" and not splits["validation"]:
+        raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
+    tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
+    say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put behind the instruction"))
+    policy = encoding_policy(sft, loading.positions(sft.model_name_or_path, sft.model_revision))
+
+    def every_row() -> Iterable[Record | Rejected]:
+        return chain(reading.rows.records, reading.rows.rejected)
+
+    audit = None
+    if sft.prepared is None:
+        with processes.in_turns():  # the others take it from the cache
+            audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
+        say(f"audit     {audit.summary()}")
+        refuse(audit)
+    else:
+        say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
+    model = load(sft, args, say)
+    for settings in (model.config, model.generation_config):
+        settings.pad_token_id = tokenizer.pad_token_id
+    encoded = encode(sft, args, splits, prompt, policy, say)
+    lengths = encoded["train"].lengths
+    row_batches(
+        args, lengths, sft.tokens_per_batch, padded=sft.batching == "padded"
+    )  # refuses what cannot be dealt out
+    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
+    some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
+    say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")
+    return Plan(
+        sft=sft,
+        args=args,
+        reading=reading,
+        splits=splits,
+        audit=audit,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        model=model,
+        encoded=encoded,
+        collator=collator,
+        speed=speed,
+    )
+
+
+def prepare(sft: SftConfig, say: Say) -> None:
+    """Read, check, split and tokenize the rows into the folder `prepared`; no model is loaded.
+
+    Raises UserError for rows and keys that cannot work together.
+    """
+    assert sft.prepared is not None
+    tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
+    prompt = load_prompt(sft.prompt, tokenizer)
+    if sft.max_length is None:
+        raise UserError("max_length is missing; a set is prepared without the model that would know it")
+    policy = encoding_policy(sft, sft.max_length)
+    prepared.prepare(
+        data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
+    )
+    say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
+
+
+def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:
+    return prepared.recipe(
+        data_source(sft),
+        prompt,
+        policy,
+        row_format=row_format,
+        split=sft.split,
+        shares=sft.split_shares if sft.split == "hash" else (),
+        source_splits=sft.source_splits if sft.split == "source" else {},
+        mixture=sft.mixture,
+    )
+
+
+def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
+    """Of a prepared set only the validation rows are read; `data` and its keys say what it was made of."""
+    source = data_source(sft)
+    processes.from_first(lambda: prepared.check_source(folder, source))
+    facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
+    rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
+    counts = facts["counts"]
+    say(f"data      {folder}: {counts['read']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
+    say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
+    splits: Splits = {"train": [], "test": [], "validation": validation}
+    return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
+
+
+def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
+    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
+    reading = read(data_source(sft))
+    rows = reading.rows
+    say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
+    if rows.rejected:
+        say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
+    if rows.ignored_fields:
+        say(f"          columns not used: {', '.join(rows.ignored_fields)}")
+    named = {record.source_split for record in rows.records} - {None}
+    parting = parted(sft, named)
+    splits = split_records(rows.records, **parting)
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {parting['how']})")
+    unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
+    if unused:
+        say(f"          {unused} rows are in a split of the source that is not used")
+    return reading, splits
+
+
+def data_source(sft: SftConfig) -> Source:
+    return Source(
+        data=sft.data,
+        columns=sft.columns,
+        on_bad_row=sft.on_bad_row,
+        data_config=sft.data_config,
+        data_revision=sft.data_revision,
+    )
+
+
+class Parting(TypedDict):
+    """How rows are parted; what `split_records` and `split_numbers` take."""
+
+    how: Literal["position", "hash", "source"]
+    shares: Sequence[float]
+    source_splits: Mapping[str, str]
+
+
+def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
+    """How a run parts its rows. `named` are the splits that the source itself names."""
+    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
+    if isinstance(sft.data, dict) and how != "source":
+        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
+    by_source = how == "source"
+    return {
+        "how": how,
+        "shares": () if by_source else sft.split_shares,
+        "source_splits": sft.source_splits if by_source else {},
+    }
+
+
+def audit_rows(
+    sft: SftConfig, prompt: Prompt, policy: Policy, rows: RowSource, files: Mapping[str, str], total: int | None
+) -> Audit:
+    """Look at every row, or take what an earlier look at the same rows found."""
+    keys = ("data", "columns", "on_bad_row", "split", "split_shares", "source_splits")
+    values = vars(sft)  # not as attributes: whether a key has an effect is told by who reads it elsewhere
+    key = scan_key(files, {name: values[name] for name in keys}, prompt, policy, sft.audit_against)
+    scanned = cached_scan(key)
+    if scanned is None:
+
+        def split_rule(points: np.ndarray, sources: np.ndarray, names: list[str | None]) -> np.ndarray:
+            return split_numbers(points, sources, names, **parted(sft, {name for name in names if name is not None}))
+
+        scanned = scan(rows, prompt, policy, split_rule, against=sft.audit_against, num_proc=sft.num_proc, total=total)
+        store_scan(key, scanned)
+    # A run that says what becomes of bad and long rows accepts some; one that does not accepts none.
+    strict = {BAD_ROWS: 0.0} if sft.on_bad_row == "stop" else {}
+    strict |= {"too_long": 0.0} if sft.on_long_row == "error" else {}
+    return judge(scanned, strict | sft.audit, sft.audit_allow)
+
+
+def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
+    """The model, with a fresh adapter if asked for."""
+    set_seed(args.seed)  # an adapter begins with random numbers
+    load_in_4bit = sft.use_peft and sft.load_in_4bit
+    model: Any = loading.load_model(
+        sft.model_name_or_path,
+        revision=sft.model_revision,
+        dtype=sft.dtype,
+        attn_implementation=sft.attn_implementation,
+        dropout=sft.dropout,
+        load_in_4bit=load_in_4bit,
+    )
+    if sft.use_peft:
+        adapter = loading.Adapter(
+            rank=sft.lora_r,
+            alpha=sft.lora_alpha,
+            dropout=sft.lora_dropout,
+            target_modules=sft.lora_target_modules,
+        )
+        model = loading.add_adapter(model, adapter)
+    total, trained = loading.parameter_counts(model)
+    say(
+        f"model     {sft.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
+        + (", the frozen ones in 4 bits" if load_in_4bit else "")
+    )
+    return model
+
+
+def hot_path(
+    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, mean_length: float, say: Say
+) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
+    """How batches look and how steps are made, each with its reason. `mean_length` is that of the rows, in tokens.
+
+    Raises UserError for a model that is not known to keep the examples of a flat row apart.
+    """
+    base = model.get_base_model() if sft.use_peft else model
+    flat = sft.batching == "flat"
+    if not flat and sft.tokens_per_batch is not None:
+        raise UserError(
+            f"tokens_per_batch: {sft.tokens_per_batch} counts tokens, and with batching: padded most of a batch may be "
+            "padding; set batching: flat, or per_device_train_batch_size"
+        )
+    if flat and sft.attn_implementation is not None:
+        raise UserError(
+            f"attn_implementation: {sft.attn_implementation} has no say over flat rows; leave it out, or set "
+            "batching: padded"
+        )
+    dropout = loading.dropout_in_use(model)
+    noise = args.neftune_noise_alpha is not None
+    varlen = varlen_refusal(
+        args.device, compute_dtype(sft, args), loading.head_size(base), loading.attention_dropout(base)
+    )
+    refusal = graph_refusal(
+        args,
+        flat=flat,
+        varlen=varlen,
+        dropout=dropout,
+        four_bit=sft.use_peft and sft.load_in_4bit,
+        row_losses=sft.record_row_loss,
+        tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
+    )
+    speed = choose_speed(sft.speed, graph_refusal=refusal, device=args.device)
+    if not flat:
+        say(f"speed     padded rows; {speed.mode} ({speed.reason})")
+        return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
+    check_flat(base, max_length=sft.max_length or loading.context_length(base))
+    against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
+    shared = f"no shared prefix ({against_sharing})" if against_sharing else "their common prefix once"
+    attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"
+    say(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})")
+    collator = FlatCollator(
+        pad_token_id=pad_token_id,
+        loss_on=sft.loss_on,
+        share_prefix=not against_sharing,
+        varlen=not varlen,
+        multiple=GRAPH_MULTIPLE if speed.mode == "graph" else 1,
+        by_row=sft.record_row_loss,
+    )
+    return collator, speed
+
+
+def compute_dtype(sft: SftConfig, args: TrainingArguments) -> torch.dtype:
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else getattr(torch, sft.dtype)
+
+
+def encoding_policy(sft: SftConfig, positions: int) -> Policy:
+    """`positions` is the longest row the model can take."""
+    max_length = sft.max_length or positions
+    if max_length > positions:
+        raise UserError(f"max_length: {max_length}, but the model has {positions} positions")
+    return Policy(max_length=max_length, on_long_row=sft.on_long_row, loss_on=sft.loss_on)
+
+
+def encode(
+    sft: SftConfig, args: TrainingArguments, splits: Splits, prompt: Prompt, policy: Policy, say: Say
+) -> dict[SplitName, EncodedSplit]:
+    """Tokenize what training reads."""
+    max_length = policy.max_length
+    encoded: dict[SplitName, EncodedSplit] = {}
+    names: tuple[SplitName, ...] = ("train", "validation")
+    for name in names:
+        if sft.prepared is not None and name == "train":
+            encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy, ""))
+        elif not splits[name]:
+            continue
+        else:
+            with processes.in_turns():
+                encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
+        counts = encoded[name].counts
+        say(
+            f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "
+            f"{counts['response_tokens']:,} of them in responses"
+        )
+        for line in told_long(counts, max_length):
+            say(line)
+        if not counts["examples"]:
+            raise UserError(f"no {name} row is left within max_length {max_length}")
+    return encoded

@@ -1,0 +1,218 @@
+"""What would end a run hours later, tried before step 0: disk, engine, and a step with the longest rows."""
+
+import os
+import random
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate.utils import DistributedType
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from heed.errors import UserError
+from heed.models.loading import parameter_counts
+from heed.models.memory import free_memory, free_unused, is_out_of_memory
+from heed.processes import from_first
+from heed.runs import checkpoints
+from heed.tokens.encoding import row_lengths
+
+if TYPE_CHECKING:
+    from heed.training.trainer import HeedTrainer
+
+Say = Callable[[str], object]
+ADAM_BYTES = 8  # two float32 a trained parameter
+SMALL_FILES = 5 * 2**20  # tokenizer, states, manifest
+ENGINES = {
+    "ACCELERATE_USE_FSDP": DistributedType.FSDP,
+    "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
+}
+# With learning rate 0 these leave every weight as it is, bit by bit: the update is a multiple of it.
+SCALED_BY_RATE = ("adamw_torch", "adamw_torch_fused", "sgd")
+
+
+def check_engine(trainer: "HeedTrainer") -> None:
+    """Raises UserError when the launcher's engine is not the one at work; accelerate falls back to another silently."""
+    active = trainer.accelerator.distributed_type
+    for variable, engine in ENGINES.items():
+        if os.environ.get(variable, "false").lower() in ("1", "true") and active != engine:
+            raise UserError(
+                f"the launcher asks for {engine.value}, but accelerate runs {active.value} on a "
+                f"{trainer.args.device.type}; leave the engine out of the launcher's config, or run where it works"
+            )
+
+
+def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0) -> None:
+    """Raises UserError when the checkpoints to come will not fit onto the disk.
+
+    `queued` is how many models may wait for the Hub whose checkpoints are gone already.
+    """
+    args, folder = trainer.args, Path(str(trainer.args.output_dir))
+
+    def check() -> None:
+        size = checkpoint_bytes(trainer)
+        kept, there = checkpoints_kept(args, trainer.keep_checkpoints, steps), len(checkpoints.checkpoints(folder))
+        # One more while it is written, since the old one goes only when the new one is whole; and the model at the end.
+        needed = max(1, kept + 1 - there) * size + (1 + queued) * weight_bytes(trainer)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(
+                f"output_dir: the disk of {folder} has {gib(free)} free, and {kept} checkpoint(s) of {gib(size)}, one "
+                f"being written and the final model need {gib(needed)} more; free some, lower save_total_limit, or set "
+                "save_only_model: true"
+            )
+        say(f"disk      {kept} checkpoint(s) of {gib(size)} and one being written fit into {gib(free)}")
+
+    from_first(check)
+
+
+def weight_bytes(trainer: "HeedTrainer") -> int:
+    """What is saved of the model: all of it, or the adapter."""
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    saved = trained if hasattr(trainer.model, "peft_config") else list(trainer.model.parameters())
+    return sum(parameter.numel() * parameter.element_size() for parameter in saved) + SMALL_FILES
+
+
+def checkpoint_bytes(trainer: "HeedTrainer") -> int:
+    optimizer = 0 if trainer.args.save_only_model else ADAM_BYTES * parameter_counts(trainer.model)[1]
+    return weight_bytes(trainer) + optimizer
+
+
+def checkpoints_kept(args: TrainingArguments, limit: int | None, steps: int) -> int:
+    """How many there will be at most; the best and the newest are always kept."""
+    strategy = str(getattr(args.save_strategy, "value", args.save_strategy))
+    written = {"no": 1, "epoch": int(args.num_train_epochs) + 1}.get(strategy, steps)
+    if strategy == "steps":
+        every = args.save_steps if args.save_steps >= 1 else args.save_steps * steps
+        written = int(steps // every) + 1
+    return min(written, max(limit, 2)) if limit else written
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**28 else f"{size / 2**20:,.1f} MiB"
+
+
+class Rehearsal(TrainerCallback):
+    """Makes one step with the longest rows before the first, and leaves no trace: weights, optimizer and random states
+    are afterwards as they were, bit by bit.
+
+    Forward, backward, optimizer, evaluation and an answer, as far as they are part of the run. Raises UserError when
+    memory runs out.
+    """
+
+    def __init__(self, trainer: "HeedTrainer", answer: Callable[[Any], object] | None, say: Say) -> None:
+        self.trainer, self.answer, self.say = trainer, answer, say
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_training_stop:
+            return
+        trainer = self.trainer
+        if args.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(args.device)
+        rows = longest_batch(row_lengths(trainer.train_dataset), args.train_batch_size, trainer.tokens_per_batch)
+        try:
+            with same_random_states(), trainer.rehearsing():
+                done: list[str] = []
+                if trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                    self.say(
+                        "rehearsal of no training step: DeepSpeed changes the weights within its backward pass, so "
+                        "step 1 will show whether memory suffices"
+                    )
+                else:
+                    self.step(rows, fresh=state.global_step == 0)
+                    done += ["forward", "backward", "optimizer"]
+                if trainer.eval_dataset is not None:
+                    self.evaluate()
+                    done.append("evaluation")
+                if self.answer is not None:
+                    self.answer(trainer.model)
+                    done.append("an answer")
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"memory does not suffice for a step with the {len(rows)} longest rows; lower "
+                "per_device_train_batch_size and raise gradient_accumulation_steps, or lower max_length"
+            ) from error
+        free_unused()
+        if not done:
+            return
+        tokens = int(row_lengths(trainer.train_dataset)[rows].sum())
+        self.say(
+            f"rehearsal {', '.join(done)} with the {len(rows)} longest rows ({tokens:,} tokens): at most "
+            f"{gib(peak_memory(args.device))} held, {gib(free_memory(args.device))} free"
+        )
+
+    def step(self, rows: list[int], *, fresh: bool) -> None:
+        trainer = self.trainer
+        examples = [trainer.train_dataset[row] for row in rows]
+        batch = trainer._prepare_inputs(trainer.data_collator(examples))
+        trainer.model_wrapped.train()
+        with (
+            trainer.compute_loss_context_manager(),
+            trainer.rows_as_collated(),
+            torch.compiler.set_stance("force_eager"),
+        ):
+            trainer.forward_backward(batch, batch["weights"].sum().long())
+        # An optimizer that has its state has its memory; and an unknown one could change weights.
+        if fresh and str(getattr(trainer.args.optim, "value", trainer.args.optim)) in SCALED_BY_RATE:
+            optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+            with learning_rate_zero(optimizer):
+                optimizer.step()
+            optimizer.state.clear()
+        trainer.model_wrapped.zero_grad()
+
+    def evaluate(self) -> None:
+        """The longest rows through the evaluation, as many as go at once; nothing is logged."""
+        trainer = self.trainer
+        lengths = row_lengths(trainer.eval_dataset)
+        longest = np.argsort(-lengths, kind="stable")[: trainer.eval_rows.rows * trainer.args.world_size]
+        trainer.evaluation_loop(trainer.get_eval_dataloader(trainer.eval_dataset.select(longest)), "rehearsal")
+        trainer.model_wrapped.train()
+
+
+def longest_batch(lengths: np.ndarray, rows: int, tokens: int | None) -> list[int]:
+    """The places of the rows of the largest micro-batch there can be."""
+    order = np.argsort(-lengths, kind="stable")
+    count = rows if tokens is None else max(1, int((np.cumsum(lengths[order]) <= tokens).sum()))
+    found: list[int] = order[:count].tolist()
+    return found
+
+
+@contextmanager
+def learning_rate_zero(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+@contextmanager
+def same_random_states() -> Iterator[None]:
+    """Whatever is drawn inside, the numbers drawn afterwards are those that would have been drawn."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most that this process has held so far, on its device."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

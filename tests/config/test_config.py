@@ -1,0 +1,214 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+import train_sft
+from heed import config
+from heed.benchmarks.suite import find_benchmarks
+from heed.config import ArenaConfig, BenchmarkConfig, EvalConfig, SftConfig
+from heed.errors import UserError
+from world.small_world import ROOT
+
+KEYS = config.field_types(SftConfig) | config.field_types(TrainingArguments)
+NEEDED = "model_name_or_path: m\ndata: d.json\noutput_dir: out\n"
+
+
+def settings(tmp_path: Path, text: str, *arguments: str) -> config.Settings:
+    path = tmp_path / "run.yaml"
+    path.write_text(NEEDED + text)
+    line = config.parse_command_line(["--config", str(path), *arguments], flags=("dry_run", "explain"))
+    return config.read_settings(line, KEYS)
+
+
+def training(tmp_path: Path, text: str, *arguments: str) -> config.Settings:
+    return config.training_settings(settings(tmp_path, text, *arguments), config.field_types(TrainingArguments))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("learning_rate: 2e-5", "learning_rate", 2e-5),
+        ("learning_rate: 5.0e-4", "learning_rate", 5e-4),
+        ("max_steps: 1e3", "max_steps", 1000),
+        ("eval_strategy: no", "eval_strategy", "no"),
+        ("bf16: yes", "bf16", True),
+        ("report_to: none", "report_to", "none"),
+        ("report_to: [tensorboard, wandb]", "report_to", ["tensorboard", "wandb"]),
+        ("early_stopping_patience: null", "early_stopping_patience", None),
+        ("split_shares: [0.9, 0.05, 0.05]", "split_shares", [0.9, 0.05, 0.05]),
+        ("columns: {instruction: task}", "columns", {"instruction": "task"}),
+        ("lr_scheduler_type: cosine", "lr_scheduler_type", "cosine"),
+        ("lr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
+        ("run_name: 007", "run_name", "007"),
+    ],
+)
+def test_a_value_has_the_type_of_its_key(tmp_path: Path, text: str, key: str, value: Any) -> None:
+    found = settings(tmp_path, text)[key].value
+    assert found == value and type(found) is type(value)
+
+
+def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
+    found = settings(tmp_path, "seed: 1\nbf16: true", "--seed", "2", "--learning-rate=3e-4", "--fp16")
+    assert (found["seed"].value, found["seed"].source) == (2, "command line")
+    assert (found["learning_rate"].value, found["fp16"].value) == (3e-4, True)
+    assert found["bf16"].source == f"{tmp_path}/run.yaml:5"
+
+
+@pytest.mark.parametrize("text", ["[0.9, 0.05, 5e-2]", "0.9,0.05,5e-2"])
+def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text: str) -> None:
+    assert settings(tmp_path, "", "--split_shares", text)["split_shares"].value == [0.9, 0.05, 0.05]
+    assert settings(tmp_path, "", "--audit_allow", "[duplicate]")["audit_allow"].value == ["duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat: 1", "run.yaml:4: unknown key 'learning_rat'; did you mean learning_rate?"),
+        ("train_on_inputs: no", "run.yaml:4: unknown key 'train_on_inputs'; here it is loss_on: response | all"),
+        ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
+        ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
+        ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
+        ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
+        ("bf16: maybe", "run.yaml:4: bf16: 'maybe' is not true or false"),
+        ("seed: null", "run.yaml:4: seed: may not be null; expected a whole number"),
+        ("loss_on: answer", "'answer' is not one of response, all"),
+        ("on_long_row: cut_promt", "did you mean cut_prompt?"),
+        ("lr_scheduler_type: cosin", "did you mean cosine?"),
+        ("columns: task", "run.yaml:4: columns: 'task' is not a mapping {key: value}"),
+        ("seed: 1\nseed: 2", "run.yaml:5: seed is given twice"),
+        ("seed: [1", "not YAML"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_line_and_way_out(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        settings(tmp_path, text)
+    assert message in str(error.value)
+
+
+def test_stray_and_doubled_words_on_the_command_line_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'seed=1' on the command line belongs to no --key"):
+        settings(tmp_path, "", "seed=1")
+    with pytest.raises(UserError, match="--seed is given twice"):
+        settings(tmp_path, "", "--seed", "1", "--seed", "2")
+
+
+def test_a_missing_key_says_what_it_is_for() -> None:
+    with pytest.raises(UserError, match=r"model_name_or_path is missing \(folder or Hub id"):
+        config.script_config(SftConfig, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_steps: 5\nnum_train_epochs: 1", "max_steps and num_train_epochs contradict each other"),
+        ("eval_strategy: epoch\neval_steps: 5", "eval_steps has no effect with eval_strategy: epoch"),
+        ("save_strategy: no\nsave_steps: 5", "save_steps has no effect with save_strategy: no"),
+        ("eval_strategy: no\neval_on_start: true", "eval_on_start has no effect with eval_strategy: no"),
+        ("save_strategy: no\nsave_total_limit: 1", "save_total_limit has no effect with save_strategy: no"),
+        ("hub_token: hf_x", "hub_token has no place here: a token in a file leaks"),
+        ("label_smoothing_factor: 0.1", "the loss is the plain mean over supervised tokens"),
+        ("load_best_model_at_end: true", "the best checkpoint is kept whenever"),
+    ],
+)
+def test_contradictions_and_options_without_effect_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        training(tmp_path, text)
+    assert message in str(error.value) and "run.yaml:" in str(error.value)
+
+
+def test_the_command_line_may_replace_what_would_contradict_the_file(tmp_path: Path) -> None:
+    found = training(tmp_path, "num_train_epochs: 2\neval_steps: 5", "--max_steps", "3", "--eval_strategy", "epoch")
+    assert (found["max_steps"].value, found["eval_strategy"].value) == (3, "epoch")
+
+
+def test_every_refused_key_and_default_is_a_training_argument() -> None:
+    known = config.field_types(TrainingArguments)
+    named = [config.REFUSED, config.TRAINING_DEFAULTS, config.DEPENDS, config.IDLE_WITHOUT]
+    assert {name for names in named for name in names} <= set(known)
+
+
+def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    found = settings(tmp_path, "lora_r: 4\nprompt: alpaca")
+    ours = config.script_config(SftConfig, found)
+    for name in ("model_name_or_path", "data", "prompt", "use_peft"):
+        getattr(ours, name)
+    with pytest.raises(UserError, match=r"run.yaml:4: lora_r is set, but nothing in this run reads it; .* use_peft"):
+        config.refuse_unread(ours, found)
+
+
+def test_the_command_line_may_switch_off_what_keys_of_the_file_belong_to(tmp_path: Path) -> None:
+    found = settings(tmp_path, "use_peft: true\nlora_r: 4", "--use_peft", "false")
+    ours = config.script_config(SftConfig, found)
+    for name in ("model_name_or_path", "data", "use_peft"):
+        getattr(ours, name)
+    config.refuse_unread(ours, found)
+    with pytest.raises(UserError, match="command line: lora_alpha is set, but nothing in this run reads it"):
+        config.refuse_unread(ours, found | settings(tmp_path, "", "--lora_alpha", "8"))
+
+
+def test_a_launcher_that_wants_another_precision_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    config.check_launcher(training(tmp_path, "bf16: true"))
+    with pytest.raises(UserError, match="mixed_precision: bf16, the run says bf16: false"):
+        config.check_launcher(training(tmp_path, ""))
+
+
+def test_explain_tells_each_value_and_its_source(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(NEEDED + "learning_rate: 2e-5\n")
+    line = config.parse_command_line(["--config", f"{tmp_path}/run.yaml", "--seed", "7"], flags=())
+    table = config.explain(train_sft.read_config(line)[2]).splitlines()
+    rows = {text.split()[0]: text.split(maxsplit=2)[1:] for text in table}
+    assert rows["learning_rate"] == ["2e-05", f"{tmp_path}/run.yaml:4"]
+    assert rows["seed"] == ["7", "command line"]
+    assert rows["eval_on_start"] == ["true", "Heed's default"]
+    assert rows["load_best_model_at_end"] == ["true", "follows eval_strategy and save_strategy"]
+    assert rows["adam_beta1"] == ["0.9", "default"]
+    assert set(config.field_types(SftConfig)) <= set(rows)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_understood(path: Path) -> None:
+    line = config.parse_command_line(["--config", str(path)], flags=())
+    if path.stem == "eval":
+        found = config.read_settings(line, config.field_types(EvalConfig))
+        assert config.script_config(EvalConfig, found).model_name_or_path == "runs/tiny"
+        return
+    if path.stem == "arena":
+        found = config.read_settings(line, config.field_types(ArenaConfig))
+        assert config.script_config(ArenaConfig, found).run == "runs/tiny"
+        return
+    if path.stem == "benchmarks":
+        found = config.read_settings(line, config.field_types(BenchmarkConfig))
+        assert find_benchmarks(config.script_config(BenchmarkConfig, found).tasks)
+        return
+    sft, training_keys, _, _ = train_sft.read_config(line)
+    assert (ROOT / "prompts" / f"{sft.prompt}.jinja").is_file()
+    assert path.read_text().startswith("# ")
+    assert training_keys["output_dir"].value == f"runs/{path.stem}"
+
+
+def test_the_textbook_config_is_the_textbook() -> None:
+    line = config.parse_command_line(["--config", "configs/gpt2_medium.yaml"], flags=())
+    sft, _, everything, _ = train_sft.read_config(line)
+    values = {name: setting.value for name, setting in everything.items()}
+    assert (sft.loss_on, sft.dropout, sft.max_length) == ("all", 0.0, 1024)
+    expected = {
+        "learning_rate": 5e-5,
+        "weight_decay": 0.1,
+        "num_train_epochs": 2.0,
+        "seed": 123,
+        "eval_steps": 5.0,
+        "per_device_train_batch_size": 8,
+        "dataloader_drop_last": True,
+        "optim": "adamw_torch_fused",
+    }
+    assert {name: values[name] for name in expected} == expected
+
+
+def test_help_lists_every_key_with_its_default() -> None:
+    text = config.help_text(SftConfig, "Doc.")
+    assert all(f"--{name} " in text for name in config.field_types(SftConfig))
+    assert "--lora_r" in text and "(default 16)" in text and "--data" in text and "(required)" in text
+    assert '(error | drop | cut_prompt | cut_response; default "error")' in text

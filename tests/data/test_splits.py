@@ -1,0 +1,70 @@
+from collections import Counter
+
+import pytest
+
+from heed.data.records import Record
+from heed.data.splits import SPLITS, row_ids, split_records
+from heed.errors import UserError
+
+SHARES = [0.85, 0.10, 0.05]
+
+
+def records(count: int, split: str | None = None) -> list[Record]:
+    return [
+        Record(
+            row_id=number,
+            place=f"rows.json:{number}",
+            messages=({"role": "user", "content": f"Question {number}"}, {"role": "assistant", "content": "Yes."}),
+            source_split=split,
+        )
+        for number in range(count)
+    ]
+
+
+def test_1100_rows_part_by_position_into_935_110_and_55() -> None:
+    ids = row_ids(split_records(records(1100), how="position", shares=SHARES, source_splits={}))
+    assert ids["train"] == list(range(935))
+    assert ids["test"] == list(range(935, 1045))
+    assert ids["validation"] == list(range(1045, 1100))
+
+
+@pytest.mark.parametrize(("count", "share"), [(100, 0.07), (100, 0.29), (1000, 0.57)])
+def test_shares_that_floats_cannot_hold_still_part_exactly(count: int, share: float) -> None:
+    splits = split_records(records(count), how="position", shares=[share, 1 - share, 0.0], source_splits={})
+    assert len(splits["train"]) == round(count * share)
+
+
+def test_hash_splits_do_not_depend_on_order_or_on_other_rows() -> None:
+    rows = records(2000)
+    places = split_records(rows, how="hash", shares=SHARES, source_splits={})
+    again = split_records(rows[::-1][:1500], how="hash", shares=SHARES, source_splits={})
+    for name in SPLITS:
+        assert set(row_ids(again)[name]) <= set(row_ids(places)[name])
+    sizes = Counter({name: len(places[name]) for name in SPLITS})
+    assert 1640 < sizes["train"] < 1760 and 150 < sizes["test"] < 250 and 60 < sizes["validation"] < 140
+
+
+def test_equal_rows_stand_on_one_side() -> None:
+    twins = [Record(row_id=number, place="", messages=records(20)[number % 20].messages) for number in range(200)]
+    splits = split_records(twins, how="hash", shares=[0.5, 0.25, 0.25], source_splits={})
+    texts = [{record.instruction for record in splits[name]} for name in SPLITS]
+    assert not (texts[0] & texts[1] or texts[0] & texts[2] or texts[1] & texts[2])
+
+
+def test_the_source_names_its_splits_and_may_be_renamed() -> None:
+    rows = records(3, "train") + records(2, "test")
+    splits = split_records(rows, how="source", shares=(), source_splits={})
+    assert [len(splits[name]) for name in SPLITS] == [3, 2, 0]
+    renamed = split_records(rows, how="source", shares=(), source_splits={"train": "train", "validation": "test"})
+    assert [len(renamed[name]) for name in SPLITS] == [3, 0, 2]
+
+
+def test_impossible_splits_say_why() -> None:
+    with pytest.raises(UserError, match="the source has no split 'dev'; it has train"):
+        split_records(records(3, "train"), how="source", shares=(), source_splits={"validation": "dev"})
+    with pytest.raises(UserError, match="the source does not name splits"):
+        split_records(records(3), how="source", shares=(), source_splits={})
+    with pytest.raises(UserError, match=r"must be three shares .* that sum to 1"):
+        split_records(records(3), how="position", shares=[0.9, 0.2, 0.1], source_splits={})
+    with pytest.raises(UserError, match="the train split is empty"):
+        split_records(records(3), how="position", shares=[0.0, 0.5, 0.5], source_splits={})

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from heed.data.sources import file_sha256
+from heed.errors import UserError
+from heed.evaluation.stages import (
+    Asked,
+    Evaluation,
+    read_evaluation,
+    rows_given_away,
+    score,
+    scores_text,
+    write_evaluation,
+)
+from heed.measure.metrics import load_metrics
+from heed.measure.rows import read_rows
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Evaluation:
+    """Of a run whose first two of four answers are right."""
+    rows = [
+        {"instruction": f"Say {word}.", "input": "", "output": word, "model_response": said, "row_id": number}
+        for number, (word, said) in enumerate([("one", "one"), ("two", "two"), ("three", "no"), ("four", "no")])
+    ]
+    file = tmp_path / "responses.json"
+    file.write_text(json.dumps(rows))
+    asked = Asked(
+        model=str(tmp_path), revision=None, responses=file.name, responses_sha256=file_sha256(file), contract="c0ffee"
+    )
+    (tmp_path / "run.json").write_text('{"status": "done"}')
+    return Evaluation(
+        heed="0.1.0",
+        systems={"tuned": asked},
+        data="rows.json",
+        split="test",
+        data_sha256="ab12",
+        n=4,
+        n_full=4,
+        limit=None,
+        prompt="alpaca",
+        contract="c0ffee",
+        engine="batch",
+        max_new_tokens=5,
+        versions={},
+        command="python eval_responses.py",
+        time="2026-11-22T00:00:00+0000",
+        seconds=1.0,
+        device="cpu",
+    )
+
+
+def test_an_evaluation_comes_back_as_it_was_written(tmp_path: Path, evaluation: Evaluation) -> None:
+    write_evaluation(tmp_path, evaluation)
+
+    assert read_evaluation(tmp_path) == evaluation
+
+
+def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
+    tmp_path: Path, evaluation: Evaluation
+) -> None:
+    flags = {"0": ["split_overlap"], "1": ["near_split_overlap"], "2": ["odd_length"], "9": ["contaminated"]}
+    (tmp_path / "row_flags.json").write_text(json.dumps({"rows": flags, "against": {}}))
+
+    seen = rows_given_away(evaluation, print)
+    scores = score(tmp_path, evaluation, load_metrics(["exact_match"]), seen_rows=seen, say=print)
+
+    assert seen == {0, 1, 9}
+    assert [(row.task, row.value, row.n) for row in read_rows(tmp_path) if row.metric == "exact_match"] == [
+        ("test rows of rows.json", 0.5, 4),
+        ("test rows of rows.json, those given away in training left out", 0.0, 2),
+    ]
+    assert "exact_match without the rows that training rows give away: tuned 0.000 (n = 2)" in scores_text(
+        evaluation, scores
+    )
+
+
+def test_a_run_that_was_not_audited_has_one_measurement(tmp_path: Path, evaluation: Evaluation) -> None:
+    assert rows_given_away(evaluation, print) == frozenset()
+    assert not score(tmp_path, evaluation, load_metrics(["exact_match"]), seen_rows=frozenset(), say=print).clean
+
+
+def test_answers_that_are_gone_are_named(tmp_path: Path, evaluation: Evaluation) -> None:
+    write_evaluation(tmp_path, evaluation)
+    (tmp_path / "responses.json").unlink()
+
+    with pytest.raises(UserError, match=r"responses\.json is gone since it was written down in .*evaluation\.json"):
+        read_evaluation(tmp_path)

@@ -1,0 +1,319 @@
+"""The evaluation script as a user runs it, on a run of the training script."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import eval_responses
+import inspect_data
+import train_sft
+from heed.answers.decoding import Batch
+from heed.errors import exit_code
+from heed.files import run_folder
+from heed.models import loading
+from world.small_world import gpt2, save_model
+from world.stub_endpoint import completion, serve
+from world.stub_judge import serve as serve_judge
+
+ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"]
+QUIET = ["--use_cpu", "--disable_tqdm", "--sample_max_new_tokens", "0"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, trained once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("finished")
+    model = save_model(folder / "base", gpt2())
+    data = folder / "rows.json"
+    data.write_text(json.dumps(ROWS))
+    words = ["--model_name_or_path", str(model), "--data", str(data), "--output_dir", str(folder / "run")]
+    words += ["--split_shares", "0.7,0.2,0.1", "--num_train_epochs", "20", "--learning_rate", "1e-2", *QUIET]
+    assert exit_code(lambda: train_sft.main(words)) == 0
+    return folder / "run"
+
+
+def run(*arguments: object) -> int:
+    return exit_code(lambda: eval_responses.main([str(argument) for argument in arguments]))
+
+
+def test_the_held_out_rows_are_answered_by_base_and_tuned_model(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model_name_or_path", finished, "--compare_with_base", "--max_new_tokens", "5") == 0
+    out = capsys.readouterr().out
+    rows = json.loads((finished / "responses.json").read_text())
+    assert [(row["instruction"], row["output"]) for row in rows] == [
+        ("Say o.", "o!"),
+        ("Say p.", "p!"),
+        ("Say q.", "q!"),
+        ("Say r.", "r!"),
+    ]
+    assert list(rows[0])[:4] == ["instruction", "input", "output", "model_response"]
+    assert rows[0]["row_id"] == 14 and rows[0]["finish_reason"] in ("stop", "length")
+    assert rows[0]["prompt_tokens"] > 20 and 1 <= rows[0]["response_tokens"] <= 5
+    assert all(row["model_response"].endswith("!") for row in rows)  # it learned the manner
+    base = json.loads((finished / "responses_base.json").read_text())
+    assert [row["model_response"] for row in base] != [row["model_response"] for row in rows]
+    assert re.search(r"exact_match +0\.000 \[0\.000, 0\.000\] +\d\.\d{3}", out) and out.count("expected ") == 3
+    assert f"report    {finished}/report.html" in out and str(finished / "responses.json") in out
+
+
+def test_what_was_measured_can_be_traced(finished: Path) -> None:
+    assert run("--model_name_or_path", finished, "--compare_with_base", "--max_new_tokens", "5", "--limit", "3") == 0
+
+    evaluation = json.loads((finished / "evaluation.json").read_text())
+    assert list(evaluation["systems"]) == ["base", "tuned"]
+    facts = ("split", "n", "n_full", "limit", "prompt", "engine", "max_new_tokens")
+    assert [evaluation[name] for name in facts] == ["test", 3, 4, 3, "alpaca", "auto", 5]
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    exact = next(row for row in rows if row["metric"] == "exact_match" and row["name"] == "tuned")
+    assert (exact["system"], exact["n"], exact["n_full"]) == ("metrics", 3, 4)
+    assert exact["contract"] == evaluation["contract"] and exact["data_sha256"] == evaluation["data_sha256"]
+    assert {row["metric"] for row in rows if row["system"] == "stop"} == {"p_eos", "premature_eos", "cut"}
+    assert {row["name"] for row in rows if row["system"] == "comparison"} == {"tuned - base"}
+    items = [json.loads(line) for line in (finished / "items.jsonl").read_text().splitlines()]
+    assert [(item["name"], item["row_id"]) for item in items] == [
+        (n, i) for n in ("base", "tuned") for i in (14, 15, 16)
+    ]
+    assert set(json.loads((finished / "comparison.json").read_text())["metrics"]) >= {"exact_match", "chrf", "p_eos"}
+    assert "Say o." in (finished / "report.html").read_text()
+
+
+def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--output_dir", tmp_path)
+    assert run("score", *where) == 2
+    assert "holds no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
+    assert run("generate", "--model_name_or_path", finished, *where, "--max_new_tokens", "5") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"responses.json", "evaluation.json", "stops.jsonl"}
+
+    monkeypatch.setattr(loading, "load_finished", None)
+    assert run("score", *where, "--metrics", "exact_match") == 0
+    assert run("export", *where) == 0 and run("report", *where) == 0
+    exported = json.loads((tmp_path / "alpaca_eval_outputs.json").read_text())
+    assert exported[0]["instruction"] == "Say o." and exported[0]["generator"] == str(finished)
+    assert run("judge", *where) == 2
+    assert "judge_backend is missing (openai, ollama or decision)" in capsys.readouterr().err
+
+    (tmp_path / "responses.json").write_text("[]")
+    assert run("score", *where) == 2
+    assert "responses.json has changed since it was written down in" in capsys.readouterr().err
+
+
+def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--model_name_or_path", finished)
+    assert run("generate", *where, "--compare_with_base", "--max_new_tokens", "5") == 0
+    with serve_judge(lambda body: '{"reasoning": "as asked", "score": 50}') as stub:
+        judge = ("--judge_backend", "openai", "--judge_model", "stub", "--judge_base_url", stub.url)
+        assert run("judge", *where, *judge, "--judge_control_rows", "2") == 0
+
+    assert "tuned     50.0 [50.0, 50.0] on 4 rows, 0 failed" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    scored = [(row["name"], row["value"]) for row in rows if row["metric"] == "judge_score"]
+    assert scored == [("base", 50.0), ("tuned", 50.0)]
+    page = (finished / "report.html").read_text()
+    assert "failed its controls" in page  # it likes an empty answer as much as the reference
+
+    # Other answers take all that was said of these away; what the judge replied stays.
+    assert run("--model_name_or_path", finished, "--max_new_tokens", "1", "--metrics", "exact_match") == 0
+    assert "judge: what was said here was about other answers" in capsys.readouterr().out
+    left = {file for file in ("comparison.json", "judge.jsonl", "judge_summary.json") if (finished / file).exists()}
+    assert left == set() and (finished / "judge_cache.jsonl").is_file()
+    rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
+    assert {(row["name"], row["system"]) for row in rows} == {("tuned", "metrics"), ("tuned", "stop")}
+    assert {json.loads(line)["name"] for line in (finished / "stops.jsonl").read_text().splitlines()} == {"tuned"}
+
+
+def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", gpt2())
+    words = ("--compare_with", other, "--output_dir", tmp_path / "answers", "--max_new_tokens", "3")
+    assert run("--model_name_or_path", finished, *words) == 0
+
+    systems = json.loads((tmp_path / "answers" / "evaluation.json").read_text())["systems"]
+    assert {name: each["model"] for name, each in systems.items()} == {"other": str(other), "tuned": str(finished)}
+    assert systems["other"]["contract"] == systems["tuned"]["contract"]
+
+
+def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"instruction": f"Say {word}.", "input": "", "output": word} for word in ("one", "two")]
+    (tmp_path / "ours.json").write_text(json.dumps([row | {"model_response": row["output"]} for row in rows]))
+    (tmp_path / "theirs.json").write_text(json.dumps([row | {"model_response": "one"} for row in rows]))
+    files = ("--responses", tmp_path / "ours.json", "--compare_with", tmp_path / "theirs.json")
+
+    assert run(*files) == 2
+    assert "output_dir is missing: where are the scores of responses to go?" in capsys.readouterr().err
+    assert run(*files, "--output_dir", tmp_path / "out") == 0
+    assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 0 worse", capsys.readouterr().out)
+
+
+def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Path) -> None:
+    with serve(lambda body: completion("o!", usage=None)) as stub:
+        words = ("--engine", "endpoint", "--base_url", stub.url, "--endpoint_model", "served", "--limit", "2")
+        assert run("--model_name_or_path", finished, *words, "--output_dir", tmp_path) == 0
+
+    assert [body["model"] for body in stub.bodies] == ["served", "served"]
+    rows = json.loads((tmp_path / "responses.json").read_text())
+    assert [(row["model_response"], row["prompt_tokens"]) for row in rows] == [("o!", None)] * 2
+    assert json.loads((tmp_path / "evaluation.json").read_text())["engine"] == "endpoint"
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5", "--compare_with_base")
+    write_json = run_folder.write_json
+
+    def power_cut(path: Path, value: Any) -> None:
+        if path.name == "responses.json":  # the base model's answers are whole by then
+            raise KeyboardInterrupt
+        write_json(path, value)
+
+    monkeypatch.setattr(run_folder, "write_json", power_cut)
+    assert run("generate", *words) == 130
+    monkeypatch.setattr(run_folder, "write_json", write_json)
+    assert run("generate", *words) == 0
+    out = capsys.readouterr().out
+    for name in ("responses_base", "responses"):
+        assert f"4 of 4 answers are taken from an interrupted run ({tmp_path}/{name}.partial.jsonl)" in out
+    assert list(tmp_path.glob("*.partial.jsonl")) == []
+
+
+def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(*words: object) -> list[str]:
+        assert run("--model_name_or_path", finished, "--max_new_tokens", "5", "--output_dir", tmp_path, *words) == 0
+        return [row["model_response"] for row in json.loads((tmp_path / "responses.json").read_text())]
+
+    expected = answers("--batch_size", "1")
+    assert "rows at once" not in capsys.readouterr().out
+    assert answers() == expected
+    assert re.search(
+        rf"tuned {finished}: 4 rows at once \(one takes up to 0.\d MiB, .* are free\)", capsys.readouterr().out
+    )
+
+    most = 3
+    monkeypatch.setattr(Batch, "_forward", short_of_memory(lambda: most))
+    assert answers() == expected
+    halved = "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)"
+    assert f"tuned {finished}: {halved}" in capsys.readouterr().out
+    most = 0
+    assert run("--model_name_or_path", finished, "--output_dir", tmp_path) == 2
+    assert "does not suffice for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
+
+
+def short_of_memory(most: Callable[[], int]) -> Callable[..., torch.Tensor]:
+    forward = Batch._forward
+
+    def short(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(input_ids) > most():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(batch, input_ids, *rest)
+
+    return short
+
+
+def test_a_checkpoint_and_other_rows_are_answered_too(finished: Path, tmp_path: Path) -> None:
+    checkpoint = next(finished.glob("checkpoint-*"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"task": "Say z.", "output": "z!"}\n{"task": "Say y.", "output": "y!"}\n')
+    out = tmp_path / "answers"
+    words = ["--data", rows, "--columns", '{"instruction": "task"}', "--limit", "1", "--output_dir", out]
+    assert run("--model_name_or_path", checkpoint, *words) == 0
+    [row] = json.loads((out / "responses.json").read_text())
+    assert (row["instruction"], row["output"]) == ("Say z.", "z!")
+
+
+def test_a_model_without_a_contract_is_told_how_it_is_prompted(tmp_path: Path, model_folder: Path) -> None:
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps(ROWS[:2]))
+    words = ["--model_name_or_path", model_folder, "--data", rows, "--output_dir", tmp_path, "--max_new_tokens", "3"]
+    assert run(*words) == 2
+    assert run(*words, "--prompt", "question") == 0
+    assert len(json.loads((tmp_path / "responses.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "alpaca"], "was trained with alpaca and brings that contract; leave prompt out"),
+        (["--data", "nowhere.json", "--output_dir", "x"], "'nowhere.json' is not a file"),
+        (["--on_bad_row", "drop"], "on_bad_row is set, but nothing in this run reads it; it works with data"),
+        (["--limit", "0"], "limit: 0 leaves nothing to answer; give 1 or more"),
+        (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
+        (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
+        (["--metrics", "exact_mach"], "metrics: 'exact_mach' is none of"),
+        (
+            ["--judge_model", "llama3"],
+            "judge_model is set, but nothing in this run reads it; it works with judge_backend",
+        ),
+        (["--judge_backend", "ollama"], "judge_model is missing: which model of ollama is to judge?"),
+        (["--engine", "endpoint"], "base_url is missing: engine: endpoint asks a server"),
+        (["--compare_with_base", "--compare_with", "x"], "contradict each other"),
+    ],
+)
+def test_bad_input_ends_with_code_2(
+    finished: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run("--model_name_or_path", finished, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_rows_of_a_step_are_shown(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def inspected(*words: object) -> int:
+        return exit_code(lambda: inspect_data.main([str(word) for word in words]))
+
+    assert inspected("--run", finished, "--step", 1) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("step 1: 8 rows, ") and len(re.findall(r"^  user      Say [a-n]\.$", out, flags=re.M)) == 8
+    assert inspected("--run", finished, "--step", 999) == 2
+    assert "--step 999: " in capsys.readouterr().err
+    assert inspected("--run", finished) == 2 and inspected("--step", 1) == 2
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model_name_or_path", tmp_path / "none") == 2
+    assert "none is no folder here that could take the answers" in capsys.readouterr().err
+
+
+def test_a_run_that_did_not_finish_points_to_its_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text('{"status": "stopped"}')
+    (tmp_path / "checkpoint-4").mkdir()
+    assert run("--model_name_or_path", tmp_path) == 2
+    assert f"status: stopped); give one of its checkpoints ({tmp_path}/checkpoint-4)" in capsys.readouterr().err
+
+
+def test_changed_data_are_refused_as_held_out_rows(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = finished.parent / "rows.json"
+    before = data.read_text()
+    data.write_text(json.dumps(ROWS[::-1]))
+    try:
+        assert run("--model_name_or_path", finished) == 2
+    finally:
+        data.write_text(before)
+    assert "has changed since" in capsys.readouterr().err
+
+
+def test_a_changed_template_breaks_the_contract(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("checkpoint-*"))
+    contract = json.loads((copy / "prompt_contract.json").read_text())
+    contract["template"] = contract["template"].replace("### Response:", "### Answer:")
+    (copy / "prompt_contract.json").write_text(json.dumps(contract))
+    assert run("--model_name_or_path", copy) == 2
+    assert "is not the one of its prompt contract" in capsys.readouterr().err
+    (copy / "chat_template.jinja").write_text(contract["template"])
+    assert run("--model_name_or_path", copy) == 2
+    assert "the prompt contract does not hold" in capsys.readouterr().err

@@ -1,0 +1,313 @@
+"""The training script as a user runs it, on a random model of a few thousand parameters."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import train_sft
+from heed.errors import exit_code
+from world.small_world import ROOT, gpt2, save_model
+
+LETTERS = "abcdefghijklmnopqrst"
+WORDS = [*LETTERS, *(2 * letter for letter in LETTERS)]
+ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in WORDS]
+QUICK = """\
+prompt: alpaca_short
+num_train_epochs: 1
+per_device_train_batch_size: 4
+learning_rate: 1.0e-2
+eval_steps: 4
+save_steps: 4
+logging_steps: 2
+sample_max_new_tokens: 5
+use_cpu: true
+bf16: false
+disable_tqdm: true
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    model = save_model(tmp_path / "base", gpt2())
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps(ROWS))
+    path = tmp_path / "run.yaml"
+    path.write_text(QUICK + f"model_name_or_path: {model}\ndata: {data}\noutput_dir: {tmp_path / 'run'}\n")
+    return path
+
+
+def run(config_file: Path, *arguments: str) -> int:
+    return exit_code(lambda: train_sft.main(["--config", str(config_file), *arguments]))
+
+
+def losses(folder: Path, name: str = "loss") -> dict[int, float]:
+    logs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {log["step"]: log[name] for log in logs if name in log}
+
+
+def test_a_run_folder_is_whole(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config_file) == 0
+    folder = config_file.parent / "run"
+    out = capsys.readouterr().out
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "prompt_contract.json",
+    } <= names
+    assert {"resolved_config.json", "splits.json", "metrics.jsonl", "samples.jsonl", "loss.png", "run.json"} <= names
+    assert not list(folder.rglob("training_args.bin"))
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-8", "checkpoint-9"]
+    for checkpoint in folder.glob("checkpoint-*"):
+        assert (checkpoint / "prompt_contract.json").read_bytes() == (folder / "prompt_contract.json").read_bytes()
+        assert (checkpoint / "chat_template.jinja").read_text() == (ROOT / "prompts/alpaca_short.jinja").read_text()
+
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "done" and record["steps"] == 9
+    assert record["splits"] == {"train": 34, "test": 4, "validation": 2}
+    assert record["reload_max_logit_difference"] == 0.0
+    assert record["num_input_tokens_seen"] == record["encoded"]["train"]["tokens"]
+    assert json.loads((folder / "splits.json").read_text())["test"] == [34, 35, 36, 37]
+    resolved = json.loads((folder / "resolved_config.json").read_text())
+    assert resolved["learning_rate"] == {"value": 0.01, "source": f"{config_file}:4"}
+    assert resolved["loss_on"] == {"value": "response", "source": "default"}
+
+    assert set(losses(folder, "initial_train_loss")) == {0}
+    assert set(losses(folder, "eval_loss")) == {0, 4, 8, 9}
+    assert losses(folder, "eval_loss")[9] < losses(folder, "eval_loss")[0]
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 1
+    assert "response 100 %, prompt 0 %" in out
+    assert "loaded again, its logits differ by 0.0e+00 at most" in out
+
+
+def test_every_way_of_making_batches_trains(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config_file.parent / "run"
+    by_rows = {}
+    for batching in ("flat", "padded"):
+        assert run(config_file, "--batching", batching, "--overwrite_output_dir", "true") == 0
+        by_rows[batching] = losses(folder)
+        assert f"speed     {batching} rows" in capsys.readouterr().out
+    assert by_rows["flat"] == pytest.approx(by_rows["padded"], abs=1e-4)
+    tokens = ("--tokens_per_batch", "200", "--train_sampling_strategy", "group_by_length", "--speed", "graph")
+    assert run(config_file, *tokens, "--overwrite_output_dir", "true") == 0
+    out = capsys.readouterr().out
+    assert "eager (WARNING: speed: graph cannot be had: they need CUDA, this is a cpu)" in out
+    assert "of at most 200 tokens" in out
+    record = json.loads((folder / "run.json").read_text())
+    assert record["num_input_tokens_seen"] == record["encoded"]["train"]["tokens"]
+    assert json.loads((folder / "config.json").read_text()).get("_attn_implementation") is None
+    assert "heed" not in (folder / "config.json").read_text()
+
+
+def test_the_saved_model_answers_through_plain_transformers(config_file: Path) -> None:
+    """The chat template saved with the tokenizer gives the very prompt of training, and EOS is set to stop at."""
+    assert run(config_file) == 0
+    folder = config_file.parent / "run"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    contract = json.loads((folder / "prompt_contract.json").read_text())
+    ids = tokenizer.apply_chat_template(contract["golden_messages"][:1], add_generation_prompt=True, return_dict=False)
+    assert ids == contract["golden_prompt_ids"]
+    assert model.generation_config.eos_token_id == contract["stop_token_ids"][0] == 0
+
+
+def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config_file, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert not (config_file.parent / "run").exists()
+    assert "row 0 (" in out and "row 2 (" in out and "row 3 (" not in out
+    assert ":|\\n|[a][!][<|endoftext|>]" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rat", "1"], "unknown key 'learning_rat'; did you mean learning_rate?"),
+        (["--lora_r", "4"], "lora_r is set, but nothing in this run reads it; it works with use_peft: true"),
+        (["--split_shares", "0.9,0.1,0"], "the validation split is empty; set eval_strategy: no"),
+        (["--max_length", "300"], "max_length: 300, but the model has 256 positions"),
+        (["--max_length", "20"], "the data audit stops here: too_long"),
+        (["--tokens_per_batch", "20"], "tokens_per_batch: 20 is too small for the longest training row; raise it to"),
+        (["--tokens_per_batch", "64", "--per_device_train_batch_size", "4"], "contradict each other; keep one"),
+        (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),
+        (["--attn_implementation", "eager"], "attn_implementation: eager has no say over flat rows"),
+        (
+            ["--train_sampling_strategy", "batch_rebalance"],
+            "batch_rebalance does not resume exactly; choose from random",
+        ),
+        (["--prompt", "alpacca"], "'alpacca' is neither one of"),
+        (["--data", "nowhere.json"], "'nowhere.json' is not a file, a folder, a URL, or a Hub id"),
+        (["--model_name_or_path", "nobody/nothing"], "the tokenizer 'nobody/nothing' could not be loaded"),
+        (["--report_to", "trackio"], "report_to: trackio is not installed"),
+        (["--eval_strategy", "no", "--early_stopping_patience", "2"], "early_stopping_patience is set, but nothing"),
+        (["--optim", "adamw_tork"], "did you mean adamw_torch"),
+        (["--resume_from_checkpoint", "true"], "resume: auto | never | PATH does it"),
+        (["--resume", "yes"], "resume: yes is neither auto, never, a checkpoint"),
+        (["--global_batch_size", "8", "--tokens_per_batch", "99"], "global_batch_size and tokens_per_batch contradict"),
+        (["--allow_changed", "learning_rat"], "is not a key that runs are compared by; did you mean learning_rate?"),
+        (["--save_total_limit", "two"], "'two' is not a whole number or null"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence_and_leaves_nothing(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: Any, message: str
+) -> None:
+    monkeypatch.setattr(train_sft, "find_spec", lambda name: None)  # as on a machine without trackers
+    assert run(config_file, *arguments) == 2
+    [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in error
+    assert not (config_file.parent / "run").exists()
+
+
+def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config_file.parent / "run"
+    assert run(config_file, "--max_steps", "1") == 0
+    weights = (folder / "model.safetensors").read_bytes()
+    assert run(config_file) == 2
+    assert "max_steps: 1 then, -1 now\nSet them back, choose another output_dir" in capsys.readouterr().err
+    assert run(config_file, "--max_steps", "1", "--resume", "never") == 2
+    assert "holds an earlier run" in capsys.readouterr().err
+    assert run(config_file, "--overwrite_output_dir", "--data", "nowhere.json") == 2  # fails before deleting
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert run(config_file, "--overwrite_output_dir", "--max_steps", "2") == 0
+    assert json.loads((folder / "run.json").read_text())["steps"] == 2
+
+
+def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config_file.parent / "run"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    assert run(config_file, "--overwrite_output_dir") == 2
+    assert "holds no Heed run, so it will not be touched" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_dropped_rows_are_listed(config_file: Path) -> None:
+    data = config_file.parent / "bad.json"
+    data.write_text(json.dumps([{"instruction": "Nothing."}, *ROWS]))
+    assert run(config_file, "--data", str(data), "--on_bad_row", "drop", "--max_steps", "1") == 0
+    [line] = (config_file.parent / "run" / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "row_id": 0,
+        "place": f"{data}:1 (row 1)",
+        "reasons": ["field 'output': missing (the row has 'instruction')"],
+        "value": {"instruction": "Nothing."},
+    }
+
+
+@pytest.mark.parametrize("kind", ["mapping", "folder"])
+def test_a_source_that_names_its_splits_is_split_that_way(
+    config_file: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = config_file.parent / "split"
+    folder.mkdir()
+    for name, rows in (("train", ROWS[:8]), ("validation", ROWS[8:11])):
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    mapping = {name: str(folder / f"{name}.json") for name in ("train", "validation")}
+    data = json.dumps(mapping) if kind == "mapping" else str(folder)
+    assert run(config_file, "--data", data, "--max_steps", "1") == 0
+    assert "train 8, test 0, validation 3 (by source)" in capsys.readouterr().out
+    if kind == "mapping":
+        assert run(config_file, "--data", data, "--split", "hash", "--overwrite_output_dir") == 2
+        assert "split: hash, but data names a file for each split" in capsys.readouterr().err
+
+
+def test_early_stopping_ends_the_run_and_keeps_the_best_model(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ["--eval_steps", "1", "--save_steps", "1", "--learning_rate", "2.0"]
+    assert run(config_file, "--early_stopping_patience", "2", *steps) == 0
+    folder = config_file.parent / "run"
+    record = json.loads((folder / "run.json").read_text())
+    scores = losses(folder, "eval_loss")
+    assert record["steps"] < 9 and "early stopping at step" in capsys.readouterr().out
+    best = min((score, step) for step, score in scores.items() if step > 0)
+    assert (record["best_eval_loss"], record["kept"]) == (best[0], f"step {best[1]}")
+
+
+def test_a_lora_run_saves_an_adapter_that_loads_again(config_file: Path) -> None:
+    assert run(config_file, "--use_peft", "--lora_r", "4") == 0
+    folder = config_file.parent / "run"
+    assert (folder / "adapter_model.safetensors").is_file() and not (folder / "model.safetensors").exists()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["trained_parameters"] == 2 * 4 * (128 + 64 + 160 + 160)
+    assert record["reload_max_logit_difference"] == 0.0
+
+
+def test_a_run_in_bf16_is_saved_in_float32_and_loads_to_the_same_logits(config_file: Path) -> None:
+    assert run(config_file, "--bf16", "--max_steps", "2") == 0
+    folder = config_file.parent / "run"
+    assert json.loads((folder / "run.json").read_text())["reload_max_logit_difference"] == 0.0
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float32
+
+
+def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_weights(config_file: Path) -> None:
+    folder = config_file.parent / "run"
+    assert run(config_file) == 0
+    logged = (folder / "metrics.jsonl").read_text().splitlines()
+    whole = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
+    assert run(config_file, "--resume", str(folder / "checkpoint-8")) == 0
+    again = torch.load(folder / "checkpoint-9" / "optimizer.pt", weights_only=True)
+    for number, state in whole["state"].items():
+        assert torch.equal(state["exp_avg"], again["state"][number]["exp_avg"])
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in logged]  # what came after the checkpoint stands there once
+
+
+def test_tensorboard_gets_the_losses(config_file: Path) -> None:
+    assert run(config_file, "--report_to", "tensorboard", "--max_steps", "2") == 0
+    assert list((config_file.parent / "run").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_two_processes_compute_the_losses_of_one(config_file: Path) -> None:
+    """Real processes over gloo: half the batch each, unequal tokens, an odd number of validation rows."""
+    rows = [row | {"output": row["output"] * (number % 5 + 1)} for number, row in enumerate(ROWS)]
+    data = config_file.parent / "rows.json"
+    data.write_text(json.dumps(rows))
+    common = ["--split_shares", "0.8,0.025,0.175", "--max_steps", "4", "--logging_steps", "1", "--max_grad_norm", "0"]
+    assert run(config_file, *common) == 0
+    two = config_file.parent / "two"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["train_sft.py", "--config", str(config_file), *common, "--output_dir", str(two)]
+    command += ["--per_device_train_batch_size", "2"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = config_file.parent / "run"
+    for name in ("loss", "eval_loss", "eval_p_eos", "eval_premature_eos"):
+        ours, theirs = losses(one, name), losses(two, name)
+        assert ours.keys() == theirs.keys()
+        assert max(abs(ours[step] - theirs[step]) for step in ours) < 1e-5
+    assert json.loads((two / "run.json").read_text())["processes"] == 2
+    assert done.stdout.count("saved ") == 1  # the second process is silent
+
+
+def test_accelerate_launch_runs_the_script_and_passes_its_exit_code_on(config_file: Path) -> None:
+    command = [str(Path(sys.executable).parent / "accelerate"), "launch", "train_sft.py", "--config", str(config_file)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--max_steps", "1"], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((config_file.parent / "run" / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize("script", ["train_sft", "eval_responses", "inspect_data", "arena"])
+def test_help_is_quick_since_it_loads_nothing_heavy(script: str) -> None:
+    program = f"import sys, {script}; {script}.main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    *shown, loaded = done.stdout.splitlines()
+    assert any(line.lstrip().startswith("--") for line in shown)
+    heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "gradio", "evalica", "pandas"}
+    assert not heavy & set(loaded.split())
