@@ -210,7 +210,7 @@ def table(found: Mapping[str, Any]) -> str:
     first = found["engines"]["one"]["runs"][0]
     lines = [
         f"**{found['name']}**, {first['prompt_tokens']:.0f} prompt tokens, {first['tokens']:.0f} written, "
-        f"{len(found['world.engines']['one']['runs'])} round(s)",
+        f"{len(found['engines']['one']['runs'])} round(s)",
         "",
         "| engine | seconds | CPU seconds | tok/s | times one by one, by the clock | by CPU time | wanted |",
         "|---|--:|--:|--:|--:|--:|--:|",

@@ -1,6 +1,6 @@
 """How much memory a training takes on each GPU, before one is rented.
 
-    python -m bench.memory_table                                             the table of docs/scaling.md
+    python -m bench.memory_table                                                  the table of docs/scaling.md
     python -m bench.memory_table --model_name_or_path gpt2-medium --tokens 8192   one model (a folder or a Hub id)
 
 A training step of the model is run on tensors without contents (torch's FakeTensorMode), while torch's own MemTracker
