@@ -213,10 +213,10 @@ def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[st
 
 
 def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]]":
-    from heed.answers.subjects import Subject, find_base, find_run, set_aside
     from heed.arena.live import endpoint_asker, load_all, model_asker
     from heed.arena.matches import Question
     from heed.data.sources import Source, read
+    from heed.runs.finished import Subject, find_base, find_run, set_aside
 
     run = None
     subjects = [Subject(name=name, model=model) for name, model in ours.models.items()]

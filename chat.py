@@ -63,7 +63,8 @@ class Speakers:
     """The model that is talked to, and the one it started from once that is asked for."""
 
     def __init__(self, ours: ChatConfig) -> None:
-        from heed.answers.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
+        from heed.answers.subjects import find_prompt, load_subject
+        from heed.runs.finished import Subject, find_run, in_4bit
 
         self.ours, self.run = ours, find_run(ours.model)
         self.subject = Subject(name="tuned", model=ours.model, revision=ours.model_revision)
@@ -75,7 +76,8 @@ class Speakers:
 
     def toggle_base(self) -> str:
         """Ask the base model from now on, or no longer; says which."""
-        from heed.answers.subjects import Subject, base_of, load_subject, shared_prompt
+        from heed.answers.subjects import base_of, load_subject, shared_prompt
+        from heed.runs.finished import Subject
 
         if self.base is None:
             named = self.ours.base

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
-from heed.answers.subjects import Subject, find_base, find_prompt, find_run, in_4bit, set_aside
+from heed.answers.subjects import find_prompt
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import Benchmark, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
+from heed.runs.finished import Subject, find_base, find_run, in_4bit, set_aside
 from heed.servers.addresses import check_address
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good

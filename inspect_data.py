@@ -65,7 +65,7 @@ def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settin
 
 def step_text(run: Path, step: int | None) -> str:
     """What a step learned from, the rows with the highest loss first where those were recorded."""
-    from heed.answers.subjects import set_aside
+    from heed.runs.finished import set_aside
     from heed.runs.recorder import rows_of_step, show_step
 
     if step is None:
@@ -75,10 +75,10 @@ def step_text(run: Path, step: int | None) -> str:
 
 def column_map(sft: SftConfig) -> str:
     """What the first row looks like, and which of its columns may be meant."""
+    from heed.data.reading import data_source
     from heed.data.records import decide_format, guess_columns
     from heed.data.sources import raw_rows
     from heed.tokens.preview import one_line
-    from heed.training.plan import data_source
 
     source = data_source(sft)
     row = next((row for row in raw_rows(source, {}) if isinstance(row.value, dict)), None)
@@ -103,6 +103,7 @@ def column_map(sft: SftConfig) -> str:
 def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     """Look at every row, show and write what is asked for; raises UserError when a finding stops training."""
     from heed.audit import findings
+    from heed.data.reading import data_source
     from heed.data.records import Record
     from heed.data.sources import file_hashes, parts, stream
     from heed.data.splits import SPLITS
@@ -112,7 +113,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.tokens.preview import measure_learned, preview_rows
     from heed.training import plan
 
-    source = plan.data_source(sft)
+    source = data_source(sft)
     check_outputs(ours, [location for _, location in parts(source)])
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)

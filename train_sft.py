@@ -13,40 +13,22 @@ Every name of transformers.TrainingArguments is a key too (learning_rate, max_st
 """
 
 import dataclasses
-import logging
-import math
 import os
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from importlib.util import find_spec
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
-from heed.errors import DISK_FULL, Stopped, UserError, exit_code
+from heed.errors import UserError, exit_code
 from heed.files import run_folder
+from heed.training.run import begin, finish, make_callbacks, recorded, train, training_arguments
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    import torch
-    from transformers import TrainerCallback, TrainingArguments
-
-    from heed.data.records import Record
-    from heed.data.splits import Splits
-    from heed.runs.start import Start
-    from heed.runs.state import RunState
-    from heed.training.plan import Plan, Say
-    from heed.training.signals import StopSignals
-    from heed.training.trainer import HeedTrainer
-
-REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
-PROBE_ROWS = 64  # training rows whose loss is measured before the first step
-RELOAD_ROWS = 4
-RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
-REPORTERS = ("tensorboard", "wandb", "trackio")
+    from heed.saying import Say
+    from heed.training.plan import Plan
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -79,7 +61,8 @@ def main(arguments: Sequence[str]) -> None:
     from heed.hub.outbox import command, waiting
     from heed.hub.training import Pushes, hub_settings
     from heed.runs import start
-    from heed.runs.sameness import fingerprint, refuse_unknown
+    from heed.runs.sameness import refuse_unknown
+    from heed.training.fingerprint import fingerprint
     from heed.training.plan import make_plan
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
@@ -127,9 +110,9 @@ def main(arguments: Sequence[str]) -> None:
     del plan, callbacks  # the two models that answer need the memory
     try:
         if comparison is not None and args.process_index == 0 and not (found.done and is_compared(folder)):
-            import eval_responses
+            from heed.evaluation.run import evaluate
 
-            eval_responses.evaluate(comparison, say=say)
+            evaluate(comparison, say=say)
     finally:
         if pushes is not None and not found.done:
             pushes.finish()  # last, so that the card has the comparison
@@ -192,363 +175,6 @@ def read_config(command_line: config.CommandLine) -> tuple[SftConfig, Settings, 
         if item.name in training_types and item.default is not dataclasses.MISSING
     }
     return sft, training, config.resolved_values(sft, settings) | defaults | training, precision
-
-
-def training_arguments(training: Settings) -> "TrainingArguments":
-    """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
-    from torch.distributed import DistError
-    from transformers import TrainingArguments
-    from transformers.utils.logging import set_verbosity_error
-
-    from heed.processes import meet_on_cpu, not_found_message
-
-    values = {name: setting.value for name, setting in training.items()}
-    keep_best = values.pop("load_best_model_at_end")
-    try:
-        if values.get("use_cpu") and not values.get("ddp_backend"):
-            meet_on_cpu(values["ddp_timeout"])
-        args = TrainingArguments(**values)
-        if args.process_index > 0:  # the processes find each other when this is asked for
-            set_verbosity_error()
-    except (ValueError, ImportError) as error:
-        raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
-    except DistError as error:
-        raise UserError(not_found_message(error, values["ddp_timeout"])) from error
-    # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
-    # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
-    args.load_best_model_at_end = keep_best
-    if args.n_gpu > 1:
-        raise UserError(
-            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
-            "or show it one with CUDA_VISIBLE_DEVICES=0"
-        )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != args.world_size:
-        raise UserError(
-            f"the launcher started {launched} processes, but each of them sees {args.world_size}; "
-            "on CPUs set use_cpu: true"
-        )
-    for name in args.report_to or ():
-        if name in REPORTERS and find_spec(name) is None:
-            raise UserError(f"report_to: {name} is not installed; `.venv/bin/pip install {name}`")
-    return args
-
-
-def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
-    """What watches this run, beside what needs the trainer itself (see `train`)."""
-    from heed.training.callbacks import (
-        EarlyStopping,
-        GoOn,
-        LogLines,
-        MetricsFile,
-        RewindFiles,
-        SampleAnswer,
-        ScoreCheckpoints,
-    )
-
-    samples, metrics = folder / run_folder.SAMPLES_FILE, folder / run_folder.METRICS_FILE
-    callbacks: list[TrainerCallback] = [
-        LogLines(),
-        MetricsFile(metrics),
-        RewindFiles(metrics, samples, folder / run_folder.FLIGHT_FILE),
-        GoOn(folder),
-    ]
-    if plan.args.eval_strategy != "no":
-        callbacks.append(ScoreCheckpoints())
-        if plan.sft.early_stopping_patience is not None:
-            callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
-    if plan.samples:
-        record = plan.splits["validation"][0]
-        callbacks.append(
-            SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples)
-        )
-    return callbacks
-
-
-@contextmanager
-def recorded(
-    folder: Path, found: "Start", known: dict[str, Any], *, writes: bool
-) -> "Iterator[tuple[dict[str, Any], RunState]]":
-    """run.json and run_state.json, which say how the run went whatever happens: running, then done, preempted or
-    failed, with a reason. `known` is what is in run.json from the start."""
-    from heed.runs.state import RunState, Status
-
-    path = folder / run_folder.RUN_FILE
-    record: dict[str, Any] = {"status": "running", "heed": __version__, "command": shlex.join(sys.argv)}
-    record |= {"started": run_folder.now(), "versions": run_folder.versions()}
-    record["resumed_from"] = str(found.checkpoint.path) if found.checkpoint else None
-    record |= {"earlier": earlier_starts(path) if found.checkpoint else []} | known
-    state = RunState(folder, writes=writes, step=found.checkpoint.step if found.checkpoint else 0)
-
-    def write(status: Status, reason: str = "") -> None:
-        record.update({"status": status, "reason": reason} if reason else {"status": status})
-        if writes:
-            state.write(status, reason)
-            run_folder.write_json(path, record)
-
-    write("running")
-    try:
-        yield record, state
-    except BaseException as error:
-        record["finished"] = run_folder.now()
-        wished = isinstance(error, Stopped | KeyboardInterrupt)
-        try:
-            told = str(error) if isinstance(error, UserError | Stopped) else repr(error)
-            write("preempted" if wished else "failed", told)
-        except OSError as full:
-            if full.errno not in DISK_FULL:
-                raise
-            print(f"{state.folder}: no space is left to write down how the run ended", file=sys.stderr)
-        raise
-    record["finished"] = run_folder.now()
-    write("done")
-
-
-def earlier_starts(path: Path) -> list[dict[str, Any]]:
-    """How the run was started before, oldest first."""
-    if not path.is_file():
-        return []
-    last = run_folder.read_json(path)
-    earlier: list[dict[str, Any]] = last.get("earlier", [])
-    names = ("command", "started", "finished", "status", "reason", "resumed_from", "processes")
-    return [*earlier, {name: last[name] for name in names if name in last}]
-
-
-def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
-    """Write down what goes into the run, and return the part of it that belongs into run.json."""
-    from heed.audit.flags import write_flags
-    from heed.data.splits import row_ids
-    from heed.hardware import describe
-    from heed.models.loading import parameter_counts
-
-    rows = plan.reading.rows
-    if plan.args.process_index == 0:
-        resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
-        run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
-        # The rows of a prepared set are in its shards, each with its id.
-        splits: Splits = {"validation": plan.splits["validation"]} if plan.sft.prepared else plan.splits
-        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits))
-        if plan.audit is not None:
-            write_flags(folder, plan.audit.scan)
-        if rows.rejected:
-            rejected = [dataclasses.asdict(each) for each in rows.rejected]
-            run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
-    parameters, trained_parameters = parameter_counts(plan.model)
-    return {
-        "model": plan.sft.model_name_or_path,
-        "model_revision": plan.sft.model_revision,
-        "parameters": parameters,
-        "trained_parameters": trained_parameters,
-        "prompt": plan.sft.prompt,
-        "data": {
-            "source": plan.sft.data,
-            "format": rows.row_format,
-            "rows": len(rows.records),
-            "rejected": len(rows.rejected),
-            "ignored_fields": rows.ignored_fields,
-            "prepared": plan.sft.prepared,
-            "rows_sha256": plan.reading.sha256,
-            "files": plan.reading.files,
-        },
-        "audit": plan.audit.as_json() if plan.audit is not None else None,
-        "splits": {name: len(records) for name, records in plan.splits.items()}
-        | {"train": plan.encoded["train"].counts["rows"] if plan.sft.prepared else len(plan.splits["train"])},
-        "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
-        "device": str(plan.args.device),
-        "hardware": describe(plan.args.device),
-        "processes": plan.args.world_size,
-    }
-
-
-def train(
-    plan: "Plan",
-    found: "Start",
-    facts: dict[str, Any],
-    callbacks: "list[TrainerCallback]",
-    signals: "StopSignals",
-    queued: int,
-    say: "Say",
-    *,
-    rehearse: bool,
-) -> "HeedTrainer":
-    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored.
-
-    `queued` is how many models may wait for the Hub.
-    """
-    from transformers import PrinterCallback, ProgressCallback
-
-    from heed.runs.recorder import FlightRecorder, RowLosses
-    from heed.training.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
-    from heed.training.preflight import Rehearsal, check_disk, check_engine
-    from heed.training.signals import GracefulStop
-    from heed.training.trainer import HeedTrainer
-
-    args, folder = plan.args, Path(str(plan.args.output_dir))
-    args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
-    train_set = plan.encoded["train"].dataset
-    row_losses = RowLosses() if plan.sft.record_row_loss else None
-    trainer = HeedTrainer(
-        model=plan.model,
-        args=args,
-        train_dataset=train_set,
-        eval_dataset=plan.encoded["validation"].dataset if args.eval_strategy != "no" else None,
-        data_collator=plan.collator,
-        processing_class=plan.tokenizer,
-        callbacks=callbacks,
-        tokens_per_batch=plan.sft.tokens_per_batch,
-        speed=plan.speed,
-        stop=GracefulStop(signals),
-        row_losses=row_losses,
-        facts={"fingerprint": facts},
-        complete=lambda staged: complete_checkpoint(staged, plan.contract),
-        say=say,
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    if not args.disable_tqdm:
-        trainer.add_callback(ProgressBar())
-    # Behind GracefulStop: it also writes what it holds when that asks for a checkpoint.
-    trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
-    say_schedule(trainer, len(train_set), say)
-    check_engine(trainer)
-    check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
-    if rehearse:
-        answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
-        trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))
-    probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
-    trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
-    logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
-    trainer.train(resume_from_checkpoint=str(found.checkpoint.path) if found.checkpoint else None)
-    return trainer
-
-
-def not_about_tied_weights(message: logging.LogRecord) -> bool:
-    """GPT-2 stores its head once, as the embedding; Trainer reports its other name missing from the best checkpoint."""
-    return "missing keys in the checkpoint model loaded: ['lm_head.weight']" not in message.getMessage()
-
-
-def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
-    args = trainer.args
-    parts = args.gradient_accumulation_steps * args.world_size
-    tokens = trainer.tokens_per_batch
-    batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
-    micro_batches = len(trainer.get_train_dataloader())
-    say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
-    if args.world_size > 1:
-        say(f"          the fullest process has {trainer.row_batches.balance():.2f} times the mean of a step's work")
-    if args.dataloader_drop_last:
-        unseen = rows - micro_batches * args.train_batch_size * args.world_size
-        say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
-    if not args.load_best_model_at_end:
-        say("          the last model is kept, not the best: that needs evaluations and checkpoints")
-
-
-def total_steps(trainer: "HeedTrainer") -> int:
-    args = trainer.args
-    if args.max_steps > 0:
-        return args.max_steps
-    return math.ceil(args.num_train_epochs * trainer.row_batches.steps)
-
-
-def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> str:
-    """The model's greedy answer, as it is now, to one row. Called by every process alike."""
-    import torch
-
-    from heed.answers.generation import generate
-
-    was_training = model.training
-    model.eval()
-    with torch.compiler.set_stance("force_eager"):  # blocks compiled for training would be compiled anew
-        [response] = generate(
-            model,
-            plan.prompt,
-            [plan.prompt.encode_prompt(record.messages[:-1])],
-            stop_token_ids=plan.contract.stop_token_ids,
-            batch_size=1,
-            max_new_tokens=max_new_tokens,
-            engine="batch",
-            say=lambda text: None,
-        )
-    model.train(was_training)
-    return response.text
-
-
-def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
-    """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
-    from heed.runs.plots import plot_losses
-    from heed.training.callbacks import complete_checkpoint
-
-    contract = plan.contract
-    # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    contract.set_stops(model.generation_config)
-    trainer.save_whole(folder)
-    weights = trainer.gathered_weights()
-    state = trainer.state
-    if not state.is_world_process_zero:
-        return {}
-    complete_checkpoint(folder, contract)
-    difference = None if weights else reload_difference(model, plan, folder)
-    if weights:
-        check_saved_weights(weights, plan, folder)
-    plot = plot_losses(folder)
-    kept = f"step {state.best_global_step}" if state.best_model_checkpoint else f"step {state.global_step}"
-    score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""
-    say(f"\nkept      the model of {kept}{score}")
-    proof = "every weight is as it was trained" if weights else f"its logits differ by {difference:.1e} at most"
-    say(f"saved     {folder}; loaded again, {proof}")
-    say(f"plot      {plot}")
-    return {
-        "steps": state.global_step,
-        "balance": round(trainer.row_batches.balance(), 4),
-        "epochs": state.epoch,
-        "kept": kept,
-        "best_eval_loss": state.best_metric,
-        "num_input_tokens_seen": state.num_input_tokens_seen,
-        "reload_max_logit_difference": difference,
-    }
-
-
-def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
-    """Load the saved model as a user would and compare logits on real rows.
-
-    Raises RuntimeError when they differ: the folder would not be what was trained.
-    """
-    from heed.models.loading import max_logit_difference
-
-    dataset = plan.encoded["train"].dataset
-    batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
-    difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
-    if not difference <= RELOAD_TOLERANCE:
-        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
-    return difference
-
-
-def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
-    """The same proof for a model of which each process has a part: it can only compute with all of them together.
-
-    Raises RuntimeError when a weight is absent or another than in training.
-    """
-    import torch
-
-    for name, loaded in reloaded(plan, folder, torch.device("cpu")).named_parameters():
-        if name not in weights or not torch.equal(weights[name].float().cpu(), loaded.float()):
-            raise RuntimeError(f"{folder}: the saved model's {name} is not the trained one's")
-
-
-def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-    from heed.models.loading import load_finished
-
-    unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
-    return load_finished(
-        str(folder),
-        dtype=plan.sft.dtype,
-        load_in_4bit=plan.sft.load_in_4bit,
-        attn_implementation=plan.sft.attn_implementation,
-        device=device,
-    )
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
 
 from heed.errors import UserError, exit_code
+from heed.models.faster import fused_gelu
 from heed.models.likelihood import target_nll
 from heed.models.loading import load_message, set_dropout
 from heed.tokens.batches import FlatCollator
-from heed.training.speed import fused_gelu
 
 Engine = Literal["single", "ddp", "zero2", "fsdp2", "zero3", "fsdp2_offload"]
 GB = 1e9

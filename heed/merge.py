@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from heed.answers.subjects import find_run, in_4bit
 from heed.errors import UserError, exit_code
 from heed.models import loading
 from heed.prompts.template import fetch_contract
+from heed.runs.finished import find_run, in_4bit
 
 ADAPTER_FILE = "adapter_config.json"
 ROWS, TOKENS = 4, 64  # of the batch whose logits are compared

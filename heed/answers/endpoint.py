@@ -9,7 +9,7 @@ of tokens, and for nothing else. A model that Heed has trained brings template a
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from heed.data.records import Message
 from heed.errors import UserError
 from heed.files.run_folder import writable
 from heed.prompts.template import Prompt, join_input
+from heed.saying import Say
 from heed.servers.addresses import check_address, is_loopback
 
 TOKEN = "OPENAI_API_KEY"
@@ -64,7 +65,7 @@ def ask(
     prompt: Prompt | None,
     max_new_tokens: int,
     on_response: OnResponse = lambda index, response: None,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> list[Response]:
     """The server's answers to `conversations`, each of which ends with the user's turn; in order.
 

@@ -13,6 +13,7 @@ from heed.errors import UserError
 from heed.models.loading import context_length
 from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.prompts.template import Prompt
+from heed.saying import Say
 
 Engine = Literal["auto", "batch", "continuous", "one"]
 ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
@@ -38,7 +39,7 @@ def generate(
     max_new_tokens: int,
     engine: Engine = "auto",
     on_response: OnResponse = lambda index, response: None,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> list[Response]:
     """Greedy responses in the order of `prompts_ids`; `on_response` is told each as it is finished.
 

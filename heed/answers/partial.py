@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from heed.files import run_folder
+from heed.saying import Say
 
 SYNC_SECONDS = 1.0
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
@@ -41,7 +42,7 @@ def resumed(
     *,
     write: Callable[[list[Response]], object],
     on_response: OnResponse = lambda index, response: None,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> list[Response]:
     """A response for each of `keys`, in order; those that an earlier, interrupted run left in `path` are taken from it.
 

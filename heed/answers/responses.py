@@ -1,6 +1,6 @@
 """What a model answered to each row, as it lies in responses.json: where scoring, judging and voting start."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from heed.data.records import HALF_A_PAIR, Message, Record, type_name
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.saying import Say
 
 if TYPE_CHECKING:  # generation needs torch; what reads answers does not
     from heed.answers.partial import Response
@@ -68,7 +69,7 @@ def before_the_instruction(record: Record) -> dict[str, Any]:
     return ({"system_prompt": system[0]} if system else {}) | ({"history": history} if history else {})
 
 
-def read_responses(path: Path, *, say: Callable[[str], object] = print) -> list[Answer]:
+def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
     """The answers of a responses.json, also of one that another tool wrote with the four text fields alone.
 
     Without row ids the position counts, from 0, and `say` is told; so it is of fields that nothing here reads.

@@ -12,8 +12,7 @@ from heed.arena.matches import Question
 from heed.arena.votes import Name, Vote, sha256
 from heed.data.records import Message
 from heed.errors import UserError
-
-Say = Callable[[str], None]
+from heed.saying import Say
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,15 @@ import torch
 from transformers import StoppingCriteria, TextStreamer
 
 from heed.answers.decoding import plain_generation
-from heed.answers.subjects import Subject, find_prompt, find_run, in_4bit, load_subject
-from heed.arena.contestants import Answer, Ask, Failed, Say
+from heed.answers.subjects import find_prompt, load_subject
+from heed.arena.contestants import Answer, Ask, Failed
 from heed.arena.matches import Question
 from heed.errors import UserError
 from heed.models.loading import context_length, load_tokenizer
 from heed.models.memory import is_out_of_memory
 from heed.prompts.template import Contract, Prompt, fetch_contract, prompt_from_contract
+from heed.runs.finished import Subject, find_run, in_4bit
+from heed.saying import Say
 from heed.servers.addresses import is_loopback
 
 TIMEOUT = 120.0

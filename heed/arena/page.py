@@ -19,6 +19,7 @@ from heed.arena.same_site import Guard, login
 from heed.arena.screens import MAX_NOTE, MAX_QUESTION, Arena, Screen, Shown
 from heed.arena.votes import MAX_NAME, voter_name
 from heed.errors import UserError
+from heed.saying import Say
 
 HERE = Path(__file__).parent
 # Each with the key that page.js presses it with.
@@ -168,7 +169,7 @@ def theme() -> gr.themes.Base:
     return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
-def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Callable[[str], object]) -> None:
+def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Say) -> None:
     """Answer until Ctrl-C. Raises UserError when the port is taken."""
     page = build(arena, asks_name=password is None)
     page.queue(max_size=256)

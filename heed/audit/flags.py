@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heed.data.sources import file_sha256
 from heed.files import run_folder
+from heed.files.hashes import file_sha256
 
 if TYPE_CHECKING:  # heavy, and not needed to read flags
     from heed.audit.scan import Scan

@@ -31,13 +31,17 @@ from heed.audit import duplicates
 from heed.audit.duplicates import fingerprint, normalized
 from heed.audit.languages import LANGUAGES, language
 from heed.audit.overlap import References, questions
+from heed.audit.relations import compare, judge_languages, judge_lengths
+from heed.audit.row import BIT, FLAGS, ROW
 from heed.data.records import Record, Rejected
 from heed.data.sources import Source, file_hashes, read
-from heed.data.splits import SPLITS, UNUSED, hash_point
+from heed.data.splits import hash_point
 from heed.errors import UserError
-from heed.prompts.template import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, Encoded, Prompt, fit
+from heed.prompts.hashes import prompt_hash
+from heed.prompts.template import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, Encoded, Prompt
 from heed.tokens.batches import supervised_tokens
-from heed.tokens.encoding import Policy, encode_turns, processes, prompt_hash
+from heed.tokens.encoding import Policy, encode_turns, processes
+from heed.tokens.lengths import fit
 
 VERSION = 2  # of what is computed here; a scan of another version is not taken from the cache
 CHUNK = 500  # rows that a process looks at in one go
@@ -46,53 +50,8 @@ REJECTED_KEPT = 1000
 LONG_ENOUGH = 24  # letters of a template's sentence that nobody else writes by chance
 SEAM = 3  # tokens on either side of where the answer begins
 
-# Bit i of a row's flags stands for FLAGS[i].
-FLAGS = (
-    "no_target",
-    "eos_not_learned",
-    "too_long",
-    "cut_prompt",
-    "cut_response",
-    "little_learned",
-    "double_bos",
-    "boundary_merge",
-    "control_tokens",
-    "template_text",
-    "placeholder",
-    "duplicate",
-    "near_duplicate",
-    "conflicting_answers",
-    "split_overlap",
-    "near_split_overlap",
-    "other_language",
-    "odd_length",
-    "contaminated",
-)
-BIT = {name: np.uint32(1 << number) for number, name in enumerate(FLAGS)}
 LITTLE = 0.02  # of a row's tokens are learned: not worth its price
-FAR_OUT = 3  # times the interquartile range beyond the quartiles, on a logarithmic scale (Tukey's outer fence)
 
-ROW = np.dtype(
-    [
-        ("row_id", "i8"),
-        ("file", "i4"),  # number of the part of its place before the line
-        ("line", "i8"),
-        ("row", "i8"),  # in files where rows are counted beside lines, else -1
-        ("source", "i2"),  # number of the split that the source puts it in
-        ("split", "i1"),  # number in SPLITS, or UNUSED
-        ("point", "f8"),
-        ("content", "u8"),
-        ("question", "u8"),
-        ("answer", "u8"),
-        ("prompt_tokens", "i4"),
-        ("response_tokens", "i4"),
-        ("learned_tokens", "i4"),
-        ("lost_tokens", "i4"),  # that max_length took from the learned ones
-        ("language", "i1"),
-        ("flags", "u4"),
-        ("like", "i8"),  # position of the row that a duplicate repeats, or -1
-    ]
-)
 PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
 # Marks of chat formats that mean nothing here, or of another template.
 FOREIGN_MARKS = "|".join(
@@ -407,64 +366,6 @@ def template_text(prompt: Prompt) -> re.Pattern[str]:
     own = [each for each in sentences if len(each) >= LONG_ENOUGH and not any(word in each for word in words)]
     headings = [found for line in written for found in re.findall(r"^(###[^:]*:|<\|[^|]+\|>)", line)]
     return re.compile("|".join([*map(re.escape, sorted({*own, *headings})), FOREIGN_MARKS]))
-
-
-def compare(
-    table: np.ndarray, signatures: np.ndarray, text_of: Callable[[set[int]], Iterator[tuple[int, str]]]
-) -> None:
-    """Flag what rows are only in relation to others: duplicates, near ones, other answers, overlap of splits."""
-    positions = np.arange(len(table))
-    split, flags = table["split"], table["flags"]
-    by_split = table["content"] ^ (split.astype(np.uint64) * duplicates.MIX)
-    first = duplicates.first_with(by_split)
-    flag(table, positions[first != positions], "duplicate", first[first != positions])
-
-    _, question = np.unique(table["question"], return_inverse=True)
-    answers = np.unique(np.stack([question.astype(np.uint64), table["answer"]], axis=1), axis=0)[:, 0]
-    flags[np.isin(question, np.flatnonzero(np.bincount(answers.astype(np.int64)) > 1))] |= BIT["conflicting_answers"]
-
-    learned, held_out = np.flatnonzero(split == 0), np.flatnonzero(split > 0)
-    common = np.intersect1d(table["question"][learned], table["question"][held_out])
-    for rows, others in ((learned, held_out), (held_out, learned)):
-        hits = rows[np.isin(table["question"][rows], common)]
-        order = others[np.argsort(table["question"][others], kind="stable")]
-        twins = order[np.searchsorted(table["question"][order], table["question"][hits])]
-        flag(table, hits, "split_overlap", twins)
-
-    # Near ones: every distinct row of a split once.
-    distinct = positions[(first == positions) & (split != UNUSED)]
-    likely = [duplicates.likely_pairs(signatures, distinct[split[distinct] == number]) for number in range(len(SPLITS))]
-    train = distinct[split[distinct] == 0]
-    likely.append(duplicates.likely_pairs(signatures, distinct[split[distinct] > 0], train))
-    # Equal ones in two splits are flagged above.
-    likely = [pairs[table["content"][pairs[:, 0]] != table["content"][pairs[:, 1]]] for pairs in likely]
-    *repeated, overlapping = duplicates.similar_pairs(likely, text_of)
-    for pairs in repeated:
-        flag(table, pairs[:, 0], "near_duplicate", pairs[:, 1])
-    flag(table, overlapping[:, 0], "near_split_overlap", overlapping[:, 1])
-    flag(table, overlapping[:, 1], "near_split_overlap", overlapping[:, 0])
-
-
-def flag(table: np.ndarray, rows: np.ndarray, name: str, like: np.ndarray) -> None:
-    table["flags"][rows] |= BIT[name]
-    unpaired = table["like"][rows] < 0
-    table["like"][rows[unpaired]] = like[unpaired]
-
-
-def judge_lengths(table: np.ndarray) -> None:
-    """Flag rows that are much shorter or longer than the rest."""
-    logs = np.log(np.maximum(1, table["prompt_tokens"].astype(np.int64) + table["response_tokens"]))
-    low, high = np.quantile(logs, [0.25, 0.75])
-    reach = FAR_OUT * max(high - low, 0.1)  # rows of one length all but a few must not make those few odd
-    table["flags"][(logs < low - reach) | (logs > high + reach)] |= BIT["odd_length"]
-
-
-def judge_languages(table: np.ndarray) -> None:
-    """Flag rows in another language than most of those whose language shows."""
-    told = table["language"] > 0
-    if told.any():
-        main = np.bincount(table["language"][told]).argmax()
-        table["flags"][told & (table["language"] != main)] |= BIT["other_language"]
 
 
 def cache_file(key: str) -> Path:

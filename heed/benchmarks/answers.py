@@ -9,10 +9,11 @@ from tqdm.auto import tqdm
 from heed.answers.generation import generate
 from heed.answers.partial import OnResponse, Response, resumed, row_keys
 from heed.answers.responses import Answer, read_responses, response_rows
-from heed.answers.subjects import Subject, load_subject
+from heed.answers.subjects import load_subject
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.data.records import Record, rows_sha256
 from heed.files import run_folder
+from heed.runs.finished import Subject
 
 
 def answers_key(asking: Asking, subject: Subject, records: Sequence[Record], max_new_tokens: int) -> dict[str, Any]:

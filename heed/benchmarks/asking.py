@@ -1,13 +1,13 @@
 """What every model is asked with in one command, and where the results go."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.answers.subjects import Subject
 from heed.benchmarks.identity import model_sha256
 from heed.prompts.template import Contract, Prompt
+from heed.runs.finished import Subject
+from heed.saying import Say
 
 FOLDER = "benchmarks"
 
@@ -24,7 +24,7 @@ class Asking:
     batch_size: int
     limit: int | None
     command: str
-    say: Callable[[str], object]
+    say: Say
 
     def key(self, subject: Subject) -> dict[str, Any]:
         """What a model's answers depend on beside the question. `contract` is what eval_responses.py calls so."""

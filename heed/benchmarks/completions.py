@@ -45,7 +45,8 @@ class Ask(CompletionFn):
     """Asks a model with its own prompt contract. evals has ten threads; the model answers one of them at a time."""
 
     def __init__(self, model: str, max_new_tokens: int = 256, registry: Any = None) -> None:
-        from heed.answers.subjects import Subject, find_prompt, load_subject
+        from heed.answers.subjects import find_prompt, load_subject
+        from heed.runs.finished import Subject
 
         self.prompt, self.contract = find_prompt(model, None, None)
         self.model = load_subject(Subject(name="model", model=model), dtype="float32", load_in_4bit=False)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heed.answers.subjects import Subject, load_subject
+from heed.answers.subjects import load_subject
 from heed.benchmarks import alpaca, helm, openai_evals, scores
 from heed.benchmarks.answers import answer, answers_key
 from heed.benchmarks.asking import FOLDER, Asking
@@ -15,6 +15,7 @@ from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.measure.rows import Row
 from heed.models.loading import context_length
+from heed.runs.finished import Subject
 
 TEST_ROWS = "test"
 

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from heed.data.sources import file_sha256
 from heed.files import run_folder
+from heed.files.hashes import file_sha256
 
 DESCRIBES = ("config.json", "adapter_config.json", "tokenizer.json")
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from heed.answers.subjects import Subject, load_subject
+from heed.answers.subjects import load_subject
 from heed.benchmarks import execution, scores
 from heed.benchmarks.asking import FOLDER, Asking
 from heed.benchmarks.harness import HUMANEVAL, SAMPLES_FILE, Setup, Tasks, ask, read_scores, write_outcome
@@ -17,6 +17,7 @@ from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.measure.rows import Row
+from heed.runs.finished import Subject
 
 REQUESTS = "requests"
 

@@ -1,1 +1,44 @@
-from heed.config.reader import *  # noqa: F403
+"""What a run is told: one flat YAML file and the command line, checked strictly, every value with its source.
+
+Two kinds of keys: those of a script (one module here for each script) and, for training, every name of
+`transformers.TrainingArguments`. An unknown key is an error that names the nearest right one; so is a key that is
+set and never read, and two keys that contradict each other.
+"""
+
+from heed.config.arena import ArenaConfig, RateConfig
+from heed.config.benchmarks import BenchmarkConfig
+from heed.config.chat import ChatConfig
+from heed.config.conversion import convert
+from heed.config.evaluation import EvalConfig
+from heed.config.inspect import InspectConfig
+from heed.config.keys import explain, field_types, help_text, refuse_unread, resolved_values, script_config
+from heed.config.reader import parse_command_line, read_settings
+from heed.config.settings import CommandLine, Setting, Settings
+from heed.config.sft import SftConfig
+from heed.config.training_arguments import check_launcher, derive_accumulation, refuse_both, training_settings
+
+__all__ = [
+    "ArenaConfig",
+    "BenchmarkConfig",
+    "ChatConfig",
+    "CommandLine",
+    "EvalConfig",
+    "InspectConfig",
+    "RateConfig",
+    "Setting",
+    "Settings",
+    "SftConfig",
+    "check_launcher",
+    "convert",
+    "derive_accumulation",
+    "explain",
+    "field_types",
+    "help_text",
+    "parse_command_line",
+    "read_settings",
+    "refuse_both",
+    "refuse_unread",
+    "resolved_values",
+    "script_config",
+    "training_settings",
+]

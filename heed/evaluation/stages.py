@@ -6,18 +6,17 @@ files: answers, then numbers (items.jsonl, rows.jsonl, comparison.json), verdict
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from heed.answers.exports import write_alpaca_eval, write_messages
 from heed.answers.responses import Answer, read_responses
-from heed.answers.subjects import find_run
 from heed.audit.flags import read_flags, was_compared
-from heed.data.sources import file_sha256
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.hashes import file_sha256
 from heed.judge.judging import (
     SUMMARY_FILE,
     VERDICTS_FILE,
@@ -33,13 +32,13 @@ from heed.measure.comparison import Comparison, System, compare, comparison_rows
 from heed.measure.measurements import ITEMS_FILE, Measurement, as_rows, make_items, mean_measurement, write_items
 from heed.measure.metrics import Metric, measure
 from heed.measure.rows import Row, drop_rows, write_rows
+from heed.runs.finished import find_run
+from heed.saying import Say
 
 EVALUATION_FILE = "evaluation.json"
 STOPS_FILE = "stops.jsonl"
 STOP_METRICS = ("p_eos", "premature_eos", "cut")
 """How answers end, apart from what they say: rows of the system "stop"."""
-
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,12 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from heed.errors import UserError
+from heed.saying import Say
 
 LOCK_FILE = ".run.lock"
 PATIENCE = 30.0  # seconds; the workers of a killed launcher end a step and write a checkpoint before they go
@@ -16,7 +17,7 @@ SAY_AFTER = 1.0
 
 
 @contextmanager
-def locked(folder: Path, say: Callable[[str], object] = print) -> Iterator[None]:
+def locked(folder: Path, say: Say = print) -> Iterator[None]:
     """Hold the folder. Raises UserError with the other's process and host when somebody else does.
 
     The lock is the process's own (lockf, not flock): no worker forked from it can keep it. It ends with the process,

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from heed.errors import UserError
 from heed.files.run_folder import read_json, write_json
 from heed.hub.outgoing import leaving, refuse_incomplete
 from heed.runs.checkpoints import MANIFEST_FILE
+from heed.saying import Say
 
 FOLDER = ".outbox"
 LOG_FILE = "push.log"
@@ -28,8 +29,6 @@ LINKED = (".safetensors",)  # never written to again, unlike a plot or a table, 
 CHECK_SECONDS = 20.0
 PAUSE = 0.05
 SAID = "hub       "  # lines of the log that begin like this are for the user
-
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)

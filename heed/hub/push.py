@@ -20,9 +20,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from huggingface_hub.utils._http import default_client_factory  # no public name gives a client with their hooks
 
 from heed.errors import UserError
+from heed.files import hashes
 from heed.hub.outbox import FOLDER, SAID, Job, Target, claim, drop, read_job, waiting
 from heed.hub.outgoing import WEIGHTS, leaving, redact, secrets_of, without_secrets
-from heed.runs import checkpoints
 
 LOCK_FILE = ".lock"
 TIMEOUT = 120.0  # seconds without a byte; the client's own is none
@@ -132,7 +132,7 @@ def push(job: Job) -> tuple[str, list[str]]:
     """
     files, left = without_secrets(leaving(job.files), secrets_of())
     for path in files:
-        if path.name in job.sha256 and checkpoints.sha256(path) != job.sha256[path.name]:
+        if path.name in job.sha256 and hashes.sha256(path) != job.sha256[path.name]:
             raise UserError(f"{path.name} is not what was written into the checkpoint")
     api, target = HfApi(), job.target
     repo_id = api.create_repo(target.repo_id, private=target.private, exist_ok=True).repo_id

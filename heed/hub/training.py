@@ -12,10 +12,9 @@ from heed.config import SftConfig
 from heed.errors import UserError
 from heed.hub.card import CARD_FILE, model_card, write_card
 from heed.hub.outbox import SAID, Outbox, Target, check_repo_id
+from heed.saying import Say
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """How far two judges agree, or a judge and people: on scores, or on which of two answers is better."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,6 +10,7 @@ from heed.errors import UserError
 from heed.judge.pairs import WORTH, both_orders, outcome
 from heed.judge.scores import spearman
 from heed.judge.verdicts import PairVerdict, ScoreVerdict
+from heed.saying import Say
 
 Unit = tuple[str, ...]
 """What was judged: (name, row) for a score, (a, b, row) for a pair."""
@@ -80,7 +81,7 @@ def pair_unit(a: str, b: str, row_id: object, worth: float) -> tuple[Unit, float
     return ((a, b, str(row_id)), worth) if a <= b else ((b, a, str(row_id)), 1.0 - worth)
 
 
-def read_people(path: Path, *, say: Callable[[str], object] = print) -> tuple[Opinion, Opinion]:
+def read_people(path: Path, *, say: Say = print) -> tuple[Opinion, Opinion]:
     """Scores and outcomes that people gave: lines {row_id, name, score}, or votes {a, b, row_id, winner, voter}.
 
     Several voices on the same count with their mean. The arena's votes on questions that somebody typed belong to no

@@ -11,6 +11,7 @@ from heed.judge.cache import Cache, Reply, request_key
 from heed.judge.client import Backend, ParameterRefused, Unanswered, again, most_request_tokens
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Question
+from heed.saying import Say
 
 GIVE_UP = 10
 """Requests in a row without a reply, after which a server counts as gone."""
@@ -96,7 +97,7 @@ class Asker:
         max_tokens: int,
         prices: Prices | None = None,
         max_cost: float | None = None,
-        say: Callable[[str], object],
+        say: Say,
     ) -> None:
         if max_cost is not None and prices is None:
             raise UserError(

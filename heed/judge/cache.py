@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from heed.files.run_folder import append_line
+from heed.saying import Say
 
 CACHE_FILE = "judge_cache.jsonl"
 
@@ -39,7 +39,7 @@ class Cache:
     A process killed while writing leaves a torn last line; it is cut off when the file is opened next.
     """
 
-    def __init__(self, path: Path, *, say: Callable[[str], object]) -> None:
+    def __init__(self, path: Path, *, say: Say) -> None:
         self.path = path
         self.replies: dict[str, Reply] = {}
         self.refused: dict[str, set[str]] = {}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import combinations
@@ -22,6 +22,7 @@ from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, 
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
 from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict, line_of, verdict_of
+from heed.saying import Say
 
 VERDICTS_FILE = "judge.jsonl"
 SUMMARY_FILE = "judge_summary.json"
@@ -86,7 +87,7 @@ def judge_responses(
     folder: Path,
     *,
     people: Path | None = None,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> dict[str, Any]:
     """Judge all answers, put the verdicts into `folder`, and give back what judge_summary.json then holds.
 
@@ -142,9 +143,7 @@ def group(items: Sequence[Item]) -> dict[str, list[Item]]:
     return by_name
 
 
-def pairs_of(
-    by_name: Mapping[str, Sequence[Item]], settings: JudgeSettings, say: Callable[[str], object]
-) -> list[tuple[Item, Item]]:
+def pairs_of(by_name: Mapping[str, Sequence[Item]], settings: JudgeSettings, say: Say) -> list[tuple[Item, Item]]:
     if settings.mode == "score":
         return []
     names = list(by_name)
@@ -214,9 +213,7 @@ def judged_answers(folder: Path) -> str | None:
 Verdicts = list[ScoreVerdict | PairVerdict]
 
 
-def merged(
-    folder: Path, entry: dict[str, Any], verdicts: Verdicts, say: Callable[[str], object]
-) -> tuple[Verdicts, list[dict[str, Any]]]:
+def merged(folder: Path, entry: dict[str, Any], verdicts: Verdicts, say: Say) -> tuple[Verdicts, list[dict[str, Any]]]:
     """The verdicts and entries of other judges on the same answers, then this one's; what is older is left out."""
     if not (folder / SUMMARY_FILE).is_file() or not (folder / VERDICTS_FILE).is_file():
         return verdicts, [entry]
@@ -242,7 +239,7 @@ def said_by(entry: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def agreements(
-    verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None, say: Callable[[str], object]
+    verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None, say: Say
 ) -> list[dict[str, Any]]:
     """Every two judges, and every judge and people, on scores and on pairs."""
     scores: dict[str, list[ScoreVerdict]] = {}

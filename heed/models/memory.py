@@ -11,6 +11,7 @@ import torch
 from transformers import TrainerCallback
 
 from heed.errors import UserError
+from heed.saying import Say
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ class BatchSize:
     `key` is what a user sets to choose the number, `relief` what helps when not even one row fits.
     """
 
-    def __init__(self, rows: int, *, key: str, relief: str, say: Callable[[str], object] = print) -> None:
+    def __init__(self, rows: int, *, key: str, relief: str, say: Say = print) -> None:
         self.rows, self.key, self.relief, self.say = rows, key, relief, say
 
     def batches(

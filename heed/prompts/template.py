@@ -19,17 +19,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
-
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from heed.data.records import Message
 from heed.errors import UserError
+from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens
+
+if TYPE_CHECKING:  # heavy, and only named here
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts"
 CONTRACT_FILE = "prompt_contract.json"
 RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
-PRIVATE_USE = range(0xE000, 0xF900)
 PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
 PROBE: tuple[Message, ...] = (
     {"role": "user", "content": PROBE_QUESTION, "input": PROBE_INPUT},
@@ -52,7 +53,7 @@ class Prompt:
     name: str
     """The name of a file in prompts/, a path, or "model" for the model's own chat template."""
     template: str
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     shows_input: bool
     """False for templates that know nothing of `input`; it is then put behind the instruction."""
     control_tokens: re.Pattern[str]
@@ -152,7 +153,7 @@ class Contract:
     golden_prompt_ids: list[int]
     golden_response_ids: list[int]
 
-    def set_stops(self, generation_config: GenerationConfig) -> None:
+    def set_stops(self, generation_config: "GenerationConfig") -> None:
         """Let `model.generate`, and servers that read a model's own settings, stop where training did."""
         stops = self.stop_token_ids
         generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
@@ -163,7 +164,7 @@ class Contract:
         (folder / CONTRACT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_prompt(name: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+def load_prompt(name: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
     """The template `name` (a file in prompts/, a path, or "model") made ready for `tokenizer`, its laws checked."""
     if name == "model":
         template = tokenizer.chat_template
@@ -178,7 +179,7 @@ def load_prompt(name: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
     return make_prompt(name, template, tokenizer)
 
 
-def make_prompt(name: str, template: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
     """Check the laws on probe conversations and return the template at work.
 
     Raises UserError naming the law that is broken.
@@ -208,7 +209,7 @@ def make_prompt(name: str, template: str, tokenizer: PreTrainedTokenizerBase) ->
 harmless: set[str] = set()  # templates that have been rendered in this process before
 
 
-def refuse_bomb(tokenizer: PreTrainedTokenizerBase, template: str, name: str) -> None:
+def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, name: str) -> None:
     """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
 
     Raises UserError when the template needs more of them than any prompt could.
@@ -246,7 +247,7 @@ def refuse_bomb(tokenizer: PreTrainedTokenizerBase, template: str, name: str) ->
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     template: str,
     messages: Sequence[Message],
     generation_prompt: bool,
@@ -289,49 +290,6 @@ def end_in_eos(ids: list[int], eos_token_id: int) -> list[int]:
     return [*ids, eos_token_id]
 
 
-class Markers(NamedTuple):
-    """Two characters that occur in none of a conversation's texts, set around control tokens that a user typed."""
-
-    start: str
-    end: str
-
-
-def control_token_pattern(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
-    """All special tokens, and those added tokens that the template itself uses as marks, longest first."""
-    tokens = [
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content in template and not token.content.isspace())
-    ]
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
-
-
-def mark_control_tokens(
-    messages: Sequence[Message], control_tokens: re.Pattern[str]
-) -> tuple[list[Message], Markers | None]:
-    """Fence control tokens in the users' words, so that only the template's own become control tokens.
-
-    The rendered text is then tokenized in pieces; a row without such tokens is not touched at all.
-    """
-    texts = [text for message in messages for text in (message["content"], message.get("input", ""))]
-    if not any(control_tokens.search(text) for text in texts):
-        return list(messages), None
-    used = set("".join(texts))
-    free = (chr(code) for code in PRIVATE_USE if chr(code) not in used)
-    markers = Markers(next(free), next(free))
-
-    def fence(text: str) -> str:
-        return control_tokens.sub(lambda match: f"{markers.start}{match[0]}{markers.end}", text)
-
-    marked: list[Message] = []
-    for message in messages:
-        copy: Message = {"role": message["role"], "content": fence(message["content"])}
-        if message.get("input"):
-            copy["input"] = fence(message["input"])
-        marked.append(copy)
-    return marked, markers
-
-
 def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
     """The contract saved beside a model, in a folder or on the Hub; None when the model brings none.
 
@@ -351,7 +309,7 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
         raise UserError(f"{path}: not a prompt contract ({error})") from error
 
 
-def prompt_from_contract(contract: Contract, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+def prompt_from_contract(contract: Contract, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
     """The saved template at work with `tokenizer`; refused when it would not give the very ids of training.
 
     So is a tokenizer whose own chat template is another one: a server would use that.
@@ -370,25 +328,3 @@ def prompt_from_contract(contract: Contract, tokenizer: PreTrainedTokenizerBase)
             f"{', '.join(differ)} would differ from training, so answers would not be comparable"
         )
     return prompt
-
-
-Outcome = Literal["whole", "cut_prompt", "cut_response", "too_long"]
-
-
-def fit(
-    encoded: Encoded, *, max_length: int, on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"]
-) -> tuple[Encoded, Outcome]:
-    """Bring an example to at most `max_length` ids, by the policy; "too_long" says that it cannot be used.
-
-    A cut prompt loses its beginning. A cut response loses its end and with it EOS: a model must not learn to stop
-    in the middle of a sentence. What leaves no token to read, or none to learn, is too long to cut.
-    """
-    prompt_ids, response_ids = encoded
-    surplus = len(prompt_ids) + len(response_ids) - max_length
-    if surplus <= 0:
-        return encoded, "whole"
-    if on_long_row == "cut_prompt" and surplus < len(prompt_ids):
-        return Encoded(prompt_ids[surplus:], response_ids), "cut_prompt"
-    if on_long_row == "cut_response" and surplus < len(response_ids):
-        return Encoded(prompt_ids, response_ids[:-surplus]), "cut_response"
-    return encoded, "too_long"

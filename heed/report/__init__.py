@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from heed import __version__
-from heed.evaluation.evidence import Evidence, read_evidence
 from heed.files import run_folder
 from heed.pages import render_page, write_page
 from heed.report import charts, findings
 from heed.report.answers import browser_data
+from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
 from heed.report.headline import headline, tiles
 

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from heed.answers.responses import Answer
-from heed.evaluation.evidence import Evidence, Verdict
+from heed.report.evidence import Evidence, Verdict
 from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from heed.evaluation.evidence import Evidence, Verdict
+from heed.report.evidence import Evidence, Verdict
 from heed.report.figures import (
     MOST_POINTS,
     Measure,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from heed.evaluation.evidence import Evidence
+from heed.report.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heed.evaluation.evidence import Evidence, Verdict
 from heed.measure.intervals import paired_difference
 from heed.measure.rows import Row
+from heed.report.evidence import Evidence, Verdict
 
 Interval = tuple[float, float]
 JudgeKey = tuple[str, str]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from heed.evaluation.evidence import Evidence
+from heed.report.evidence import Evidence
 from heed.report.findings import Finding, interval_text, number, primary, signed
 
 

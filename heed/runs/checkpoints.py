@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.saying import Say
 from heed.files import run_folder
 from heed.errors import UserError
+from heed.files.hashes import sha256, sync
 
 MANIFEST_FILE = "MANIFEST.json"
 STAGING = ".incomplete"  # in the run folder; holds the checkpoint that is being written
@@ -104,7 +106,7 @@ def verify(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def newest_whole(run: Path, say: Callable[[str], object], *, own: bool = True) -> Checkpoint | None:
+def newest_whole(run: Path, say: Say, *, own: bool = True) -> Checkpoint | None:
     """The newest checkpoint of a run that verifies; newer ones that do not are put aside, and `say` is told why.
 
     In a run folder that is not this run's `own`, and so not locked by it, nothing is touched: it may be writing.
@@ -186,15 +188,5 @@ def inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Until this returns, what was written may only be in memory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.saying import Say
 from heed.runs import checkpoints
 from heed.files import run_folder
 from heed.runs.checkpoints import Checkpoint
@@ -13,7 +14,6 @@ from heed.errors import UserError
 from heed.runs.sameness import check_same
 from heed.files.lock import LOCK_FILE
 
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Where a server is, whether that is this machine, and how it is asked."""

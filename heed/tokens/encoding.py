@@ -16,11 +16,12 @@ import datasets
 import numpy as np
 from datasets import Dataset
 
-from heed import __version__
 from heed.data.records import Message, Record
 from heed.errors import UserError
-from heed.prompts.template import Encoded, Outcome, Prompt, fit
+from heed.prompts.hashes import prompt_hash
+from heed.prompts.template import Encoded, Prompt
 from heed.tokens.batches import LossOn
+from heed.tokens.lengths import Outcome, fit
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
 PLACES_SHOWN = 5
@@ -241,16 +242,4 @@ def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
     digest = hashlib.sha256(f"{prompt_hash(prompt)}{json.dumps(COLUMNS)}{json.dumps(asdict(policy))}".encode())
     for record in records:
         digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
-    return digest.hexdigest()
-
-
-def prompt_hash(prompt: Prompt) -> str:
-    """SHA-256 over template, tokenizer and code version."""
-    digest = hashlib.sha256()
-    tokenizer = prompt.tokenizer
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    for part in (__version__, prompt.template, vocabulary, special_tokens):
-        digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()

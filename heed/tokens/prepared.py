@@ -30,14 +30,15 @@ from datasets import Dataset, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 
 from heed.data.records import RawRow, Record, Rejected, check_columns, check_row, decide_format
-from heed.data.sources import Source, file_sha256, raw_rows, source_name, source_names
+from heed.data.sources import Source, raw_rows, source_name, source_names
 from heed.data.splits import SPLITS, SplitName, check_shares, chosen_splits, split_of_hash
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.hashes import file_sha256, sync
 from heed.files.lock import try_to_lock
+from heed.prompts.hashes import digest, tokenizer_digest
 from heed.prompts.template import Prompt
-from heed.runs.checkpoints import sync
-from heed.runs.sameness import digest, tokenizer_digest
+from heed.saying import Say
 from heed.tokens.encoding import (
     FEATURES,
     EncodedSplit,
@@ -55,7 +56,6 @@ CHUNK = 1000  # rows that are tokenized at once
 SHARD = 500_000  # examples in a file
 SAY_EVERY = 60.0  # seconds
 TRAINED = ("row_id", "turn", "outcome", "prompt_ids", "response_ids", "prompt_tokens", "response_tokens")
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, kw_only=True)

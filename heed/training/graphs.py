@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from heed.saying import Say
 from heed.tokens.batches import MOST_FILLED, Batch
 
 Step = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, num_items_in_batch) -> loss; adds to the gradients
@@ -68,7 +69,7 @@ class StepGraphs:
         self,
         parameters: Sequence[torch.nn.Parameter],
         step: Step,
-        say: Callable[[str], None],
+        say: Say,
         record: Record | None = None,
     ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]

@@ -1,11 +1,11 @@
 """Everything that is known before the first step: rows, splits, tokenizer, prompt, model and token ids."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from heed import processes
 from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
 from heed.audit.scan import RowSource, cached_scan, scan, scan_key, store_scan
 from heed.config import SftConfig
+from heed.data.reading import data_source, parted, read_rows
 from heed.data.records import Record, Rejected, Rows
-from heed.data.sources import Reading, Source, read
-from heed.data.splits import SPLITS, SplitName, Splits, split_numbers, split_records
+from heed.data.sources import Reading
+from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
-from heed.files import run_folder
 from heed.models import loading
 from heed.models.attention import check_flat, varlen_refusal
 from heed.prompts.template import Contract, Prompt, load_prompt
+from heed.saying import Say
 from heed.tokens import prepared
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, encode_split, told_long
@@ -32,7 +33,6 @@ from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph
 
 PREVIEW_ROWS = 3
 LEARNED_ROWS = 256  # evenly over the training rows, whose targets are counted before step 1
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,56 +176,6 @@ def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Spli
     say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
     splits: Splits = {"train": [], "test": [], "validation": validation}
     return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
-
-
-def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
-    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
-    reading = read(data_source(sft))
-    rows = reading.rows
-    say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
-    if rows.rejected:
-        say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
-    if rows.ignored_fields:
-        say(f"          columns not used: {', '.join(rows.ignored_fields)}")
-    named = {record.source_split for record in rows.records} - {None}
-    parting = parted(sft, named)
-    splits = split_records(rows.records, **parting)
-    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {parting['how']})")
-    unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
-    if unused:
-        say(f"          {unused} rows are in a split of the source that is not used")
-    return reading, splits
-
-
-def data_source(sft: SftConfig) -> Source:
-    return Source(
-        data=sft.data,
-        columns=sft.columns,
-        on_bad_row=sft.on_bad_row,
-        data_config=sft.data_config,
-        data_revision=sft.data_revision,
-    )
-
-
-class Parting(TypedDict):
-    """How rows are parted; what `split_records` and `split_numbers` take."""
-
-    how: Literal["position", "hash", "source"]
-    shares: Sequence[float]
-    source_splits: Mapping[str, str]
-
-
-def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
-    """How a run parts its rows. `named` are the splits that the source itself names."""
-    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
-    if isinstance(sft.data, dict) and how != "source":
-        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
-    by_source = how == "source"
-    return {
-        "how": how,
-        "shares": () if by_source else sft.split_shares,
-        "source_splits": sft.source_splits if by_source else {},
-    }
 
 
 def audit_rows(

@@ -20,12 +20,12 @@ from heed.models.loading import parameter_counts
 from heed.models.memory import free_memory, free_unused, is_out_of_memory
 from heed.processes import from_first
 from heed.runs import checkpoints
+from heed.saying import Say
 from heed.tokens.encoding import row_lengths
 
 if TYPE_CHECKING:
     from heed.training.trainer import HeedTrainer
 
-Say = Callable[[str], object]
 ADAM_BYTES = 8  # two float32 a trained parameter
 SMALL_FILES = 5 * 2**20  # tokenizer, states, manifest
 ENGINES = {

@@ -2,16 +2,15 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.activations import NewGELUActivation
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from heed.config import Setting, Settings
+from heed.saying import Say
 from heed.tokens.batches import MOST_FILLED
 
 Speed = Literal["auto", "eager", "graph", "compile"]
@@ -128,7 +127,7 @@ TIMED_STEPS = (5, 15)  # first and last of the steps that are timed before compi
 class CompileWhenItPays(TrainerCallback):
     """Times a few steps, then compiles the blocks if that is expected to save more time than it takes."""
 
-    def __init__(self, compile_blocks: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(self, compile_blocks: Callable[[], None], say: Say) -> None:
         self.compile_blocks, self.say = compile_blocks, say
         self.steps = 0
         self.began = 0.0
@@ -158,66 +157,4 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-@contextmanager
-def compiled_blocks(model: torch.nn.Module) -> Iterator[None]:
-    """Compile each block of the model, once for all of them, and leave the rest as it is.
-
-    Row lengths may change from step to step: the compiled code is made for any (dynamic=True).
-    """
-    found = blocks(model)
-    for block in found:
-        block.compile(dynamic=True)
-    try:
-        yield
-    finally:
-        for block in found:
-            block._compiled_call_impl = None  # torch has no public way back
-
-
-def blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of a transformer: the longest list of modules in it."""
-    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len)
-
-
 # ---- small things that are the same function, faster
-
-
-@contextmanager
-def fused_gelu(model: torch.nn.Module) -> Iterator[None]:
-    """GPT-2's gelu_new is eight operations that keep four activations; torch has the same function as one.
-
-    For a while only: what is saved, and what generates later, is the model as transformers made it.
-    """
-    fused = torch.nn.GELU(approximate="tanh")
-    places = [
-        (module, name, child)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, NewGELUActivation)
-    ]
-    for module, name, _ in places:
-        setattr(module, name, fused)
-    try:
-        yield
-    finally:
-        for module, name, child in places:
-            setattr(module, name, child)
-
-
-@contextmanager
-def sparse_embedding_gradient(model: PreTrainedModel) -> Iterator[None]:
-    """Add an embedding's gradient to that of the output head it is tied to row by row.
-
-    Else a table of the whole vocabulary is zeroed, filled in a few hundred rows, and added to the other, every step.
-    Only for tied weights, whose gradient stays dense, and for one process, since DDP would send sparse gradients.
-    """
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
-    tied = head is not None and head.weight is embedding.weight and embedding.weight.requires_grad
-    before = embedding.sparse
-    embedding.sparse = bool(tied)
-    try:
-        yield
-    finally:
-        embedding.sparse = before

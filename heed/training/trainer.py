@@ -25,18 +25,20 @@ from heed import processes
 from heed.errors import Stopped, UserError
 from heed.files import run_folder
 from heed.models.attention import flat_rows
+from heed.models.faster import compiled_blocks, fused_gelu, sparse_embedding_gradient
 from heed.models.likelihood import row_scores, target_nll
 from heed.models.memory import BatchSize, KeptMemory, forward_bytes, free_memory, rows_that_fit
 from heed.runs import checkpoints
 from heed.runs.checkpoints import STAGING
 from heed.runs.recorder import RowLosses, StepRows, step_rows
+from heed.saying import Say
 from heed.tokens.batches import Batch, FlatCollator, supervised_tokens
 from heed.tokens.encoding import column, row_lengths
 from heed.tokens.order import RowBatches, row_batches
 from heed.training.finite import FiniteGuard, NotFinite
 from heed.training.graphs import StepGraphs
 from heed.training.signals import GracefulStop
-from heed.training.speed import CompileWhenItPays, SpeedChoice, compiled_blocks, fused_gelu, sparse_embedding_gradient
+from heed.training.speed import CompileWhenItPays, SpeedChoice
 
 EAGER = SpeedChoice("eager", "the plain way")
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
@@ -77,7 +79,7 @@ class HeedTrainer(Trainer):
         row_losses: RowLosses | None = None,
         facts: Mapping[str, Any] | None = None,
         complete: Callable[[Path], None] = lambda folder: None,
-        say: Callable[[str], None] = print,
+        say: Say = print,
         **kwargs: Any,
     ) -> None:
         """`facts` go into the manifest of every checkpoint; `complete` is given its folder before that is written."""

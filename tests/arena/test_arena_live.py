@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from heed.answers.generation import generate
-from heed.answers.subjects import Subject
 from heed.arena.contestants import Answer, Failed, together
 from heed.arena.live import Loaded, endpoint_asker, load_all, model_asker
 from heed.arena.matches import Question
 from heed.errors import UserError
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import load_prompt
+from heed.runs.finished import Subject
 from world.small_world import TINY, gpt2, save_model
 
 QUESTIONS = [

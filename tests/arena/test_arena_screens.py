@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from heed.arena.cards import answer_card, question_card, standings_card
-from heed.arena.contestants import Answer, Ask, Failed, Say
+from heed.arena.contestants import Answer, Ask, Failed
 from heed.arena.matches import Matches, Question, pairs_of
 from heed.arena.ratings import leaderboards
 from heed.arena.screens import STALE, Arena, Screen, ask, next_pair, skip, vote
 from heed.arena.votes import Vote, VoteFile
+from heed.saying import Say
 
 QUESTIONS = [Question(row_id=row, messages=({"role": "user", "content": f"Say {row}."},)) for row in range(2)]
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -17,9 +17,9 @@ from heed.audit.findings import KINDS, judge, refuse, table
 from heed.audit.flags import read_flags, was_compared, write_flags
 from heed.audit.scan import Scan, cached_scan, scan, scan_key, store_scan
 from heed.data.records import Record, Rejected
-from heed.data.sources import file_sha256
 from heed.data.splits import split_numbers, split_records
 from heed.errors import UserError
+from heed.files.hashes import file_sha256
 from heed.prompts.template import Prompt, load_prompt, make_prompt
 from heed.tokens.encoding import Policy
 from world.small_world import FINE, TINY, records

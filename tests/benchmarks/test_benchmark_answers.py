@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from heed.answers.subjects import Subject
 from heed.benchmarks import answers
 from heed.benchmarks.asking import Asking
 from heed.benchmarks.identity import model_sha256
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import load_prompt
+from heed.runs.finished import Subject
 from world.small_world import gpt2, records, save_model
 
 ROWS = records(("Say a.", "a!"), ("Say b.", "b!"), ("Say c.", "c!"))

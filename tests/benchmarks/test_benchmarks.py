@@ -13,7 +13,6 @@ pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
 
 from lm_eval import evaluator
 
-from heed.answers.subjects import Subject
 from heed.benchmarks import compat, harness, measuring, scores
 from heed.benchmarks.asking import Asking
 from heed.benchmarks.contract_lm import ContractLM
@@ -23,6 +22,7 @@ from heed.benchmarks.suite import BENCHMARKS, Benchmark, find_benchmarks
 from heed.errors import UserError
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import Prompt, load_prompt
+from heed.runs.finished import Subject
 from world import hub_mirror
 from world.oracle import Oracle
 from world.small_world import gpt2, save_model

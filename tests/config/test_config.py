@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 import train_sft
 from heed import config
 from heed.benchmarks.suite import find_benchmarks
-from heed.config import ArenaConfig, BenchmarkConfig, EvalConfig, SftConfig
+from heed.config import ArenaConfig, BenchmarkConfig, EvalConfig, SftConfig, training_arguments
 from heed.errors import UserError
 from world.small_world import ROOT
 
@@ -125,7 +125,12 @@ def test_the_command_line_may_replace_what_would_contradict_the_file(tmp_path: P
 
 def test_every_refused_key_and_default_is_a_training_argument() -> None:
     known = config.field_types(TrainingArguments)
-    named = [config.REFUSED, config.TRAINING_DEFAULTS, config.DEPENDS, config.IDLE_WITHOUT]
+    named = [
+        training_arguments.REFUSED,
+        training_arguments.TRAINING_DEFAULTS,
+        training_arguments.DEPENDS,
+        training_arguments.IDLE_WITHOUT,
+    ]
     assert {name for names in named for name in names} <= set(known)
 
 

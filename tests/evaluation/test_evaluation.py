@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from heed.data.sources import file_sha256
 from heed.errors import UserError
 from heed.evaluation.stages import (
     Asked,
@@ -14,6 +13,7 @@ from heed.evaluation.stages import (
     scores_text,
     write_evaluation,
 )
+from heed.files.hashes import file_sha256
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import read_rows
 

@@ -15,9 +15,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from faults.harness import write_config
-from heed.data.sources import Source, file_sha256, read
+from heed.data.sources import Source, read
 from heed.errors import exit_code
 from heed.evaluation.stages import Asked, Evaluation, score, write_evaluation
+from heed.files.hashes import file_sha256
 from heed.hub import __main__ as command
 from heed.hub.card import model_card
 from heed.measure.metrics import load_metrics

@@ -12,9 +12,10 @@ from openai import OpenAI
 import train_sft
 from faults.harness import free_port
 from heed.answers.generation import generate
-from heed.answers.subjects import Subject, find_prompt, load_subject
+from heed.answers.subjects import find_prompt, load_subject
 from heed.data.records import Message
 from heed.errors import exit_code
+from heed.runs.finished import Subject
 from world.loopback_hub import WRITE_TOKEN, environment, running
 from world.small_world import ROOT
 from world.waiting import wait_for

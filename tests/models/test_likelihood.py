@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
-from heed.models.likelihood import stop_measurements
+from heed.evaluation.stops import stop_measurements
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
 from heed.training.trainer import HeedTrainer
 from world.small_world import MODELS

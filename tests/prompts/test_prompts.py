@@ -6,7 +6,8 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from heed.data.records import Message
 from heed.errors import UserError
-from heed.prompts.template import PROMPTS, Encoded, fetch_contract, fit, load_prompt, make_prompt, prompt_from_contract
+from heed.prompts.template import PROMPTS, Encoded, fetch_contract, load_prompt, make_prompt, prompt_from_contract
+from heed.tokens.lengths import fit
 from world.small_world import TINY
 
 STYLES = sorted(path.stem for path in PROMPTS.glob("*.jinja"))

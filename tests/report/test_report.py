@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from heed.errors import UserError
-from heed.evaluation.evidence import latest, read_evidence
 from heed.report import write_report
+from heed.report.evidence import latest, read_evidence
 from heed.report.findings import Difference, Finding, Value, interval_text, number, signed
 from heed.report.headline import headline
 from heed.report.svg import element, log_ticks, short, thinned, ticks

@@ -160,7 +160,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
 def test_bad_input_ends_with_code_2_and_one_sentence_and_leaves_nothing(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: Any, message: str
 ) -> None:
-    monkeypatch.setattr(train_sft, "find_spec", lambda name: None)  # as on a machine without trackers
+    monkeypatch.setattr("heed.training.run.find_spec", lambda name: None)  # as on a machine without trackers
     assert run(config_file, *arguments) == 2
     [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in error

@@ -14,11 +14,11 @@ import pyarrow.parquet
 import pytest
 
 from faults.harness import logged, weights, write_config
-from heed.answers.subjects import set_aside
 from heed.data.sources import Source, read, source_name
 from heed.data.splits import by_hash
 from heed.errors import UserError
 from heed.prompts.template import Prompt, load_prompt
+from heed.runs.finished import set_aside
 from heed.tokens import prepared
 from heed.tokens.encoding import Policy, encode_split
 from world.loopback_hub import environment, serve

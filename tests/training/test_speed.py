@@ -7,6 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 from heed.config import Setting, Settings
+from heed.models import faster
 from heed.tokens.batches import FlatCollator
 from heed.training import speed
 from heed.training.speed import CompileWhenItPays, choose_precision, choose_speed, graph_refusal
@@ -179,13 +180,13 @@ def test_fused_gelu_and_sparse_embedding_gradients_change_nothing(name: str) -> 
             model(input_ids=ids, labels=ids).loss.backward()
         return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
-    fast, plain = gradient(speed.fused_gelu, speed.sparse_embedding_gradient), gradient()
+    fast, plain = gradient(faster.fused_gelu, faster.sparse_embedding_gradient), gradient()
     assert (fast - plain).norm() / plain.norm() < 1e-12
 
 
 def test_only_gelu_new_of_a_tied_model_is_touched() -> None:
     for model, touched in ((gpt2(), True), (gpt_neox(), False)):  # Pythia's head is a matrix of its own
-        with speed.fused_gelu(model), speed.sparse_embedding_gradient(model):
+        with faster.fused_gelu(model), faster.sparse_embedding_gradient(model):
             embedding: Any = model.get_input_embeddings()
             assert embedding.sparse is touched
             assert any(getattr(module, "approximate", "") == "tanh" for module in model.modules()) is touched
@@ -206,4 +207,4 @@ def test_compiled_blocks_give_the_losses_of_eager_ones(tmp_path: Path, name: str
     )
     trainer.train()
     assert losses(trainer) == pytest.approx(eager, abs=1e-5)
-    assert all(block._compiled_call_impl is None for block in speed.blocks(trainer.model))
+    assert all(block._compiled_call_impl is None for block in faster.blocks(trainer.model))

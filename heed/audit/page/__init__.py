@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from heed.audit.findings import KINDS, Audit
-from heed.audit.scan import FLAGS, Scan
+from heed.audit.row import FLAGS
+from heed.audit.scan import Scan
 from heed.data.records import Record, Rejected
 from heed.data.splits import SPLITS, UNUSED
 from heed.pages import render_page, write_page

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from heed.answers.responses import Answer, read_responses
-from heed.data.sources import file_sha256
 from heed.files import run_folder
+from heed.files.hashes import file_sha256
 from heed.measure.rows import ROWS_FILE, Row, read_rows
 
 EVALUATION_FILE = "evaluation.json"

@@ -1,0 +1,144 @@
+"""Text from a file or the command line as the type that its key wants."""
+
+import difflib
+import enum
+import types
+import typing
+from typing import Any, Literal
+
+import yaml
+
+from heed.errors import UserError
+
+
+def plain_value(node: yaml.Node) -> Any:
+    """A YAML value with its scalars as the text they were written in: the key's type decides what they are.
+
+    (YAML 1.1 reads `no` as false and 2e-5 as text.)
+    """
+    if isinstance(node, yaml.MappingNode):
+        return {str(name.value): plain_value(value) for name, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [plain_value(value) for value in node.value]
+    return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+
+
+def convert(value: Any, wanted: Any, place: str) -> Any:
+    """`value` (text, list, mapping or None) as the type `wanted`. Raises UserError naming the place and the value."""
+    options = options_of(wanted)
+    if value is None or value == "null":
+        if type(None) in options or Any in options:
+            return None
+        raise UserError(f"{place}: may not be null; expected {type_text(wanted)}")
+    options = meant_options(options, value)
+    # Text fits `str` always, so it is tried last.
+    for option in sorted(options, key=lambda option: option is str):
+        try:
+            return convert_to(value, option, place)
+        except UserError:
+            raise
+        except (ValueError, TypeError):
+            continue
+    if choices := all_choices(wanted):
+        nearest = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
+    raise UserError(f"{place}: {value!r} is not {type_text(wanted)}")
+
+
+def meant_options(options: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """transformers types its choices `SchedulerType | str`; and plain text is text before it is a list of one."""
+    if any(is_enum(option) for option in options):
+        return tuple(option for option in options if option is not str)
+    if str in options and isinstance(value, str) and not value.startswith(("[", "{")):
+        return tuple(option for option in options if (typing.get_origin(option) or option) not in (list, dict))
+    return options
+
+
+def is_enum(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, enum.Enum)
+
+
+def options_of(wanted: Any) -> tuple[Any, ...]:
+    return typing.get_args(wanted) if is_union(wanted) else (wanted,)
+
+
+def all_choices(wanted: Any) -> list[str]:
+    """The values that a key of few values may have, null aside."""
+    return [choice for option in options_of(wanted) for choice in choices_of(option)]
+
+
+def choices_of(option: Any) -> list[str]:
+    if is_enum(option):
+        return [str(member.value) for member in option]
+    return [str(choice) for choice in typing.get_args(option)] if typing.get_origin(option) is Literal else []
+
+
+def is_union(wanted: Any) -> bool:
+    return typing.get_origin(wanted) in (typing.Union, types.UnionType)
+
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def convert_to(value: Any, wanted: Any, place: str) -> Any:
+    """`value` as exactly `wanted`, or ValueError."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is type(None):
+        raise ValueError
+    if origin in (list, tuple) or wanted in (list, tuple):
+        items = value if isinstance(value, list) else split_list(value)
+        if not isinstance(items, list):
+            raise ValueError
+        return [convert(item, arguments[0] if arguments else str, place) for item in items]
+    if origin is dict or wanted is dict:
+        mapping = value if isinstance(value, dict) else parse_yaml(value)
+        if not isinstance(mapping, dict):
+            raise ValueError
+        item_type = arguments[1] if arguments else Any
+        return {str(name): convert(item, item_type, f"{place}.{name}") for name, item in mapping.items()}
+    if wanted is Any:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        raise ValueError
+    if origin is Literal:
+        return next(choice for choice in arguments if str(choice) == value) if value in map(str, arguments) else fail()
+    if is_enum(wanted):
+        return wanted(value).value
+    if wanted is bool:
+        return True if value.lower() in TRUE else False if value.lower() in FALSE else fail()
+    if wanted is int:
+        number = float(value)
+        return int(number) if number.is_integer() else fail()
+    if wanted is float:
+        return float(value)
+    if wanted is str:
+        return value
+    raise ValueError
+
+
+def fail() -> Any:
+    raise ValueError
+
+
+def parse_yaml(text: str) -> Any:
+    """`{a: 1}`, `["a", b]` and the like from the command line, scalars as text, as they come from a file."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError from error
+    return plain_value(node) if node is not None else None
+
+
+def split_list(text: str) -> list[Any]:
+    return parse_yaml(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
+
+
+def type_text(wanted: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if is_union(wanted):
+        return " or ".join(type_text(option) for option in typing.get_args(wanted))
+    if typing.get_origin(wanted) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(wanted)))
+    origin = typing.get_origin(wanted) or wanted
+    return names.get(origin) or {list: "a list", dict: "a mapping {key: value}"}.get(origin, str(wanted))

@@ -1,0 +1,98 @@
+"""What a key of a script is: its type, help and default; that what was set is read, and how all of it is shown."""
+
+import dataclasses
+import json
+import re
+import typing
+from dataclasses import field
+from typing import Any, TypeVar
+
+from heed.config.conversion import all_choices
+from heed.config.settings import Setting, Settings
+from heed.errors import UserError
+
+
+class ReadRecorder:
+    """Remembers which of its fields were read, so that a key that nobody reads can be refused."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            reads = object.__getattribute__(self, "__dict__").setdefault("_reads", set())
+            reads.add(name)
+        return object.__getattribute__(self, name)
+
+
+def key(default: Any = dataclasses.MISSING, *, help: str, read_when: str = "") -> Any:
+    """A configuration key. `read_when` tells what must be set for the key to have an effect."""
+    metadata = {"help": help, "read_when": read_when}
+    if isinstance(default, dict | list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+Script = TypeVar("Script", bound=ReadRecorder)
+
+
+def field_types(schema: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(schema)
+    return {item.name: hints[item.name] for item in dataclasses.fields(schema) if item.init}
+
+
+def script_config(schema: type[Script], settings: Settings) -> Script:
+    """The script's own keys as its dataclass. Raises UserError naming a required key that is missing."""
+    values = {name: setting.value for name, setting in settings.items() if name in field_types(schema)}
+    for item in dataclasses.fields(schema):  # type: ignore[arg-type]
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and item.name not in values:
+            raise UserError(f"{item.name} is missing ({item.metadata['help']}); set it in --config or as --{item.name}")
+    return schema(**values)
+
+
+def refuse_unread(config: ReadRecorder, settings: Settings) -> None:
+    """Every key that the user set must have been read by now, else it would silently do nothing.
+
+    Save a key of the file whose condition the command line has just changed (`--use_peft false`): that was meant.
+    """
+    schema = type(config)
+    reads: set[str] = vars(config).get("_reads", set())
+    for item in dataclasses.fields(schema):  # type: ignore[arg-type]
+        setting = settings.get(item.name)
+        if setting and setting.set_by_user and item.name not in reads:
+            needs = item.metadata["read_when"]
+            conditions = [settings[name] for name in re.findall(r"\w+", needs) if name in settings]
+            if any(each.set_by_user and each.rank > setting.rank for each in conditions):
+                continue
+            raise UserError(
+                f"{setting.source}: {item.name} is set, but nothing in this run reads it"
+                + (f"; it works with {needs}" if needs else "")
+            )
+
+
+def resolved_values(config: ReadRecorder, settings: Settings) -> Settings:
+    """Every key of the script with its value and source, without counting as reading it."""
+    values = {name: value for name, value in vars(config).items() if not name.startswith("_")}
+    return {name: settings.get(name) or Setting(value=value, source="default") for name, value in values.items()}
+
+
+def explain(settings: Settings) -> str:
+    """A table of every value and its source: what the user set first, then Heed's defaults, then the rest."""
+    order = {"Heed's default": 1, "default": 2}
+    rows = sorted(settings.items(), key=lambda item: order.get(item[1].source, 0))
+    width = max(len(name) for name in settings)
+    values = {name: json.dumps(setting.value, default=str) for name, setting in rows}
+    column = min(40, max(len(text) for text in values.values()))
+    return "\n".join(f"{name:<{width}}  {values[name]:<{column}}  {setting.source}" for name, setting in rows)
+
+
+def help_text(schema: type, script_doc: str, *, more: str = "") -> str:
+    """What --help prints: the script's own words, then each key with its help, the values it may have, and default."""
+    lines = [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
+    wanted = field_types(schema)
+    for item in dataclasses.fields(schema):
+        factory = item.default_factory
+        default = item.default if factory is dataclasses.MISSING else factory()
+        shown = "required" if default is dataclasses.MISSING else f"default {json.dumps(default)}"
+        if choices := all_choices(wanted[item.name]):
+            shown = f"{' | '.join(choices)}; {shown}"
+        lines.append(f"  --{item.name:<26} {item.metadata['help']} ({shown})")
+    return "\n".join(lines + ([more] if more else []))

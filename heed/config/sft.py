@@ -1,0 +1,121 @@
+"""Keys of train_sft.py beside those of TrainingArguments."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heed.config.keys import ReadRecorder, key
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig(ReadRecorder):
+    """Keys of train_sft.py beside those of TrainingArguments."""
+
+    # model and prompt
+    model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune")
+    model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
+    dtype: Literal["float32", "bfloat16", "float16"] = key(
+        "float32", help="type of the weights; keep float32 and set bf16: true for mixed precision"
+    )
+    attn_implementation: str | None = key(None, help="transformers' attention: sdpa, eager, ...")
+    dropout: float | None = key(None, help="replaces every dropout probability of the model; null keeps its own")
+    prompt: str = key("alpaca", help="a file in prompts/, a path to a .jinja, or model for its own chat template")
+    # adapter
+    use_peft: bool = key(False, help="train a LoRA adapter instead of all weights")
+    lora_r: int = key(16, help="rank of the adapter", read_when="use_peft: true")
+    lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when="use_peft: true")
+    lora_dropout: float = key(0.05, help="dropout in front of the adapter", read_when="use_peft: true")
+    lora_target_modules: list[str] | None = key(
+        None, help="layers that carry an adapter; null: the right ones", read_when="use_peft: true"
+    )
+    load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when="use_peft: true")
+    # data
+    data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
+    data_config: str | None = key(None, help="named configuration of a Hub data set")
+    data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
+    columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")
+    split: Literal["position", "hash", "source"] | None = key(
+        None, help="part rows by position, content hash, or as the source says; null: source if it names splits"
+    )
+    split_shares: list[float] = key(
+        [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when="split: position or hash"
+    )
+    source_splits: dict[str, str] = key(
+        {}, help="our split names -> the source's, as {validation: test}", read_when="split: source"
+    )
+    on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop and list it")
+    prepared: str | None = key(
+        None, help="folder of a set that is tokenized already (see --prepare); its rows need not fit into memory"
+    )
+    mixture: dict[str, float] = key(
+        {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when="prepared"
+    )
+    # what is learned
+    loss_on: Literal["response", "all"] = key("response", help="learn the response only, or the prompt too")
+    max_length: int | None = key(None, help="tokens a row may have; null: the model's own context length")
+    on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
+        "error", help="what happens to a row over max_length"
+    )
+    global_batch_size: int | None = key(
+        None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
+    )
+    processes: int | None = key(None, help="refuse to start with another number of processes, over all machines")
+    # what is refused
+    audit: dict[str, float] = key(
+        {}, help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names"
+    )
+    audit_allow: list[str] = key([], help="findings that stop nothing, by name")
+    audit_against: list[str] = key([], help="evaluation files whose questions must not be in the training rows")
+    # how fast
+    batching: Literal["flat", "padded"] = key(
+        "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
+    )
+    tokens_per_batch: int | None = key(
+        None, help="as many rows in a micro-batch as have that many tokens, instead of per_device_train_batch_size"
+    )
+    speed: Literal["auto", "eager", "graph", "compile"] = key(
+        "auto", help="steps run eagerly, from CUDA graphs, or compiled; auto: what pays here, and says why"
+    )
+    num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
+    # while training
+    early_stopping_patience: int | None = key(
+        None,
+        help="stop after this many evaluations without a better eval_loss",
+        read_when="eval_strategy is not no",
+    )
+    sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
+    record_row_loss: bool = key(False, help="write the loss of every row in every step into flight.jsonl")
+    # starting and starting again
+    preflight: Literal["full", "quick"] = key(
+        "full", help="check everything before step 0; quick: do not rehearse a step with the longest rows"
+    )
+    resume: str = key(
+        "auto", help="auto: go on with the run in output_dir; never; or a checkpoint or run to go on from"
+    )
+    allow_changed: list[str] = key([], help="keys that may differ from the run that is gone on with")
+    compare_with_base: bool = key(
+        False, help="after training, answer the test rows before and after, and write report.html"
+    )
+    compare_max_new_tokens: int = key(256, help="length limit of those answers", read_when="compare_with_base: true")
+    overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+    # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
+    push_to_hub: bool = key(
+        False, help="send the model to the Hub, never waiting for it; a token: HF_TOKEN or `hf auth login`"
+    )
+    hub_model_id: str | None = key(None, help="the repository, as me/my-model", read_when="push_to_hub: true")
+    hub_strategy: Literal["end", "checkpoints", "best"] = key(
+        "end",
+        help="send the final model; every checkpoint too; or each that is the best so far",
+        read_when="push_to_hub: true",
+    )
+    hub_revision: str | None = key(
+        None, help="branch for this run, made if need be; null: main", read_when="push_to_hub: true"
+    )
+    hub_private_repo: bool | None = key(
+        None, help="whether a new repository is private; null: as the account has it", read_when="push_to_hub: true"
+    )
+    hub_license: str | None = key(
+        None, help="the model's licence, as apache-2.0; null: its base's, if known", read_when="push_to_hub: true"
+    )
+    hub_wait: float = key(
+        120.0, help="seconds to wait at the end for what has not arrived yet", read_when="push_to_hub: true"
+    )

@@ -1,0 +1,61 @@
+"""The rows of a run, read and parted; the same every time for the same bytes and keys."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, TypedDict
+
+from heed.config import SftConfig
+from heed.data.sources import Reading, Source, read
+from heed.data.splits import SPLITS, Splits, split_records
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.saying import Say
+
+
+def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
+    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
+    reading = read(data_source(sft))
+    rows = reading.rows
+    say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
+    if rows.rejected:
+        say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
+    if rows.ignored_fields:
+        say(f"          columns not used: {', '.join(rows.ignored_fields)}")
+    named = {record.source_split for record in rows.records} - {None}
+    parting = parted(sft, named)
+    splits = split_records(rows.records, **parting)
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {parting['how']})")
+    unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
+    if unused:
+        say(f"          {unused} rows are in a split of the source that is not used")
+    return reading, splits
+
+
+def data_source(sft: SftConfig) -> Source:
+    return Source(
+        data=sft.data,
+        columns=sft.columns,
+        on_bad_row=sft.on_bad_row,
+        data_config=sft.data_config,
+        data_revision=sft.data_revision,
+    )
+
+
+class Parting(TypedDict):
+    """How rows are parted; what `split_records` and `split_numbers` take."""
+
+    how: Literal["position", "hash", "source"]
+    shares: Sequence[float]
+    source_splits: Mapping[str, str]
+
+
+def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
+    """How a run parts its rows. `named` are the splits that the source itself names."""
+    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
+    if isinstance(sft.data, dict) and how != "source":
+        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
+    by_source = how == "source"
+    return {
+        "how": how,
+        "shares": () if by_source else sft.split_shares,
+        "source_splits": sft.source_splits if by_source else {},
+    }

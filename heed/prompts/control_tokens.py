@@ -1,0 +1,55 @@
+"""Tokens that mean something to a model, and the same letters typed by a person, kept apart."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from heed.data.records import Message
+
+if TYPE_CHECKING:  # heavy, and only named here
+    from transformers import PreTrainedTokenizerBase
+
+PRIVATE_USE = range(0xE000, 0xF900)
+
+
+class Markers(NamedTuple):
+    """Two characters that occur in none of a conversation's texts, set around control tokens that a user typed."""
+
+    start: str
+    end: str
+
+
+def control_token_pattern(tokenizer: "PreTrainedTokenizerBase", template: str) -> re.Pattern[str]:
+    """All special tokens, and those added tokens that the template itself uses as marks, longest first."""
+    tokens = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special or (token.content in template and not token.content.isspace())
+    ]
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
+
+
+def mark_control_tokens(
+    messages: Sequence[Message], control_tokens: re.Pattern[str]
+) -> tuple[list[Message], Markers | None]:
+    """Fence control tokens in the users' words, so that only the template's own become control tokens.
+
+    The rendered text is then tokenized in pieces; a row without such tokens is not touched at all.
+    """
+    texts = [text for message in messages for text in (message["content"], message.get("input", ""))]
+    if not any(control_tokens.search(text) for text in texts):
+        return list(messages), None
+    used = set("".join(texts))
+    free = (chr(code) for code in PRIVATE_USE if chr(code) not in used)
+    markers = Markers(next(free), next(free))
+
+    def fence(text: str) -> str:
+        return control_tokens.sub(lambda match: f"{markers.start}{match[0]}{markers.end}", text)
+
+    marked: list[Message] = []
+    for message in messages:
+        copy: Message = {"role": message["role"], "content": fence(message["content"])}
+        if message.get("input"):
+            copy["input"] = fence(message["input"])
+        marked.append(copy)
+    return marked, markers

@@ -1,0 +1,84 @@
+"""What decides the numbers of a run, one value for each key."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from transformers import TrainingArguments
+
+from heed.prompts.hashes import digest, tokenizer_digest
+from heed.tokens.encoding import column
+
+if TYPE_CHECKING:
+    from heed.training.plan import Plan
+from heed.runs.sameness import Fingerprint
+
+# Keys of TrainingArguments that the weights depend on, beside those that `global_batch` and `steps` stand for.
+ARGUMENTS = (
+    "seed",
+    "data_seed",
+    "optim",
+    "optim_args",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "train_sampling_strategy",
+    "dataloader_drop_last",
+    "neftune_noise_alpha",
+    "bf16",
+    "fp16",
+)
+
+
+KEYS = ("dtype", "batching", "loss_on", "max_length", "on_long_row")
+
+
+ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit")
+
+
+# Where a model was loaded from, and with what: no part of what it is.
+NOT_THE_MODEL = (
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "architectures",
+    "quantization_config",
+)
+
+
+def fingerprint(plan: "Plan") -> Fingerprint:
+    """One value for each key that the numbers of a run depend on, flat, so that two runs can be compared key by key."""
+    sft, args = vars(plan.sft), plan.args
+    train = plan.encoded["train"].dataset
+    model = {name: value for name, value in plan.model.config.to_diff_dict().items() if name not in NOT_THE_MODEL}
+    found: Fingerprint = {
+        "data": plan.reading.sha256,
+        "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
+        "template": digest(plan.prompt.template),
+        "tokenizer": tokenizer_digest(plan.tokenizer),
+        "global_batch": global_batch(args, sft["tokens_per_batch"]),
+    }
+    found |= {name: getattr(args, name) for name in ARGUMENTS}
+    found |= {name: sft[name] for name in KEYS}
+    found["use_peft"] = sft["use_peft"]
+    if sft["use_peft"]:  # the frozen weights are in no checkpoint
+        found |= {name: sft[name] for name in (*ADAPTER_KEYS, "model_name_or_path", "model_revision")}
+    found |= {f"model.{name}": value for name, value in model.items()}
+    plain: Fingerprint = json.loads(json.dumps(found, default=str))
+    return plain
+
+
+def global_batch(args: TrainingArguments, tokens_per_batch: int | None) -> str:
+    """What an optimizer step learns from, whatever the number of processes."""
+    parts = args.gradient_accumulation_steps * args.world_size
+    if tokens_per_batch is not None:
+        return f"at most {tokens_per_batch * parts} tokens"
+    return f"{args.train_batch_size * parts} rows"
