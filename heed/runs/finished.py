@@ -1,0 +1,84 @@
+"""What a finished run says of itself: its model, its base, its prompt, the rows it set aside."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from heed import config
+from heed.config import SftConfig
+from heed.errors import UserError
+from heed.files import run_folder
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from heed.data.records import Record
+    from heed.data.splits import Splits
+    from heed.prompts.template import Contract, Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """`name` is the model's part in the comparison: base or other, and tuned or model."""
+
+    name: str
+    model: str
+    revision: str | None = None
+
+
+def find_run(model: str) -> Path | None:
+    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
+
+    Raises UserError for a run that was stopped before it saved its model.
+    """
+    folder = Path(model)
+    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
+        checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
+        raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
+    return run
+
+
+def find_base(model: str, run: Path | None) -> Subject:
+    """The model a run started from. Raises UserError when there is no run that would name it."""
+    if run is None:
+        raise UserError(f"compare_with_base: {model} is no run folder that would name its base model")
+    record = run_folder.read_json(run / run_folder.RUN_FILE)
+    return Subject(name="base", model=record["model"], revision=record["model_revision"])
+
+
+def resolved_sft_config(run: Path) -> SftConfig:
+    """What a run was told, as its folder remembers."""
+    resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
+    names = config.field_types(SftConfig)
+    return SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})
+
+
+def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list[Record]":
+    """The rows of a run's split, read again.
+
+    Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
+    """
+    from heed.tokens import prepared
+    from heed.data.reading import read_rows
+
+    sft = resolved_sft_config(run)
+    if sft.prepared is not None and split != "train":  # as it lies there; the source may not fit into memory
+        sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
+        splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
+    else:
+        reading, splits = read_rows(sft, lambda text: None)
+        sha256 = reading.sha256
+    trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
+    if sha256 != trained_on:
+        raise UserError(
+            f"data: {sft.data} has changed since {run} was trained (sha256 {sha256[:12]}, then "
+            f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
+        )
+    if not splits[split]:
+        raise UserError(f"split: the {split} split of {run} is empty")
+    return splits[split]
+
+
+def in_4bit(run: Path | None, asked: bool | None) -> bool:
+    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
+    if asked is not None or run is None:
+        return bool(asked)
+    sft = resolved_sft_config(run)
+    return sft.use_peft and sft.load_in_4bit
