@@ -133,6 +133,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    # Threads that spin while they wait slow each other down on a machine with other work (docs/decisions.md).
+    # Threads that spin while they wait slow each other down on a machine with other work (docs/decisions/libraries.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

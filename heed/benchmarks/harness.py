@@ -28,8 +28,8 @@ from heed.files import run_folder
 HUMANEVAL, IFEVAL, SQUAD = "humaneval", "ifeval", "squadv2"
 SAMPLES_FILE = "samples.jsonl"
 OFFLINE_HELP = (
-    "give a folder that mirrors the Hub with data_root: FOLDER (docs/evaluation.md says how it looks), or run once "
-    "with a connection"
+    "give a folder that mirrors the Hub with data_root: FOLDER (docs/guide/benchmarks.md says how it looks), or run "
+    "once with a connection"
 )
 
 

@@ -1,6 +1,6 @@
 """A folder that mirrors the Hub: a few rows of every benchmark under the names and columns its data set has there.
 
-As a command, `python tests/hub_mirror.py FOLDER` makes one to try eval_benchmarks.py on without a connection.
+As a command, `python tests/world/hub_mirror.py FOLDER` makes one to try eval_benchmarks.py on without a connection.
 """
 
 import json
