@@ -6,16 +6,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.saying import Say
-from heed.files import run_folder
 from heed.errors import UserError
+from heed.files import run_folder
 from heed.files.hashes import sha256, sync
+from heed.saying import Say
 
 MANIFEST_FILE = "MANIFEST.json"
 STAGING = ".incomplete"  # in the run folder; holds the checkpoint that is being written
@@ -186,7 +186,3 @@ def file_names(folder: Path) -> Iterator[str]:
 
 def inside(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
-
-
-
-

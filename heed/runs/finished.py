@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
 from heed import config
 from heed.config import SftConfig
 from heed.errors import UserError
 from heed.files import run_folder
+
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.data.records import Record
     from heed.data.splits import Splits
-    from heed.prompts.template import Contract, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
 
     Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
     """
-    from heed.tokens import prepared
     from heed.data.reading import read_rows
+    from heed.tokens import prepared
 
     sft = resolved_sft_config(run)
     if sft.prepared is not None and split != "train":  # as it lies there; the source may not fit into memory

@@ -11,10 +11,10 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from heed import processes
-from heed.files import run_folder
-from heed.errors import UserError
-from heed.tokens.preview import one_line
 from heed.data.records import Record
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.tokens.preview import one_line
 
 
 @dataclass(frozen=True, kw_only=True)

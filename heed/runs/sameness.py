@@ -1,30 +1,16 @@
 """What decides the numbers of a run: a run may only be gone on with where all of it is the same."""
 
 import difflib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import TrainingArguments
-
-from heed.tokens.encoding import column
 from heed.errors import UserError
-from heed.prompts.hashes import digest, tokenizer_digest
-
 
 Fingerprint = dict[str, Any]
 
 # A checkpoint's tensors have the shapes and the meaning that these give them.
 UNCHANGEABLE = ("model.", "optim", "use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "dtype")
-
-
-
-
-
-
-
-
 
 
 def refuse_unknown(allowed: Sequence[str], known: Mapping[str, Any]) -> None:

@@ -1,19 +1,18 @@
 """Where a run begins: at step 0, at a checkpoint, or nowhere, since it is done."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.saying import Say
-from heed.runs import checkpoints
-from heed.files import run_folder
-from heed.runs.checkpoints import Checkpoint
 from heed.errors import UserError
-from heed.runs.sameness import check_same
+from heed.files import run_folder
 from heed.files.lock import LOCK_FILE
-
+from heed.runs import checkpoints
+from heed.runs.checkpoints import Checkpoint
+from heed.runs.sameness import check_same
+from heed.saying import Say
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -312,7 +312,8 @@ def test_a_server_that_dies_is_given_up_and_the_rest_can_be_asked_later(
     assert len(server.bodies) <= 10 + 10 + 4  # those in flight included
     assert entry["stopped"].startswith("10 requests in a row got no reply, the last: server_error (500: ")
     reasons = Counter(failures(tmp_path).values())
-    assert entry["scores"]["tuned"]["n"] == 8 and reasons["not_asked"] >= 18  # 2 of the 10 were controls
+    # 2 of the 10 were controls; of four requests under way some may see the server die that began before it did.
+    assert 5 <= entry["scores"]["tuned"]["n"] <= 8 and reasons["not_asked"] >= 18
     assert entry["controls"]["passed"]
     assert "STOPPED EARLY: 10 requests in a row" in summary_text({"judges": [entry], "agreement": []})
     server.says = overlap

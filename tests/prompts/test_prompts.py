@@ -8,6 +8,7 @@ from heed.data.records import Message
 from heed.errors import UserError
 from heed.prompts.template import PROMPTS, Encoded, fetch_contract, load_prompt, make_prompt, prompt_from_contract
 from heed.tokens.lengths import fit
+from world.pairwise import pairwise
 from world.small_world import TINY
 
 STYLES = sorted(path.stem for path in PROMPTS.glob("*.jinja"))
@@ -85,9 +86,10 @@ def test_training_begins_with_the_very_ids_of_generation_and_ends_in_eos(
     assert tokenizer.eos_token_id not in encoded.prompt_ids + encoded.response_ids[:-1]
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("injection", INJECTIONS)
-@pytest.mark.parametrize("field", ["content", "input", "answer"])
+@pytest.mark.parametrize(
+    ("injection", "style", "field"),
+    pairwise({"injection": INJECTIONS, "style": STYLES, "field": ["content", "input", "answer"]}),
+)
 def test_an_eos_typed_inside_a_row_stays_text(
     tokenizer: PreTrainedTokenizerBase, style: str, injection: str, field: str
 ) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from world.training import trainer_of
 
 from heed.errors import UserError
 from heed.runs import checkpoints
 from heed.runs.checkpoints import MANIFEST_FILE, newest_whole, rotate, verify
+from world.training import trainer_of
 
 FILES = [
     "model.safetensors",

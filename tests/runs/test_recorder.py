@@ -2,10 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from world.small_world import records
 
 from heed.errors import UserError
 from heed.runs.recorder import StepRows, rows_of_step, show_step
+from world.small_world import records
 
 LINES = [
     {"step": 1, "rows": [0, 1], "supervised": [3, 4], "losses": None},

@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from faults.harness import Forks, logged, state, wait, wait_until, write_config
 from faults.injection import impatient
-from world.short_run import copied, run
-from world.small_world import ROOT
-
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.lock import locked
 from heed.runs import checkpoints
 from heed.runs.sameness import check_same
+from world.short_run import copied, run
+from world.small_world import ROOT
 
 
 def test_the_same_command_goes_on_and_then_says_that_it_is_done(

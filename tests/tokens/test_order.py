@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from heed.errors import UserError
 from heed.tokens.order import RowBatches, Strategy
+from world.pairwise import pairwise
 
 STRATEGIES: tuple[Strategy, ...] = ("random", "group_by_length", "sequential")
 BY_ROWS: dict[str, Any] = {"rows_per_batch": 4, "tokens_per_batch": None}
@@ -29,16 +30,17 @@ def padding_share(sampler: RowBatches) -> float:
     return float(1 - sampler.lengths.sum() / padded)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("processes", [1, 2, 3, 8])
-@pytest.mark.parametrize("rows", [64, 65, 203])
-@pytest.mark.parametrize("sizes", [BY_ROWS, BY_TOKENS, BY_ROWS | {"rows_per_batch": 1}], ids=["rows", "tokens", "one"])
+SIZES = {"rows": BY_ROWS, "tokens": BY_TOKENS, "one": BY_ROWS | {"rows_per_batch": 1}}
+WAYS = {"strategy": STRATEGIES, "processes": [1, 2, 3, 8], "rows": [64, 65, 203], "sizes": [*SIZES]}
+
+
+@pytest.mark.parametrize(tuple(WAYS), pairwise(WAYS))
 def test_every_process_sees_as_many_batches_and_every_row_is_in_one(
-    strategy: Strategy, processes: int, rows: int, sizes: dict[str, Any]
+    strategy: Strategy, processes: int, rows: int, sizes: str
 ) -> None:
     lengths = skewed_lengths(rows)
     samplers = [
-        row_batches(lengths, strategy=strategy, processes=processes, process_index=index, **sizes)
+        row_batches(lengths, strategy=strategy, processes=processes, process_index=index, **SIZES[sizes])
         for index in range(processes)
     ]
     for epoch in range(3):
@@ -50,10 +52,10 @@ def test_every_process_sees_as_many_batches_and_every_row_is_in_one(
         batches = [batch for part in parts for batch in part]
         assert all(batches)
         assert sorted(row for batch in batches for row in batch) == list(range(rows))
-        if sizes["tokens_per_batch"]:
+        if sizes == "tokens":
             assert max(lengths[batch].sum() for batch in batches) <= 1300
         else:  # never more than the longest rows together, which the rehearsal tries
-            most = 4 if sizes is BY_ROWS else 2
+            most = 4 if sizes == "rows" else 2
             assert max(lengths[batch].sum() for batch in batches) <= np.sort(lengths)[-most:].sum()
         assert samplers[0].plan(epoch) == [batch for group in zip(*parts, strict=True) for batch in group]
 
