@@ -1,9 +1,10 @@
 """What a user can mend, said in one sentence: the place, the value and the way out."""
 
 import errno
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -23,6 +24,7 @@ class Stopped(BaseException):
 def exit_code(main: Callable[[], None]) -> int:
     """Run a script's main; 0 when it finished, 2 when the input was at fault, 128 + n after signal n."""
     try:
+        check_surroundings(sys.argv)
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -39,3 +41,19 @@ def exit_code(main: Callable[[], None]) -> int:
         print(f"stopped by {stopped}", file=sys.stderr)
         return 128 + stopped.number
     return 0
+
+
+def check_surroundings(arguments: Sequence[str]) -> None:
+    """What libraries would trip over much later: a working folder that was deleted, a name that no JSON can hold.
+
+    Raises UserError.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder has been deleted; change into one that exists") from error
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{argument!r} is not UTF-8; rename what it names") from error

@@ -1,0 +1,60 @@
+"""Odd places: folders that are gone, closed or oddly named end in a sentence, or work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heed.errors import UserError, check_surroundings, exit_code
+from heed.runs.start import check_folder
+from world.short_run import run
+from world.small_world import ROOT
+
+SCRIPTS = ["train_sft", "eval_responses", "inspect_data", "chat", "arena", "eval_benchmarks"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_working_folder_that_is_gone_is_said_before_anything_is_loaded(tmp_path: Path, script: str) -> None:
+    program = f"""\
+        import os, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        import {script}
+        from heed.errors import exit_code
+        os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+        sys.exit(exit_code(lambda: {script}.main(["--config", "c.yaml"])))
+        """
+    lines = "\n".join(line.strip() for line in program.splitlines())
+    done = subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the working folder has been deleted; change into one that exists\n",
+    )
+
+
+def test_a_name_that_is_not_utf_8_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"'runs/a\\udcff' is not UTF-8; rename what it names"):
+        check_surroundings(["train_sft.py", os.fsdecode(b"runs/a\xff")])
+    assert exit_code(lambda: None) == 0
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "<script>alert(1)", "a 'b' & c; $d", "Übung 1"])
+def test_a_run_folder_may_have_any_name(stopped: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    config = folder / "run.yaml"
+    config.write_text(stopped.read_text())
+    assert run(config, "--max_steps", "1") == 0
+    assert (folder / "run" / "model.safetensors").is_file()
+
+
+def test_a_folder_below_a_file_or_below_a_closed_one_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/run cannot be made, since nothing can be written into .*/file$"):
+        check_folder(tmp_path / "file" / "run", resume="auto", overwrite=False)
+    monkeypatch.setattr("heed.runs.start.os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(UserError, match="nothing can be written into"):
+        check_folder(tmp_path / "new", resume="auto", overwrite=False)
