@@ -21,15 +21,10 @@ have left in the folder; only `generate` loads a model:
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from heed import config
 from heed.config import EvalConfig
 from heed.errors import exit_code
-from heed.evaluation.run import evaluate
-
-if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    pass
 
 WORDS = ("generate", "compare", "score", "judge", "export", "report")
 
@@ -48,6 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     if word is not None:
         # A file describes the whole evaluation, so a part of it need not read every key.
         settings = {name: setting for name, setting in settings.items() if setting.source == "command line"}
+    from heed.evaluation.run import evaluate  # heavy, and the command line is known to be good by now
+
     evaluate(ours, word, check=lambda: config.refuse_unread(ours, settings))
 
 

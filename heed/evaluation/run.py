@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from heed.answers.exports import write_alpaca_eval, write_messages
 from heed.config import EvalConfig
 from heed.errors import UserError
-from heed.evaluation.asking import answer_rows, judge_settings
+from heed.evaluation.asking import answer, plan_answers
+from heed.evaluation.judged import judge, judge_settings
+from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation
+from heed.evaluation.scores import rows_given_away, score
+from heed.evaluation.terminal import examples_text, scores_text, worse_text
+from heed.files.lock import locked
+from heed.files.run_folder import make_folder
+from heed.judge.summary import summary_text
+from heed.measure.metrics import Metric, load_metrics
+from heed.report import write_report
 from heed.saying import Say
-
-if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.evaluation.stages import Evaluation, Scores
-    from heed.measure.metrics import Metric
-
-
-EXAMPLES_SHOWN = 3
 
 
 def evaluate(
@@ -25,35 +27,37 @@ def evaluate(
     say: Say = print,
 ) -> None:
     """All stages, or the one that `word` names. `check` is called when every key of `ours` has been read."""
-    from heed.evaluation.stages import export, judge, read_evaluation, rows_given_away, score, scores_text
-    from heed.judge.summary import summary_text
-    from heed.report import write_report
-
     folder = evaluation_folder(ours)
-    metrics = load_metrics(ours) if word in (None, "compare", "score") else None
-    settings = judge_settings(ours) if word in (None, "compare", "judge") else None
-    if word == "judge" and settings is None:
+    metrics = chosen_metrics(ours) if word in (None, "compare", "score") else None
+    judging = judge_settings(ours) if word in (None, "compare", "judge") else None
+    if word == "judge" and judging is None:
         raise UserError("judge_backend is missing (openai, ollama or decision): who is to judge?")
-    people = Path(ours.people) if settings is not None and ours.people is not None else None
+    people = Path(ours.people) if judging is not None and ours.people is not None else None
+    asks = word in (None, "compare", "generate") or ours.responses is not None
+    planned = plan_answers(ours, word) if asks else None
+    check()
 
-    if word in (None, "compare", "generate"):
-        evaluation = answer_rows(ours, word, folder, check=check, say=say)
-    else:
-        check()
-        evaluation = read_evaluation(folder)
-    if metrics is not None:
-        seen_rows = rows_given_away(evaluation, say)
-        scores = score(folder, evaluation, metrics, seen_rows=seen_rows, say=say)
-        say(scores_text(evaluation, scores))
-        say(examples_text(folder, evaluation))
-        say(worse_text(scores))
-    if settings is not None:
-        say(summary_text(judge(folder, evaluation, settings, people=people, say=say)))
-    if word == "export":
-        for path in export(folder, evaluation, say):
-            say(f"written   {path}")
-    if word not in ("generate", "export"):
-        say(f"\nreport    {write_report(folder)}")
+    if planned is None:
+        read_evaluation(folder)  # before the folder is locked: there may be none
+    make_folder(folder)
+    with locked(folder, say):
+        if planned is not None:
+            evaluation, answers = answer(planned, folder, say)
+        else:
+            evaluation = read_evaluation(folder)
+            answers = read_answers(folder, evaluation, say)
+        if metrics is not None:
+            scores = score(folder, evaluation, answers, metrics, seen_rows=rows_given_away(evaluation, say), say=say)
+            say(scores_text(evaluation, scores))
+            say(examples_text(evaluation, answers))
+            say(worse_text(scores))
+        if judging is not None:
+            say(summary_text(judge(folder, evaluation, answers, judging, people=people, say=say)))
+        if word == "export":
+            for path in export(folder, evaluation, answers):
+                say(f"written   {path}")
+        if word not in ("generate", "export"):
+            say(f"\nreport    {write_report(folder)}")
     say("\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
 
 
@@ -69,39 +73,17 @@ def evaluation_folder(ours: EvalConfig) -> Path:
     return folder
 
 
-def load_metrics(ours: EvalConfig) -> "dict[str, Metric]":
-    from heed.measure.metrics import load_metrics
-
+def chosen_metrics(ours: EvalConfig) -> dict[str, Metric]:
     return load_metrics(
         ours.metrics, bertscore_model=ours.bertscore_model, bertscore_num_layers=ours.bertscore_num_layers
     )
 
 
-def examples_text(folder: Path, evaluation: "Evaluation") -> str:
-    """A few rows side by side, evenly spaced, so that nobody has picked the good ones."""
-    from heed.evaluation.stages import read_answers
-    from heed.tokens.preview import one_line
-
-    answers = read_answers(folder, evaluation, lambda text: None)
-    asked = answers[evaluation.evaluated]
-    by_row = {name: {each.row_id: each.model_response for each in given} for name, given in answers.items()}
-    lines = []
-    count = min(EXAMPLES_SHOWN, len(asked))
-    for index in (number * len(asked) // count for number in range(count)):
-        row = asked[index]
-        lines.append(f"\nrow {row.row_id}    {one_line(row.instruction)}")
-        if row.input:
-            lines.append(f"  input    {one_line(row.input)}")
-        lines.append(f"  expected {one_line(row.output)}")
-        lines += [f"  {name:<8} {one_line(given[row.row_id])}" for name, given in by_row.items() if row.row_id in given]
-    return "\n".join(lines)
-
-
-def worse_text(scores: "Scores") -> str:
-    if scores.comparison is None:
-        return ""
-    notes = [f"  {note}" for note in scores.comparison.notes]
-    count = len({each.row_id for each in scores.comparison.worse})
-    total = max((each.n for each in scores.comparison.metrics.values()), default=0)
-    which = "; the report shows which" if count else ""
-    return "\n".join([f"\nworse by some metric on {count} of {total} rows{which}", *notes])
+def export(folder: Path, evaluation: Evaluation, answers: Answers) -> list[Path]:
+    """The evaluated model's answers for AlpacaEval, and as conversations."""
+    given = answers[evaluation.evaluated]
+    generator = evaluation.systems[evaluation.evaluated].model
+    return [
+        write_alpaca_eval(folder, given, generator=generator, dataset=evaluation.what),
+        write_messages(folder, given),
+    ]

@@ -1,22 +1,25 @@
-"""How sure a model is of where the references end, as measurements."""
+"""How sure a model is of where the references end: measured while it is loaded, kept, and scored with its answers."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from heed.answers.responses import Answer
+from heed.files import run_folder
 from heed.measure.measurements import Measurement, mean_measurement
-from heed.models.likelihood import row_scores
-from heed.models.loading import context_length
-from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.saying import Say
-from heed.tokens.batches import Example, PaddingCollator
+
+if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
+    from heed.tokens.batches import Example
+
+STOPS_FILE = "stops.jsonl"
+STOP_METRICS = ("p_eos", "premature_eos", "cut")
+"""How answers end, apart from what they say: rows of the system "stop"."""
 
 
-@torch.no_grad()
 def stop_measurements(
     model: Any,
-    examples: Sequence[Example],
+    examples: "Sequence[Example]",
     *,
     eos_token_id: int,
     batch_size: int = 32,
@@ -28,11 +31,19 @@ def stop_measurements(
     One item for each example, in order; `batch_size` rows at most go through the model at once. A row that is longer
     than the model's context, or was cut, has no number, and the notes count it.
     """
+    import torch
+
+    from heed.models.likelihood import row_scores
+    from heed.models.loading import context_length
+    from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
+    from heed.tokens.batches import PaddingCollator
+
     positions = context_length(model)
     collate = PaddingCollator(pad_token_id=eos_token_id, loss_on="response")
     lengths = [len(example["prompt_ids"]) + len(example["response_ids"]) for example in examples]
     fitting = sorted((place for place, length in enumerate(lengths) if length <= positions), key=lengths.__getitem__)
 
+    @torch.no_grad()
     def score(part: Sequence[int]) -> torch.Tensor:
         chosen = [examples[place] for place in part]
         batch = collate(chosen)
@@ -60,4 +71,50 @@ def stop_measurements(
     return [
         mean_measurement("p_eos", p_eos, notes=notes),
         mean_measurement("premature_eos", premature, better="lower", notes=notes),
+    ]
+
+
+Stops = dict[str, dict[int, dict[str, float | None]]]
+
+
+def write_stops(folder: Path, name: str, row_ids: Sequence[int], measurements: Sequence[Measurement]) -> None:
+    """Keep what only the model could tell: how likely it is to stop where each reference ends."""
+    stops = read_stops(folder)
+    by_metric = {each.metric: each.items or () for each in measurements}
+    stops[name] = {
+        row_id: {metric: items[place] for metric, items in by_metric.items()} for place, row_id in enumerate(row_ids)
+    }
+    save_stops(folder, stops)
+
+
+def read_stops(folder: Path) -> Stops:
+    path = folder / STOPS_FILE
+    stops: Stops = {}
+    for line in run_folder.read_lines(path) if path.is_file() else []:
+        stops.setdefault(line.pop("name"), {})[line.pop("row_id")] = line
+    return stops
+
+
+def keep_stops(folder: Path, names: Collection[str]) -> None:
+    """Take away those of systems that were not asked here."""
+    stops = read_stops(folder)
+    if stops.keys() - names:
+        save_stops(folder, {name: stops[name] for name in stops if name in names})
+
+
+def save_stops(folder: Path, stops: Stops) -> None:
+    lines = [
+        {"name": name, "row_id": row_id, **values} for name, rows in stops.items() for row_id, values in rows.items()
+    ]
+    run_folder.write_lines(folder / STOPS_FILE, lines)
+
+
+def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: Sequence[Answer]) -> list[Measurement]:
+    """Nothing for answers that were not written here, by this model to these rows."""
+    if any(answer.row_id not in stops for answer in answers):
+        return []
+    found = {metric: [stops[answer.row_id][metric] for answer in answers] for metric in ("p_eos", "premature_eos")}
+    return [
+        mean_measurement("p_eos", found["p_eos"]),
+        mean_measurement("premature_eos", found["premature_eos"], better="lower"),
     ]

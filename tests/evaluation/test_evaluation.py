@@ -4,15 +4,9 @@ from pathlib import Path
 import pytest
 
 from heed.errors import UserError
-from heed.evaluation.stages import (
-    Asked,
-    Evaluation,
-    read_evaluation,
-    rows_given_away,
-    score,
-    scores_text,
-    write_evaluation,
-)
+from heed.evaluation.kept import Asked, Evaluation, read_answers, read_evaluation, write_evaluation
+from heed.evaluation.scores import Scores, rows_given_away, score
+from heed.evaluation.terminal import scores_text
 from heed.files.hashes import file_sha256
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import read_rows
@@ -58,6 +52,11 @@ def test_an_evaluation_comes_back_as_it_was_written(tmp_path: Path, evaluation: 
     assert read_evaluation(tmp_path) == evaluation
 
 
+def scored(folder: Path, evaluation: Evaluation, seen_rows: frozenset[int]) -> Scores:
+    answers = read_answers(folder, evaluation, print)
+    return score(folder, evaluation, answers, load_metrics(["exact_match"]), seen_rows=seen_rows, say=print)
+
+
 def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
     tmp_path: Path, evaluation: Evaluation
 ) -> None:
@@ -65,7 +64,7 @@ def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
     (tmp_path / "row_flags.json").write_text(json.dumps({"rows": flags, "against": {}}))
 
     seen = rows_given_away(evaluation, print)
-    scores = score(tmp_path, evaluation, load_metrics(["exact_match"]), seen_rows=seen, say=print)
+    scores = scored(tmp_path, evaluation, seen)
 
     assert seen == {0, 1, 9}
     assert [(row.task, row.value, row.n) for row in read_rows(tmp_path) if row.metric == "exact_match"] == [
@@ -79,7 +78,7 @@ def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
 
 def test_a_run_that_was_not_audited_has_one_measurement(tmp_path: Path, evaluation: Evaluation) -> None:
     assert rows_given_away(evaluation, print) == frozenset()
-    assert not score(tmp_path, evaluation, load_metrics(["exact_match"]), seen_rows=frozenset(), say=print).clean
+    assert not scored(tmp_path, evaluation, frozenset()).clean
 
 
 def test_answers_that_are_gone_are_named(tmp_path: Path, evaluation: Evaluation) -> None:

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from faults.harness import write_config
 from heed.data.sources import Source, read
 from heed.errors import exit_code
-from heed.evaluation.stages import Asked, Evaluation, score, write_evaluation
+from heed.evaluation.kept import Asked, Evaluation, read_answers, write_evaluation
+from heed.evaluation.scores import score
 from heed.files.hashes import file_sha256
 from heed.hub import __main__ as command
 from heed.hub.card import model_card
@@ -186,7 +187,8 @@ def evaluate(folder: Path) -> None:
         device="cpu",
     )
     write_evaluation(folder, evaluation)
-    score(folder, evaluation, load_metrics(["exact_match"]), seen_rows=frozenset(), say=lambda text: None)
+    given = read_answers(folder, evaluation, lambda text: None)
+    score(folder, evaluation, given, load_metrics(["exact_match"]), seen_rows=frozenset(), say=lambda text: None)
 
 
 def test_a_card_says_what_was_measured_and_the_hub_can_read_it(

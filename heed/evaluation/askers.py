@@ -1,0 +1,182 @@
+"""Whoever answers: models on this machine, or a server. Each is told the rows and writes a file of answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heed.config import EvalConfig
+from heed.data.records import Record
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.runs.finished import Subject, in_4bit
+from heed.saying import Say
+
+if TYPE_CHECKING:  # heavy: imported below, once it is known that a model is to be asked
+    from heed.answers.generation import Engine
+    from heed.answers.partial import OnResponse, Response
+    from heed.prompts.template import Prompt
+
+
+class LocalAsker:
+    """Models on this machine, loaded one after the other, all asked with the prompt contract of the evaluated one."""
+
+    def __init__(self, ours: EvalConfig, engine: "Engine", run: Path | None) -> None:
+        self.engine = engine
+        self.batch_size, self.max_new_tokens = ours.batch_size, ours.max_new_tokens
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"batch_size: {self.batch_size} answers nothing; give 1 or more, or leave it out")
+        self.dtype, self.load_in_4bit = ours.dtype, in_4bit(run, ours.load_in_4bit)
+        self.device = "cpu"
+
+    def learn_prompt(self, ours: EvalConfig, subject: Subject) -> None:
+        from heed.answers.subjects import find_prompt
+
+        self.prompt, self.contract = find_prompt(subject.model, subject.revision, ours.prompt)
+        self.prompt_name, self.template_sha256 = self.prompt.name, self.contract.template_sha256
+
+    def check_second(self, other: Subject) -> None:
+        """Raises UserError for a model that was trained with another prompt: the comparison would be one of prompts."""
+        from heed.prompts.template import fetch_contract
+
+        contract = fetch_contract(other.model, other.revision)
+        if contract is not None and contract.template_sha256 != self.template_sha256:
+            raise UserError(
+                f"compare_with: {other.model} was trained with the prompt {contract.prompt}, the evaluated model with "
+                f"{self.prompt.name}; answer the rows with each (generate), then score its responses.json against the "
+                "other's, which is a comparison of prompts as well"
+            )
+
+    def prompt_of(self, subject: Subject) -> "tuple[Prompt, list[int]]":
+        """The evaluated model's template at work with the subject's own tokenizer, and where answers end."""
+        from heed.answers.subjects import shared_prompt
+
+        return shared_prompt(self.prompt, self.contract, subject)
+
+    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> None:
+        """Write the subject's answers, and how likely it is to stop where the references do."""
+        from tqdm.auto import tqdm
+
+        from heed.answers.generation import generate
+        from heed.answers.partial import model_identity, partial_file, resumed, row_keys
+        from heed.answers.responses import response_rows
+        from heed.answers.subjects import load_subject
+        from heed.evaluation.stops import stop_measurements, write_stops
+
+        prompt, stop_token_ids = self.prompt_of(subject)
+        prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
+        request = {
+            "model": model_identity(subject.model, subject.revision),
+            "contract": self.template_sha256,
+            "stop_token_ids": stop_token_ids,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+            "load_in_4bit": self.load_in_4bit,
+        }
+        model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
+        self.device = str(model.device)
+        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+
+            def tell(text: str) -> None:
+                bar.write(f"{subject.name} {subject.model}: {text}")
+
+            def ask(missing: list[int], on_response: "OnResponse") -> None:
+                generate(
+                    model,
+                    prompt,
+                    [prompts_ids[index] for index in missing],
+                    stop_token_ids=stop_token_ids,
+                    batch_size=self.batch_size,
+                    max_new_tokens=self.max_new_tokens,
+                    engine=self.engine,
+                    on_response=lambda place, response: on_response(missing[place], response),
+                    say=tell,
+                )
+
+            def write(responses: "list[Response]") -> None:
+                run_folder.write_json(file, response_rows(records, responses))
+
+            resumed(
+                partial_file(file),
+                row_keys(request, prompts_ids),
+                ask,
+                write=write,
+                on_response=lambda index, response: bar.update(),
+                say=tell,
+            )
+        examples = [prompt.encode(record.messages)._asdict() for record in records]
+        stops = stop_measurements(model, examples, eos_token_id=prompt.eos_token_id, say=say)
+        write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
+
+
+class EndpointAsker:
+    """A server that runs the model, on this machine or elsewhere."""
+
+    engine = "endpoint"
+
+    def __init__(self, ours: EvalConfig) -> None:
+        from heed.answers.endpoint import Endpoint
+
+        if ours.base_url is None:
+            raise UserError("base_url is missing: engine: endpoint asks a server, such as http://127.0.0.1:8000/v1")
+        self.endpoint = Endpoint(
+            base_url=ours.base_url,
+            model=endpoint_model(ours),
+            concurrency=ours.concurrency,
+            timeout=ours.timeout,
+        )
+        self.max_new_tokens = ours.max_new_tokens
+        self.device = self.endpoint.base_url
+
+    def learn_prompt(self, ours: EvalConfig, subject: Subject) -> None:
+        """The contract of the model that the server runs, where that model is at hand; else the server's own prompt."""
+        from heed.answers.subjects import find_prompt
+
+        self.prompt: Prompt | None = None
+        self.prompt_name, self.template_sha256 = "the server's own", None
+        if ours.model_name_or_path is not None:
+            self.prompt, contract = find_prompt(subject.model, subject.revision, ours.prompt)
+            self.prompt_name, self.template_sha256 = self.prompt.name, contract.template_sha256
+
+    def check_second(self, other: Subject) -> None:
+        raise UserError(
+            f"engine: endpoint asks one server, which does not run {other.model}; let that answer by itself, and give "
+            "its responses.json as compare_with"
+        )
+
+    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> None:
+        from tqdm.auto import tqdm
+
+        from heed.answers.endpoint import ask
+        from heed.answers.partial import partial_file, resumed, row_keys
+        from heed.answers.responses import response_rows
+
+        conversations = [record.messages[:-1] for record in records]
+        request = {
+            "base_url": self.endpoint.base_url,
+            "model": self.endpoint.model,
+            "contract": self.template_sha256,
+            "max_new_tokens": self.max_new_tokens,
+        }
+        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+            resumed(
+                partial_file(file),
+                row_keys(request, [list(each) for each in conversations]),
+                lambda missing, on_response: ask(
+                    self.endpoint,
+                    [conversations[index] for index in missing],
+                    prompt=self.prompt,
+                    max_new_tokens=self.max_new_tokens,
+                    on_response=lambda place, response: on_response(missing[place], response),
+                    say=bar.write,
+                ),
+                write=lambda responses: run_folder.write_json(file, response_rows(records, responses)),
+                on_response=lambda index, response: bar.update(),
+                say=bar.write,
+            )
+
+
+def endpoint_model(ours: EvalConfig) -> str:
+    name = ours.endpoint_model or ours.model_name_or_path
+    if name is None:
+        raise UserError("model_name_or_path is missing: a run folder, or any model folder or Hub id")
+    return name

@@ -1,0 +1,73 @@
+"""Verdicts: what a language model as judge says of all answers (judge.jsonl, judge_summary.json)."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heed.config import EvalConfig
+from heed.errors import UserError
+from heed.evaluation.kept import Answers, Evaluation
+from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.summary import judge_rows
+from heed.judge.verdicts import Item
+from heed.measure.rows import write_rows
+from heed.saying import Say
+
+
+def judge_settings(ours: EvalConfig) -> JudgeSettings | None:
+    if ours.judge_backend is None:
+        return None
+    if ours.judge_model is None:
+        raise UserError(f"judge_model is missing: which model of {ours.judge_backend} is to judge?")
+    defaults = JudgeSettings(backend=ours.judge_backend, model=ours.judge_model)
+    prices = ours.judge_prices
+    if prices is not None and len(prices) != 2:
+        raise UserError(f"judge_prices: {prices} is not [prompt, completion]")
+    if ours.judge_max_cost is not None and prices is None:
+        raise UserError("judge_max_cost: without judge_prices nobody knows what a request costs")
+    return replace(
+        defaults,
+        base_url=ours.judge_base_url,
+        mode=ours.judge_mode,
+        prompt=ours.judge_prompt if ours.judge_mode != "pair" else defaults.prompt,
+        pair_prompt=ours.judge_pair_prompt if ours.judge_mode != "score" else defaults.pair_prompt,
+        concurrency=ours.judge_concurrency,
+        timeout=ours.judge_timeout,
+        retries=ours.judge_retries,
+        max_tokens=ours.judge_max_tokens,
+        control_rows=ours.judge_control_rows,
+        prices=(prices[0], prices[1]) if prices is not None else None,
+        max_cost=ours.judge_max_cost,
+        seed=ours.judge_seed,
+    )
+
+
+def judge(
+    folder: Path,
+    evaluation: Evaluation,
+    answers: Answers,
+    settings: JudgeSettings,
+    *,
+    people: Path | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Let a judge read all answers; returns what judge_summary.json holds."""
+    summary = judge_responses(judged_items(answers), settings, folder, people=people, say=say)
+    provenance = {name: evaluation.provenance(name) for name in evaluation.systems}
+    write_rows(folder, [row for entry in summary["judges"] for row in judge_rows(entry, provenance)])
+    return summary
+
+
+def judged_items(answers: Answers) -> list[Item]:
+    return [
+        Item(
+            name=name,
+            row_id=answer.row_id,
+            instruction=answer.instruction,
+            input=answer.input,
+            output=answer.output,
+            model_response=answer.model_response,
+        )
+        for name, given in answers.items()
+        for answer in given
+    ]

@@ -1,0 +1,118 @@
+"""evaluation.json: what was asked of which models, and where their answers lie.
+
+An evaluation folder is a run folder or any other. What follows from the answers reads them here, and loads no model.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from heed.answers.responses import Answer, read_responses
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.files.hashes import file_sha256
+from heed.saying import Say
+
+EVALUATION_FILE = "evaluation.json"
+
+Answers = dict[str, list[Answer]]
+"""System -> its answers, the evaluated one's last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One model and where its answers lie. What a file of another tool does not say is None."""
+
+    model: str
+    revision: str | None
+    responses: str
+    """The file's name in the evaluation folder, or a path."""
+    responses_sha256: str
+    contract: str | None
+    """SHA-256 of the template it was asked with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """evaluation.json. The model that is evaluated is the last of `systems`; the one before it is compared with it."""
+
+    heed: str
+    systems: dict[str, Asked]
+    data: str
+    split: str | None
+    data_sha256: str
+    """Of the rows answered: instructions, inputs and references."""
+    n: int
+    n_full: int
+    limit: int | None
+    prompt: str | None
+    contract: str | None
+    engine: str | None
+    max_new_tokens: int | None
+    versions: dict[str, str]
+    command: str
+    time: str
+    seconds: float | None
+    device: str | None
+
+    @property
+    def what(self) -> str:
+        return f"{self.split} rows of {self.data}" if self.split else self.data
+
+    @property
+    def evaluated(self) -> str:
+        return list(self.systems)[-1]
+
+    @property
+    def other(self) -> str | None:
+        return next(iter(self.systems)) if len(self.systems) > 1 else None
+
+    def provenance(self, name: str) -> dict[str, Any]:
+        """The fields of a Row that say what was measured."""
+        asked = self.systems[name]
+        return {
+            "model": asked.model,
+            "contract": asked.contract or "unknown",
+            "data": self.data,
+            "data_sha256": self.data_sha256,
+            "versions": self.versions,
+            "command": self.command,
+            "limit": self.limit,
+        }
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    run_folder.write_json(folder / EVALUATION_FILE, asdict(evaluation))
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Raises UserError where nothing was answered yet, or answers are not the ones it tells of."""
+    path = folder / EVALUATION_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} holds no answers ({EVALUATION_FILE} is missing); run eval_responses.py generate first"
+        )
+    value = run_folder.read_json(path)
+    try:
+        systems = {name: Asked(**asked) for name, asked in value.pop("systems").items()}
+        evaluation = Evaluation(systems=systems, **value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not an evaluation of this version of Heed ({error})") from error
+    for asked in systems.values():
+        file = folder / asked.responses
+        if not file.is_file() or file_sha256(file) != asked.responses_sha256:
+            state = "has changed" if file.is_file() else "is gone"
+            raise UserError(f"{file} {state} since it was written down in {path}; run eval_responses.py generate again")
+    return evaluation
+
+
+def read_answers(folder: Path, evaluation: Evaluation, say: Say) -> Answers:
+    return {name: read_responses(folder / asked.responses, say=say) for name, asked in evaluation.systems.items()}
+
+
+def answers_sha256(answers: Sequence[Answer]) -> str:
+    rows = sorted((each.row_id, each.system_prompt, each.instruction, each.input, each.output) for each in answers)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

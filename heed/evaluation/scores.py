@@ -1,0 +1,114 @@
+"""Numbers: every metric of every answer, and the two systems compared (items.jsonl, rows.jsonl, comparison.json)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heed.audit.flags import read_flags, was_compared
+from heed.evaluation.kept import Answers, Evaluation
+from heed.evaluation.stops import STOP_METRICS, kept_measurements, read_stops
+from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
+from heed.measure.measurements import Measurement, as_rows, make_items, write_items
+from heed.measure.metrics import Metric, measure
+from heed.measure.rows import Row, write_rows
+from heed.runs.finished import find_run
+from heed.saying import Say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Of each system, and of the one evaluated against the other, if there is one."""
+
+    measurements: dict[str, list[Measurement]]
+    clean: dict[str, list[Measurement]]
+    """The same without the rows that training gave away; empty where there are none."""
+    comparison: Comparison | None
+
+
+def score(
+    folder: Path,
+    evaluation: Evaluation,
+    answers: Answers,
+    metrics: dict[str, Metric],
+    *,
+    seen_rows: frozenset[int],
+    say: Say,
+) -> Scores:
+    """Measure all answers, compare the two systems, and write items.jsonl, rows.jsonl and comparison.json.
+
+    `seen_rows` are those that training rows gave away, as the audit found: all is measured again without them.
+    """
+    stops = read_stops(folder)
+    found = {}
+    for name, given in answers.items():
+        say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
+        found[name] = [*measure(metrics, given), *kept_measurements(stops.get(name, {}), given)]
+    clean: dict[str, list[Measurement]] = {}
+    rows: list[Row] = []
+    for name, measurements in found.items():
+        rows += measurement_rows(evaluation, name, measurements, evaluation.what)
+        kept = [each for each in answers[name] if each.row_id not in seen_rows]
+        if 0 < len(kept) < len(answers[name]):
+            clean[name] = measure(metrics, kept)
+            rows += measurement_rows(
+                evaluation, name, clean[name], f"{evaluation.what}, those given away in training left out"
+            )
+    comparison = None
+    if evaluation.other is not None:
+        a, b = (
+            System(
+                name=name,
+                answers=answers[name],
+                measurements=found[name],
+                contract=evaluation.systems[name].contract,
+            )
+            for name in (evaluation.other, evaluation.evaluated)
+        )
+        comparison = compare(a, b)
+        write_comparison(folder, comparison)
+        provenance = evaluation.provenance(evaluation.evaluated)
+        rows += comparison_rows(comparison, task=evaluation.what, n_full=evaluation.n_full, **provenance)
+    items = [
+        item
+        for name, given in answers.items()
+        for item in make_items(name, [each.row_id for each in given], found[name])
+    ]
+    write_items(folder, items)
+    write_rows(folder, rows)
+    return Scores(measurements=found, clean=clean, comparison=comparison)
+
+
+def measurement_rows(evaluation: Evaluation, name: str, measurements: Sequence[Measurement], task: str) -> list[Row]:
+    return [
+        row
+        for each in measurements
+        for row in as_rows(
+            [each],
+            system="stop" if each.metric in STOP_METRICS else "metrics",
+            task=task,
+            name=name,
+            n_full=evaluation.n_full,
+            **evaluation.provenance(name),
+        )
+    ]
+
+
+GIVEN_AWAY = {"split_overlap", "near_split_overlap", "contaminated"}
+
+
+def rows_given_away(evaluation: Evaluation, say: Say) -> frozenset[int]:
+    """Rows whose question, nearly at least, stood in the training rows of the run that is evaluated.
+
+    The audit of the run knows its own splits, and the files it was told to compare with (audit_against).
+    """
+    run = find_run(evaluation.systems[evaluation.evaluated].model)
+    if run is None:
+        return frozenset()
+    data = None if evaluation.split is not None else evaluation.data
+    if data is not None and not Path(data).is_file():
+        return frozenset()
+    if not was_compared(run, data):
+        if data is not None:
+            say(f"nobody looked whether {data} is among the training rows of {run} (audit_against: [{data}])")
+        return frozenset()
+    return frozenset(row_id for row_id, flags in read_flags(run, data).items() if GIVEN_AWAY & set(flags))

@@ -1,0 +1,78 @@
+"""What the terminal shows of an evaluation."""
+
+from heed.evaluation.kept import Answers, Evaluation
+from heed.evaluation.scores import Scores
+from heed.measure.comparison import Comparison
+from heed.measure.measurements import Measurement
+from heed.tokens.preview import one_line
+
+EXAMPLES_SHOWN = 3
+
+
+def scores_text(evaluation: Evaluation, scores: Scores) -> str:
+    """A line for each metric: a system each, with its interval, then the paired difference."""
+    names = list(evaluation.systems)
+    by_name = {name: {each.metric: each for each in found} for name, found in scores.measurements.items()}
+    lines = [f"\n{evaluation.n} {evaluation.what}, mean [95 % interval]"]
+    width = max(len(metric) for metric in by_name[names[-1]])
+    lines.append(f"  {'':<{width}}  " + "  ".join(f"{name:<24}" for name in names).rstrip())
+    for metric, found in by_name[names[-1]].items():
+        cells = [f"{cell(by_name[name].get(metric)):<24}" for name in names]
+        lines.append(f"  {metric:<{width}}  {'  '.join(cells)}  {difference_text(scores.comparison, found)}".rstrip())
+        lines += [f"  {'':<{width}}  ({note})" for note in found.notes]
+    if scores.clean:
+        first = next(iter(scores.measurements[names[-1]])).metric
+        kept = {name: next(each for each in found if each.metric == first) for name, found in scores.clean.items()}
+        shown = ", ".join(f"{name} {each.value:.3f} (n = {each.n})" for name, each in kept.items())
+        lines.append(f"  {first} without the rows that training rows give away: {shown}")
+    return "\n".join(lines)
+
+
+def cell(found: Measurement | None) -> str:
+    if found is None or found.value is None:
+        return "not measured"
+    form = decimals(found)
+    interval = f" [{found.ci95[0]:{form}}, {found.ci95[1]:{form}}]" if found.ci95 else ""
+    return f"{found.value:{form}}{interval}"
+
+
+def decimals(found: Measurement) -> str:
+    return ".1f" if found.scale > 1 else ".3f"
+
+
+def difference_text(comparison: Comparison | None, measured: Measurement) -> str:
+    if comparison is None or measured.metric not in comparison.metrics:
+        return ""
+    found, form = comparison.metrics[measured.metric], decimals(measured)
+    text = f"{found.difference:+{form}}"
+    if found.ci95 is not None:
+        text += f" [{found.ci95[0]:+{form}}, {found.ci95[1]:+{form}}]"
+    if found.wins is not None:
+        text += f"  {found.wins} better, {found.losses} worse"
+    return text
+
+
+def examples_text(evaluation: Evaluation, answers: Answers) -> str:
+    """A few rows side by side, evenly spaced, so that nobody has picked the good ones."""
+    asked = answers[evaluation.evaluated]
+    by_row = {name: {each.row_id: each.model_response for each in given} for name, given in answers.items()}
+    lines = []
+    count = min(EXAMPLES_SHOWN, len(asked))
+    for index in (number * len(asked) // count for number in range(count)):
+        row = asked[index]
+        lines.append(f"\nrow {row.row_id}    {one_line(row.instruction)}")
+        if row.input:
+            lines.append(f"  input    {one_line(row.input)}")
+        lines.append(f"  expected {one_line(row.output)}")
+        lines += [f"  {name:<8} {one_line(given[row.row_id])}" for name, given in by_row.items() if row.row_id in given]
+    return "\n".join(lines)
+
+
+def worse_text(scores: Scores) -> str:
+    if scores.comparison is None:
+        return ""
+    notes = [f"  {note}" for note in scores.comparison.notes]
+    count = len({each.row_id for each in scores.comparison.worse})
+    total = max((each.n for each in scores.comparison.metrics.values()), default=0)
+    which = "; the report shows which" if count else ""
+    return "\n".join([f"\nworse by some metric on {count} of {total} rows{which}", *notes])
