@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,8 @@ from heed.files import run_folder
 from heed.files.lock import locked
 from heed.runs import checkpoints
 from heed.runs.sameness import check_same
+from world.locks import held_by_another
 from world.short_run import copied, run
-from world.small_world import ROOT
 
 
 def test_the_same_command_goes_on_and_then_says_that_it_is_done(
@@ -99,24 +97,14 @@ def test_weights_alone_are_not_gone_on_from(tmp_path: Path, capsys: pytest.Captu
     assert "holds weights only (save_only_model: true)" in capsys.readouterr().err
 
 
-HOLDER = """
-import sys, pathlib
-from heed.files.lock import locked
-with locked(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    input()
-"""
-
-
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heed.files.lock.PATIENCE", 0.2)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match=rf"is in use by process {holder.pid} on "), locked(tmp_path):
-            pass
-        holder.kill()
+    with (
+        held_by_another(tmp_path) as process,
+        pytest.raises(UserError, match=rf"is in use by process {process} on "),
+        locked(tmp_path),
+    ):
+        pass
     with locked(tmp_path):  # the dead hold nothing
         pass
 

@@ -17,6 +17,7 @@ from heed.answers.decoding import Batch
 from heed.errors import exit_code
 from heed.files import run_folder
 from heed.models import loading
+from world.locks import held_by_another
 from world.small_world import gpt2, save_model
 from world.stub_endpoint import completion, serve
 from world.stub_judge import serve as serve_judge
@@ -92,7 +93,8 @@ def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
     assert run("score", *where) == 2
     assert "holds no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
     assert run("generate", "--model_name_or_path", finished, *where, "--max_new_tokens", "5") == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"responses.json", "evaluation.json", "stops.jsonl"}
+    left = {path.name for path in tmp_path.iterdir()} - {".run.lock"}
+    assert left == {"responses.json", "evaluation.json", "stops.jsonl"}
 
     monkeypatch.setattr(loading, "load_finished", None)
     assert run("score", *where, "--metrics", "exact_match") == 0
@@ -151,6 +153,35 @@ def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys
     assert "output_dir is missing: where are the scores of responses to go?" in capsys.readouterr().err
     assert run(*files, "--output_dir", tmp_path / "out") == 0
     assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 0 worse", capsys.readouterr().out)
+
+
+def test_answers_of_other_tools_are_judged_beside_their_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"instruction": "Say one.", "input": "", "output": "one", "model_response": "one"}
+    (tmp_path / "ours.json").write_text(json.dumps([row]))
+    words = ("--responses", tmp_path / "ours.json", "--output_dir", tmp_path / "out")
+    assert run("score", *words, "--metrics", "exact_match") == 0
+    with serve_judge(lambda body: '{"reasoning": "as asked", "score": 50}') as stub:
+        judge = ("--judge_backend", "openai", "--judge_model", "stub", "--judge_base_url", stub.url)
+        assert run("judge", *words, *judge) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert {"exact_match", "judge_score"} <= {each["metric"] for each in rows}
+    assert run("compare", *words) == 2
+    assert "compare_with is missing: which file of answers" in capsys.readouterr().err
+
+
+def test_of_two_evaluations_of_a_folder_the_second_is_told_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"instruction": "Say one.", "input": "", "output": "one", "model_response": "one"}
+    (tmp_path / "ours.json").write_text(json.dumps([row]))
+    monkeypatch.setattr("heed.files.lock.PATIENCE", 0.2)
+    with held_by_another(tmp_path) as process:
+        assert run("--responses", tmp_path / "ours.json", "--output_dir", tmp_path) == 2
+    assert f"{tmp_path} is in use by process {process} on " in capsys.readouterr().err
+    assert not (tmp_path / "evaluation.json").exists()
+    assert run("--responses", tmp_path / "ours.json", "--output_dir", tmp_path) == 0
 
 
 def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Path) -> None:
