@@ -31,7 +31,7 @@ from bench.models import build
 from bench.rows import EOS
 from heed.config import SftConfig
 from heed.tokens.batches import PaddingCollator
-from heed.tokens.encoding import row_lengths
+from heed.tokens.examples import row_lengths
 from heed.training.plan import hot_path
 from heed.training.trainer import HeedTrainer
 

@@ -11,7 +11,7 @@ from world.small_world import ROOT
 # From the ground up; a room imports rooms of lower floors only, and nothing imports a script.
 FLOORS = (
     ("errors", "saying", "hardware"),
-    ("config", "files", "servers", "processes"),
+    ("config", "files", "servers", "processes", "workers"),
     ("data", "pages"),
     ("prompts",),
     ("tokens",),
@@ -25,7 +25,19 @@ FLOORS = (
     ("hub", "merge"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-WITHOUT_TORCH = ("errors", "saying", "config", "files", "servers", "data", "pages", "prompts", "measure", "report")
+WITHOUT_TORCH = (
+    "errors",
+    "saying",
+    "workers",
+    "config",
+    "files",
+    "servers",
+    "data",
+    "pages",
+    "prompts",
+    "measure",
+    "report",
+)
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft", "trl"}
 
 

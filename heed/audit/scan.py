@@ -5,66 +5,31 @@ rows fit beside the libraries. The result is cached under a hash of everything i
 are not among that (see `heed.audit`).
 """
 
-import hashlib
-import json
-import multiprocessing
-import os
-import re
-import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 from tqdm.auto import tqdm
 
-from heed.audit import duplicates
-from heed.audit.duplicates import fingerprint, normalized
-from heed.audit.languages import LANGUAGES, language
+from heed import workers
+from heed.audit.duplicates import normalized
+from heed.audit.looker import Looker, whole_text
 from heed.audit.overlap import References, questions
 from heed.audit.relations import compare, judge_languages, judge_lengths
 from heed.audit.row import BIT, FLAGS, ROW
 from heed.data.records import Record, Rejected
-from heed.data.sources import Source, file_hashes, read
-from heed.data.splits import hash_point
+from heed.data.sources import Source, read
 from heed.errors import UserError
-from heed.prompts.hashes import prompt_hash
-from heed.prompts.template import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, Encoded, Prompt
-from heed.tokens.batches import supervised_tokens
-from heed.tokens.encoding import Policy, encode_turns, processes
-from heed.tokens.lengths import fit
+from heed.prompts.template import Prompt
+from heed.tokens.encoding import Policy
 
-VERSION = 2  # of what is computed here; a scan of another version is not taken from the cache
 CHUNK = 500  # rows that a process looks at in one go
-AHEAD = 3  # chunks for each process that are read before their turn
 REJECTED_KEPT = 1000
-LONG_ENOUGH = 24  # letters of a template's sentence that nobody else writes by chance
-SEAM = 3  # tokens on either side of where the answer begins
-
-LITTLE = 0.02  # of a row's tokens are learned: not worth its price
-
-PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
-# Marks of chat formats that mean nothing here, or of another template.
-FOREIGN_MARKS = "|".join(
-    (
-        r"### ?(?:Instruction|Input|Response|Human|Assistant):",
-        r"<\|[a-z_]{2,24}\|>",
-        r"\[/?INST\]|<</?SYS>>",
-        r"<(?:start|end)_of_turn>",
-    )
-)
-PLACEHOLDERS = frozenset(
-    "nan <nan> none null n/a na <na> <noinput> noinput undefined todo tbd ... …".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +75,6 @@ SplitRule = Callable[[np.ndarray, np.ndarray, list[str | None]], np.ndarray]
 """`splits.split_numbers` with everything but the rows known."""
 
 
-def scan_key(
-    files: Mapping[str, str], reading: Mapping[str, Any], prompt: Prompt, policy: Policy, against: Sequence[str]
-) -> str:
-    """SHA-256 over data bytes, how they are read and split, template, tokenizer, policy and evaluation files."""
-    evaluations = {name: file_hashes(Source(data=name)) for name in against}
-    parts = [VERSION, dict(files), dict(reading), prompt_hash(prompt), asdict(policy), evaluations]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def read_references(names: Sequence[str]) -> tuple[References, dict[str, dict[str, Any]]]:
     """The questions of evaluation files, and what is known of the files. Raises UserError for what cannot be read."""
     references, facts = {}, {}
@@ -161,8 +117,11 @@ def scan(
                 rejected.append({"row_id": row.row_id, "place": row.place, "reasons": row.reasons})
 
     bar = tqdm(desc="Looking at rows", total=total, unit=" rows", unit_scale=True, disable=None, leave=False)
-    with bar:
-        for seen in look(looker, records(), num_proc, total):
+    held = records()
+    given = iter(lambda: list(islice(held, CHUNK)), [])
+    count = workers.how_many(total if total is not None else sys.maxsize, num_proc)
+    with bar, closing(workers.in_order(looker.look, given, count, task="looks at rows")) as chunks:
+        for seen in chunks:
             table = seen.table
             table["file"] = [files.setdefault(name, len(files)) for name in seen.files]
             table["source"] = [sources.setdefault(name, len(sources)) for name in seen.sources]
@@ -196,198 +155,3 @@ def scan(
 def texts(rows: Iterable[Record | Rejected], wanted: set[int]) -> Iterator[tuple[int, str]]:
     records = (row for row in rows if isinstance(row, Record))
     return ((place, normalized(whole_text(record))) for place, record in enumerate(records) if place in wanted)
-
-
-def whole_text(record: Record) -> str:
-    return f"{record.question}\n{record.output}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a process tells of its chunk of rows."""
-
-    table: np.ndarray
-    signatures: np.ndarray
-    files: list[str]
-    sources: list[str | None]
-    examples: int
-    known: dict[str, list[tuple[int, int]]]
-    """For each evaluation file: row id there, position in this chunk."""
-
-
-def look(looker: "Looker", records: Iterator[Record], num_proc: int | None, total: int | None) -> Iterator[Seen]:
-    """Chunks of rows looked at, in order, by as many processes as pay; few chunks are in memory at once."""
-    chunks = iter(lambda: list(islice(records, CHUNK)), [])
-    workers = processes(total if total is not None else 10**9, num_proc)
-    if workers is None or sys.platform == "win32":
-        yield from map(looker.look, chunks)
-        return
-    # Forked, so that nothing is loaded again; a worker leaves Ctrl-C to this process.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker, initargs=(looker,)) as pool:
-        coming: deque[Future[Seen]] = deque()
-        try:
-            for chunk in chunks:
-                coming.append(pool.submit(look_in_worker, chunk))
-                if len(coming) > AHEAD * workers:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that looks at rows was killed, as the system does when memory runs out; free some first"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-_looker: "list[Looker]" = []  # of this process, when it is a worker
-
-
-def begin_worker(looker: "Looker") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _looker[:] = [looker]
-
-
-def look_in_worker(chunk: list[Record]) -> Seen:
-    return _looker[0].look(chunk)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Looker:
-    """All that is needed to judge a row by itself."""
-
-    prompt: Prompt
-    policy: Policy
-    references: References = field(default_factory=dict)
-
-    def look(self, records: Sequence[Record]) -> Seen:
-        table = np.zeros(len(records), dtype=ROW)
-        signatures = np.empty((len(records), duplicates.NUMBERS), dtype=np.uint16)
-        files, sources, known, examples = [], [], {name: [] for name in self.references}, 0  # type: ignore[var-annotated]
-        for place, record in enumerate(records):
-            row = table[place]
-            before, line, counted = split_place(record.place)
-            files.append(before)
-            sources.append(record.source_split)
-            row["row_id"], row["line"], row["row"], row["like"] = record.row_id, line, counted, -1
-            row["point"] = hash_point(record)
-            text = normalized(whole_text(record))
-            row["content"] = fingerprint(text)
-            row["question"] = fingerprint(normalized(record.question))
-            row["answer"] = fingerprint(normalized(record.output))
-            row["language"] = LANGUAGES.index(language(whole_text(record)))
-            signatures[place] = duplicates.signature(duplicates.runs(text))
-            row["flags"] = self.text_flags(record)
-            examples += self.look_at_tokens(record, row)
-            for name, reference in self.references.items():
-                hits = reference.known_to(text, int(row["question"]))
-                if len(hits):
-                    row["flags"] |= BIT["contaminated"]
-                    known[name] += [(int(row_id), place) for row_id in reference.row_ids[hits]]
-        return Seen(table=table, signatures=signatures, files=files, sources=sources, examples=examples, known=known)
-
-    def text_flags(self, record: Record) -> np.uint32:
-        flags = np.uint32(0)
-        fields = [text for turn in record.messages for text in (turn["content"], turn.get("input", "")) if text]
-        if any(self.prompt.control_tokens.search(text) for text in fields):
-            flags |= BIT["control_tokens"]
-        if any(template_text(self.prompt).search(text) for text in fields):
-            flags |= BIT["template_text"]
-        if any(text.strip().casefold() in PLACEHOLDERS for text in fields):
-            flags |= BIT["placeholder"]
-        return flags
-
-    def look_at_tokens(self, record: Record, row: np.void) -> int:
-        """Add up the examples that a row gives; returns how many they are."""
-        count = 0
-        eos = self.prompt.eos_token_id
-        bos = self.prompt.tokenizer.bos_token_id
-        flags = np.uint32(row["flags"])
-        for _, whole in encode_turns(record.messages, self.prompt, self.policy.loss_on, record.place):
-            count += 1
-            policy = "drop" if self.policy.on_long_row == "error" else self.policy.on_long_row
-            encoded, outcome = fit(whole, max_length=self.policy.max_length, on_long_row=policy)
-            before = supervised_tokens(whole._asdict(), self.policy.loss_on)
-            learned = 0 if outcome == "too_long" else supervised_tokens(encoded._asdict(), self.policy.loss_on)
-            row["prompt_tokens"] += len(whole.prompt_ids)
-            row["response_tokens"] += len(whole.response_ids)
-            row["learned_tokens"] += learned
-            row["lost_tokens"] += before - learned
-            if outcome != "whole":
-                flags |= BIT[outcome]
-            if whole.response_ids == [eos]:
-                flags |= BIT["no_target"]
-            if outcome in ("whole", "cut_prompt") and encoded.response_ids.index(eos) != len(encoded.response_ids) - 1:
-                flags |= BIT["eos_not_learned"]
-            if outcome != "too_long" and learned < LITTLE * (len(encoded.prompt_ids) + len(encoded.response_ids)):
-                flags |= BIT["little_learned"]
-            if bos is not None and whole.prompt_ids[:2] == [bos, bos]:
-                flags |= BIT["double_bos"]
-            if merges(self.prompt, whole):
-                flags |= BIT["boundary_merge"]
-        row["flags"] = flags
-        return count
-
-
-def split_place(place: str) -> tuple[str, int, int]:
-    """The parts of a place, from which it can be put together again; (place, line, row or -1)."""
-    found = PLACE.fullmatch(place)
-    assert found is not None, place
-    return found[1], int(found[2]), int(found[3]) if found[3] else -1
-
-
-def merges(prompt: Prompt, example: Encoded) -> bool:
-    """Whether the tokens at the seam would be others if prompt and answer were tokenized together."""
-    eos = prompt.eos_token_id
-    head = tuple(token for token in example.response_ids[:SEAM] if token != eos)
-    return seam_merges(prompt.tokenizer, tuple(example.prompt_ids[-SEAM:]), head)
-
-
-@lru_cache(maxsize=100_000)
-def seam_merges(tokenizer: Any, tail: tuple[int, ...], head: tuple[int, ...]) -> bool:
-    before, after = (str(tokenizer.decode(list(ids))) for ids in (tail, head))
-    if "\ufffd" in before + after:  # half a letter: decoded alone it would be another text
-        return False
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
-    return encode(before + after) != encode(before) + encode(after)
-
-
-@lru_cache(maxsize=8)
-def template_text(prompt: Prompt) -> re.Pattern[str]:
-    """Matches what the template itself writes, and marks of other templates, when they stand in a row's own words."""
-    lines = prompt.render(PROBE, generation_prompt=False).splitlines()
-    words = (PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER)
-    written = {line.replace(str(prompt.tokenizer.eos_token), "").strip() for line in lines}
-    sentences = [sentence for line in written for sentence in re.split(r"(?<=\.) ", line)]
-    own = [each for each in sentences if len(each) >= LONG_ENOUGH and not any(word in each for word in words)]
-    headings = [found for line in written for found in re.findall(r"^(###[^:]*:|<\|[^|]+\|>)", line)]
-    return re.compile("|".join([*map(re.escape, sorted({*own, *headings})), FOREIGN_MARKS]))
-
-
-def cache_file(key: str) -> Path:
-    return Path(datasets.config.HF_DATASETS_CACHE) / "heed" / f"scan-{key}.npz"
-
-
-def cached_scan(key: str) -> Scan | None:
-    """The scan of that key, if there is one; a damaged file counts as none."""
-    path = cache_file(key)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            facts = json.loads(str(stored["facts"]))
-            return Scan(rows=stored["rows"], from_cache=True, **facts)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        return None
-
-
-def store_scan(key: str, scanned: Scan) -> None:
-    """Write a file that is either whole or absent."""
-    path = cache_file(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {name: value for name, value in vars(scanned).items() if name not in ("rows", "from_cache")}
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(part, rows=scanned.rows, facts=np.array(json.dumps(facts)))
-    part.replace(path)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import pickle
 import re
 import resource
 import sys
@@ -58,10 +57,6 @@ class Prompt:
     """False for templates that know nothing of `input`; it is then put behind the instruction."""
     control_tokens: re.Pattern[str]
     """Matches the texts that the tokenizer would turn into control tokens."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As bytes: `datasets` sends work to processes with dill, which takes half a second for a vocabulary."""
-        return unpickle_prompt, (pickle.dumps(vars(self)),)
 
     @property
     def eos_token_id(self) -> int:
@@ -132,10 +127,6 @@ class Prompt:
             golden_prompt_ids=encoded.prompt_ids,
             golden_response_ids=encoded.response_ids,
         )
-
-
-def unpickle_prompt(fields: bytes) -> Prompt:
-    return Prompt(**pickle.loads(fields))
 
 
 @dataclass(frozen=True, kw_only=True)

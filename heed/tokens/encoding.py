@@ -2,32 +2,32 @@
 
 import hashlib
 import json
-import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import datasets
 import numpy as np
+import pyarrow
 from datasets import Dataset
+from tqdm.auto import tqdm
 
+from heed import workers
 from heed.data.records import Message, Record
 from heed.errors import UserError
 from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Encoded, Prompt
 from heed.tokens.batches import LossOn
+from heed.tokens.examples import FEATURES, column, row_lengths
 from heed.tokens.lengths import Outcome, fit
+from heed.tokens.shards import whole_file
 
 OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
 PLACES_SHOWN = 5
-ROWS_A_PROCESS = 2000  # with fewer, a process costs more time to start than it saves
-MAX_PROCESSES = 16
-FINGERPRINT_LENGTH = 32  # of 64 that `datasets` allows, which puts the number of the process behind it
+CHUNK = 500  # rows that a process tokenizes in one go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +55,10 @@ class EncodedSplit:
         return row_lengths(self.dataset)
 
 
-def row_lengths(dataset: Dataset) -> np.ndarray:
-    """Tokens of each example of an encoded data set, prompt and response together, in its order; int64."""
-    return column(dataset, "prompt_tokens") + column(dataset, "response_tokens")
-
-
 def encode_split(
     records: Sequence[Record], prompt: Prompt, policy: Policy, *, num_proc: int | None = None
 ) -> EncodedSplit:
-    """Tokenize a split with one `datasets.map`, cached by the content of everything the ids depend on.
+    """Tokenize a split once; the ids are cached by the content of everything they depend on.
 
     A conversation with several assistant turns gives an example for each, since what comes before a turn is its
     prompt. Under `loss_on="all"` the last turn's example alone teaches the whole conversation, each token once.
@@ -71,22 +66,10 @@ def encode_split(
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
     key = cache_key(records, prompt, policy)
-    conversations = Dataset.from_dict(conversation_columns(records))
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "heed"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Several processes write a file each, which appears when it is whole; map finds them again at any num_proc.
-    with one_interrupt():
-        encoded = conversations.map(
-            encode_rows,
-            batched=True,
-            fn_kwargs={"prompt": prompt, "policy": policy},
-            remove_columns=conversations.column_names,
-            features=FEATURES,
-            num_proc=processes(len(records), num_proc),
-            cache_file_name=str(folder / f"{key}.arrow"),
-            new_fingerprint=key[:FINGERPRINT_LENGTH],
-            desc="Tokenizing",
-        )
+    path = cache_file(key)
+    if not path.is_file():
+        write_tokens(path, records, prompt, policy, workers.how_many(len(records), num_proc))
+    encoded = Dataset.from_file(str(path))
     counts = count(encoded)
     if counts["too_long"]:
         too_long = column(encoded, "outcome") == "too_long"
@@ -98,18 +81,24 @@ def encode_split(
     return EncodedSplit(dataset=encoded, counts=counts, cache_key=key)
 
 
-def conversation_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    return {
-        "row_id": [record.row_id for record in records],
-        "place": [record.place for record in records],
-        "messages": [json.dumps(record.messages) for record in records],
-    }
+def write_tokens(path: Path, records: Sequence[Record], prompt: Prompt, policy: Policy, count: int) -> None:
+    work = partial(encode_rows, prompt=prompt, policy=policy)
+    chunks = (records[start : start + CHUNK] for start in range(0, len(records), CHUNK))
+    bar = tqdm(desc="Tokenizing", total=len(records), unit=" rows", unit_scale=True, disable=None, leave=False)
+    with whole_file(path) as file, bar, closing(workers.in_order(work, chunks, count, task="tokenizes")) as tables:
+        for table in tables:
+            file.write_table(table)
+            bar.update(CHUNK)
+
+
+def cache_file(key: str) -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "heed" / f"{key}.arrow"
 
 
 def encode_records(records: Sequence[Record], prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
     """The examples of a few records as `encode_split` makes them, too long ones among them."""
-    columns = encode_rows(conversation_columns(records), prompt, policy)
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    examples: list[dict[str, Any]] = encode_rows(records, prompt, policy).to_pylist()
+    return examples
 
 
 OUTCOMES = {
@@ -125,15 +114,15 @@ def told_long(counts: Mapping[str, int], max_length: int) -> list[str]:
     return [f"          longer than max_length {max_length}: {', '.join(told)}"] if told else []
 
 
-def encode_rows(rows: Mapping[str, list[Any]], prompt: Prompt, policy: Policy) -> dict[str, list[Any]]:
-    """Examples of a batch of conversations, by column; a process may be given this function and nothing else."""
+def encode_rows(records: Sequence[Record], prompt: Prompt, policy: Policy) -> pyarrow.Table:
+    """The examples of some records, in their order; columns as FEATURES has them."""
     examples: list[dict[str, Any]] = []
-    for row_id, place, text in zip(rows["row_id"], rows["place"], rows["messages"], strict=True):
-        for turn, whole in encode_turns(json.loads(text), prompt, policy.loss_on, place):
+    for record in records:
+        for turn, whole in encode_turns(record.messages, prompt, policy.loss_on, record.place):
             encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
             lengths = {"prompt_tokens": len(encoded.prompt_ids), "response_tokens": len(encoded.response_ids)}
-            examples.append({"row_id": row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
-    return {name: [example[name] for example in examples] for name in COLUMNS}
+            examples.append({"row_id": record.row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
+    return pyarrow.Table.from_pylist(examples, schema=FEATURES.arrow_schema)
 
 
 def learned_turns(messages: Sequence[Message], loss_on: LossOn) -> list[int]:
@@ -151,68 +140,6 @@ def encode_turns(
             yield turn, prompt.encode(messages[: turn + 1])
         except UserError as error:  # a template may be right for most rows and wrong for one
             raise UserError(f"{place}: {error}") from error
-
-
-def processes(rows: int, num_proc: int | None) -> int | None:
-    """How many processes tokenize `rows` rows: `num_proc`, or as many as there are CPUs and enough rows for.
-
-    Other processes of a launcher wait meanwhile, so their CPUs count too. None: this process does it alone.
-    """
-    if num_proc is None:
-        cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        num_proc = min(cpus, rows // ROWS_A_PROCESS, MAX_PROCESSES)
-    elif num_proc < 1:
-        raise UserError(f"num_proc: {num_proc}, but at least one process must tokenize")
-    num_proc = min(num_proc, rows)
-    return num_proc if num_proc > 1 else None
-
-
-@contextmanager
-def one_interrupt() -> Iterator[None]:
-    """Ctrl-C reaches the workers too: they leave it to this process, which then ends them.
-
-    `map` asks them for results even then, and would end in a TimeoutError.
-    """
-    this_process, interrupted = os.getpid(), False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        if os.getpid() == this_process:
-            interrupted = True
-            raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else Ctrl-C is ignored, or somebody else's
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except Exception as error:
-        if interrupted:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def column(dataset: Dataset, name: str) -> np.ndarray:
-    """A column of numbers or words without a Python object for each, in the data set's order."""
-    [values] = dataset.select_columns(name).with_format("arrow")[:].columns
-    array: np.ndarray = values.to_numpy()
-    return array.astype(np.int64) if array.dtype.kind == "i" else array
-
-
-FEATURES = datasets.Features(
-    {
-        "row_id": datasets.Value("int64"),
-        "turn": datasets.Value("int32"),
-        "outcome": datasets.Value("string"),
-        "prompt_ids": datasets.List(datasets.Value("int32")),
-        "response_ids": datasets.List(datasets.Value("int32")),
-        "prompt_tokens": datasets.Value("int32"),
-        "response_tokens": datasets.Value("int32"),
-    }
-)
-COLUMNS = tuple(FEATURES)
 
 
 def count(encoded: Dataset) -> dict[str, int]:
@@ -239,7 +166,7 @@ def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
 
 def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
     """SHA-256 over rows, template, tokenizer, policy, columns and code version: any change tokenizes anew."""
-    digest = hashlib.sha256(f"{prompt_hash(prompt)}{json.dumps(COLUMNS)}{json.dumps(asdict(policy))}".encode())
+    digest = hashlib.sha256(f"{prompt_hash(prompt)}{FEATURES}{json.dumps(asdict(policy))}".encode())
     for record in records:
         digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
     return digest.hexdigest()

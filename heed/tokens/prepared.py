@@ -6,94 +6,40 @@ trains from it. Rows go by in chunks, so memory does not grow with their number.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import time
-import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from itertools import islice
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import pyarrow
 from datasets import Dataset, concatenate_datasets
-from datasets.arrow_writer import ArrowWriter
 
-from heed.data.records import RawRow, Record, Rejected, check_columns, check_row, decide_format
-from heed.data.sources import Source, raw_rows, source_name, source_names
-from heed.data.splits import SPLITS, SplitName, check_shares, chosen_splits, split_of_hash
+from heed import workers
+from heed.data.records import Record, check_columns, decide_format
+from heed.data.sources import Source, raw_rows, source_names
+from heed.data.splits import SPLITS, SplitName, chosen_splits
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.hashes import file_sha256, sync
 from heed.files.lock import try_to_lock
-from heed.prompts.hashes import digest, tokenizer_digest
-from heed.prompts.template import Prompt
+from heed.prompts.hashes import digest
 from heed.saying import Say
-from heed.tokens.encoding import (
-    FEATURES,
-    EncodedSplit,
-    Policy,
-    conversation_columns,
-    encode_rows,
-    long_rows_message,
-    processes,
-    told_long,
-)
+from heed.tokens import chunks
+from heed.tokens.encoding import EncodedSplit, long_rows_message, told_long
+from heed.tokens.recipe import Recipe, check_mixture, identity
+from heed.tokens.shards import Shards
 
 FACTS_FILE = "prepared.json"
 LOCK_FILE = ".lock"
-CHUNK = 1000  # rows that are tokenized at once
-SHARD = 500_000  # examples in a file
 SAY_EVERY = 60.0  # seconds
-TRAINED = ("row_id", "turn", "outcome", "prompt_ids", "response_ids", "prompt_tokens", "response_tokens")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What, beside the rows, decides what is in the folder."""
-
-    source: Source
-    policy: Policy
-    prompt: Prompt
-    row_format: str
-    split: str
-    shares: Sequence[float]
-    source_splits: Mapping[SplitName, str]
-    """Our split -> the source's, under split: source."""
-    mixture: Mapping[str, float]
-    """File name -> how often its training rows count: 2 is twice, 0.5 half of them, by the hash of their content."""
-
-    def splits_of(self, record: Record) -> list[SplitName]:
-        """Where a row goes: into one split, or none, or under `source_splits` two."""
-        if self.split == "hash":
-            return [split_of_hash(record, self.shares)]
-        return [ours for ours, theirs in self.source_splits.items() if theirs == record.source_split]
-
-    def weight(self, name: str) -> float:
-        """How often the training rows of a file, URL or Hub set count."""
-        return self.mixture.get(name, self.mixture.get(Path(name).name, 1.0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """What a process makes of some rows."""
-
-    train: pyarrow.Table
-    held_out: dict[SplitName, list[Record]]
-    rejected: list[Rejected]
-    hashes: list[str]
-    counts: Counter[str]
-    long: list[str]
 
 
 def prepare(
@@ -151,25 +97,26 @@ def write(
     started = time.time()
     files: dict[str, str] = {}
     rows = raw_rows(source, files)
-    head = list(islice(rows, CHUNK))
+    head = list(islice(rows, chunks.CHUNK))
     row_format, ignored, _ = decide_format(iter(head), source.columns)
     recipe = recipe_of(row_format)
     check_mixture(recipe.mixture, source_names(source))
     if recipe.split == "source":
         chosen_splits({row.source_split for row in head}, {})  # refuses a source that names none
     # Nobody knows how many rows there are; but a source that ends within the first chunk has work for one.
-    workers = processes(sys.maxsize if len(head) == CHUNK else 1, num_proc) or 1
+    count = workers.how_many(sys.maxsize if len(head) == chunks.CHUNK else 1, num_proc)
 
     rows_sha256, counts, shards = hashlib.sha256(), Counter[str](), Shards(folder)
     held_out: dict[SplitName, Any] = {
         name: (folder / f"{name}.jsonl").open("w", encoding="utf-8") for name in SPLITS if name != "train"
     }
+    work = partial(chunks.make_chunk, recipe=recipe)
     said = time.monotonic()
     with (
         run_folder.whole_file(folder / run_folder.REJECTED_FILE) as bad,
-        closing(in_order(recipe, numbered(head, rows), workers)) as chunks,
+        closing(workers.in_order(work, chunks.numbered(head, rows), count, task="tokenizes")) as finished,
     ):
-        for chunk in chunks:
+        for chunk in finished:
             if chunk.rejected and source.on_bad_row == "stop":
                 first = chunk.rejected[0]
                 raise UserError(
@@ -206,13 +153,6 @@ def write(
         "written": run_folder.now(),
         "versions": run_folder.versions(),
     }
-
-
-def check_mixture(mixture: Mapping[str, float], names: Sequence[str]) -> None:
-    known = {*names, *(Path(name).name for name in names)}
-    unknown = [name for name in mixture if name not in known]
-    if unknown:
-        raise UserError(f"mixture: {unknown[0]!r} is none of the files ({', '.join(names)})")
 
 
 def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
@@ -298,194 +238,6 @@ def read_held_out(folder: Path, split: SplitName) -> list[Record]:
     return [as_record(line) for line in run_folder.read_lines(folder / f"{split}.jsonl")]
 
 
-def identity(recipe: Recipe) -> dict[str, Any]:
-    return {
-        **asdict(recipe.source),
-        **asdict(recipe.policy),
-        "template": digest(recipe.prompt.template),
-        "tokenizer": tokenizer_digest(recipe.prompt.tokenizer),
-        "split": recipe.split,
-        "split_shares": list(recipe.shares),
-        "source_splits": dict(recipe.source_splits),
-        "mixture": dict(recipe.mixture),
-    }
-
-
-def numbered(head: Sequence[RawRow], rest: Iterator[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
-    """Chunks of rows, each with the number of its first."""
-    first, rows = 0, list(head)
-    while rows:
-        yield first, rows
-        first += len(rows)
-        rows = list(islice(rest, CHUNK))
-
-
-def in_order(recipe: Recipe, chunks: Iterator[tuple[int, list[RawRow]]], workers: int) -> Generator[Chunk, None, None]:
-    """What processes make of the chunks, in their order. Each process has one chunk at a time."""
-    if workers == 1:
-        yield from (make_chunk(chunk, recipe) for chunk in chunks)
-        return
-    busy: deque[Worker] = deque()
-    with interrupts_held_back():  # what is started with them held back never gets one
-        started = [Worker(recipe) for _ in range(workers)]
-    try:
-        for worker, chunk in zip(started, chunks, strict=False):
-            worker.give(chunk)
-            busy.append(worker)
-        while busy:
-            worker = busy.popleft()
-            made = worker.take()
-            if following := next(chunks, None):
-                worker.give(following)
-                busy.append(worker)
-            yield made
-    finally:
-        for worker in started:
-            worker.end()
-
-
-class Worker:
-    """A process that makes chunks. (multiprocessing.Pool waits for ever when one of its processes is killed.)"""
-
-    def __init__(self, recipe: Recipe) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.pipe, theirs = spawn.Pipe()
-        # The recipe is sent once: to unpickle a tokenizer takes as long as a chunk.
-        self.process = spawn.Process(target=work, args=(theirs, recipe), daemon=True)
-        self.process.start()
-        theirs.close()  # or the pipe would stay open when the process ends
-
-    def give(self, chunk: tuple[int, list[RawRow]]) -> None:
-        with self.alive():
-            self.pipe.send(chunk)
-
-    def take(self) -> Chunk:
-        with self.alive():
-            made: Chunk | Exception = self.pipe.recv()
-        if isinstance(made, Exception):
-            raise made
-        return made
-
-    @contextmanager
-    def alive(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, ConnectionError) as error:
-            raise UserError(
-                "a process that tokenizes was killed, as the system does when memory runs out; give fewer with num_proc"
-            ) from error
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.join()
-        self.pipe.close()
-
-
-def work(pipe: Connection, recipe: Recipe) -> None:
-    """In the process: until nobody is at the other end of the pipe."""
-    with suppress(EOFError, ConnectionError):
-        while True:
-            chunk = pipe.recv()
-            try:
-                made: Chunk | Exception = make_chunk(chunk, recipe)
-            except Exception as error:
-                error.add_note(traceback.format_exc())  # which a pipe does not carry
-                made = error
-            pipe.send(made)
-
-
-@contextmanager
-def interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; what is started in here leaves it to this one."""
-    resource_tracker.ensure_running()  # which would let them through when it is started with the first process
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
-    first, rows = chunk
-    held_out: dict[SplitName, list[Record]] = {name: [] for name in SPLITS if name != "train"}
-    train: list[Record] = []
-    times: dict[int, int] = {}
-    rejected, hashes, counts = [], [], Counter[str]()
-    for number, row in enumerate(rows, start=first):
-        checked = check_row(number, row, recipe.source.columns, recipe.row_format)
-        if isinstance(checked, Rejected):
-            rejected.append(checked)
-            continue
-        hashes.append(checked.content_hash)
-        splits = recipe.splits_of(checked)
-        counts.update([f"in {split}" for split in splits] or ["in no split"])
-        for split in splits:
-            if split != "train":
-                held_out[split].append(checked)
-        if "train" in splits:
-            name = source_name(checked.place)
-            times[number] = how_often(checked, recipe.weight(name))
-            counts[f"from {name}"] += times[number]
-            if times[number]:
-                train.append(checked)
-    encoded = encode_rows(conversation_columns(train), recipe.prompt, recipe.policy)
-    table = pyarrow.table(encoded, schema=FEATURES.arrow_schema)
-    repeats = [times[row_id] for row_id in table["row_id"].to_pylist()]
-    table = table.take(np.repeat(np.arange(table.num_rows), repeats))
-    outcomes = table["outcome"].to_pylist()
-    kept = [outcome != "too_long" for outcome in outcomes]
-    places = {record.row_id: record.place for record in train}
-    long = [places[row_id] for row_id, keep in zip(table["row_id"].to_pylist(), kept, strict=True) if not keep]
-    table = table.filter(pyarrow.array(kept, type=pyarrow.bool_())).select(TRAINED)
-    learned = sum(table["response_tokens"].to_pylist())
-    counts.update(Counter(outcomes))
-    counts.update(
-        read=len(rows),
-        rejected=len(rejected),
-        rows=len(set(table["row_id"].to_pylist())),
-        examples=table.num_rows,
-        tokens=learned + sum(table["prompt_tokens"].to_pylist()),
-        response_tokens=learned,
-    )
-    return Chunk(train=table, held_out=held_out, rejected=rejected, hashes=hashes, counts=counts, long=long)
-
-
-def how_often(record: Record, weight: float) -> int:
-    """The whole part of a weight for every row, and one more for the share of rows that its fraction says."""
-    point = int(record.content_hash[16:32], 16) / 2**64  # not the digits that say which split it is in
-    return int(weight) + (point < weight % 1)
-
-
-class Shards:
-    """The training examples on their way to the disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names: dict[str, tuple[int, str]] = {}
-        self.writer: ArrowWriter | None = None
-        self.rows = 0
-
-    def write(self, table: pyarrow.Table) -> None:
-        if self.writer is None:
-            self.path = self.folder / f"train-{len(self.names):05}.arrow"
-            self.writer = ArrowWriter(path=str(self.path), features=FEATURES_TRAINED)
-        self.writer.write_table(table)
-        self.rows += table.num_rows
-        if self.rows >= SHARD:
-            self.close()
-
-    def close(self) -> None:
-        if self.writer is None:
-            return
-        self.writer.finalize()
-        sync(self.path)
-        self.names[self.path.name] = (self.path.stat().st_size, file_sha256(self.path))
-        self.writer, self.rows = None, 0
-
-
-FEATURES_TRAINED = type(FEATURES)({name: FEATURES[name] for name in TRAINED})
-
-
 def as_line(record: Record) -> dict[str, Any]:
     """Held-out rows stay readable as data: `eval_responses.py --data FOLDER/test.jsonl`."""
     return {"messages": list(record.messages), "row_id": record.row_id, "place": record.place}
@@ -493,41 +245,3 @@ def as_line(record: Record) -> dict[str, Any]:
 
 def as_record(line: Mapping[str, Any]) -> Record:
     return Record(row_id=line["row_id"], place=line["place"], messages=tuple(line["messages"]))
-
-
-def recipe(
-    source: Source,
-    prompt: Prompt,
-    policy: Policy,
-    *,
-    row_format: str,
-    split: str | None,
-    shares: Sequence[float],
-    source_splits: Mapping[str, str],
-    mixture: Mapping[str, float],
-) -> Recipe:
-    """Raises UserError for splits that need all rows at once, and for weights that are none."""
-    if split not in ("hash", "source"):
-        raise UserError(
-            "split: a set that is prepared is split as its rows go by: set split: hash, or split: source with files "
-            "named train.*, test.* and validation.*"
-        )
-    if split == "hash":
-        check_shares(shares)
-    chosen = cast("dict[SplitName, str]", dict(source_splits) or {name: name for name in SPLITS})
-    for ours in chosen:
-        if ours not in SPLITS:
-            raise UserError(f"source_splits: {ours!r} is not one of {', '.join(SPLITS)}")
-    for name, weight in mixture.items():
-        if not 0 <= weight <= 100:
-            raise UserError(f"mixture: {name}: {weight} is no weight; give how often its rows count, from 0 to 100")
-    return Recipe(
-        source=source,
-        policy=policy,
-        prompt=prompt,
-        row_format=row_format,
-        split=split,
-        shares=tuple(shares) if split == "hash" else (),
-        source_splits=chosen if split == "source" else {},
-        mixture=mixture,
-    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from transformers import TrainingArguments
 
 from heed.prompts.hashes import digest, tokenizer_digest
-from heed.tokens.encoding import column
+from heed.tokens.examples import column
 
 if TYPE_CHECKING:
     from heed.training.plan import Plan

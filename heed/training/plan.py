@@ -12,8 +12,9 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import processes
+from heed.audit.cache import cached_scan, scan_key, store_scan
 from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
-from heed.audit.scan import RowSource, cached_scan, scan, scan_key, store_scan
+from heed.audit.scan import RowSource, scan
 from heed.config import SftConfig
 from heed.data.reading import data_source, parted, read_rows
 from heed.data.records import Record, Rejected, Rows
@@ -29,6 +30,7 @@ from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, encode_split, told_long
 from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
+from heed.tokens.recipe import Recipe, make_recipe
 from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 
 PREVIEW_ROWS = 3
@@ -152,8 +154,8 @@ def prepare(sft: SftConfig, say: Say) -> None:
     say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
 
 
-def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> prepared.Recipe:
-    return prepared.recipe(
+def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> Recipe:
+    return make_recipe(
         data_source(sft),
         prompt,
         policy,

@@ -21,7 +21,7 @@ from heed.models.memory import free_memory, free_unused, is_out_of_memory
 from heed.processes import from_first
 from heed.runs import checkpoints
 from heed.saying import Say
-from heed.tokens.encoding import row_lengths
+from heed.tokens.examples import row_lengths
 
 if TYPE_CHECKING:
     from heed.training.trainer import HeedTrainer

@@ -33,7 +33,7 @@ from heed.runs.checkpoints import STAGING
 from heed.runs.recorder import RowLosses, StepRows, step_rows
 from heed.saying import Say
 from heed.tokens.batches import Batch, FlatCollator, supervised_tokens
-from heed.tokens.encoding import column, row_lengths
+from heed.tokens.examples import column, row_lengths
 from heed.tokens.order import RowBatches, row_batches
 from heed.training.finite import FiniteGuard, NotFinite
 from heed.training.graphs import StepGraphs

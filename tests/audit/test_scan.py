@@ -13,9 +13,11 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from heed.audit import scan as scanning
+from heed.audit.cache import cache_file, cached_scan, scan_key, store_scan
 from heed.audit.findings import KINDS, judge, refuse, table
 from heed.audit.flags import read_flags, was_compared, write_flags
-from heed.audit.scan import Scan, cached_scan, scan, scan_key, store_scan
+from heed.audit.looker import Looker
+from heed.audit.scan import Scan, scan
 from heed.data.records import Record, Rejected
 from heed.data.splits import split_numbers, split_records
 from heed.errors import UserError
@@ -164,7 +166,7 @@ def test_several_processes_find_what_one_finds(prompt: Prompt, monkeypatch: pyte
 
 
 def test_a_worker_that_is_killed_ends_the_scan_with_a_sentence(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning.Looker, "look", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(Looker, "look", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     rule = partial(split_numbers, how="hash", shares=(0.8, 0.1, 0.1), source_splits={})
     with pytest.raises(UserError, match="a process that looks at rows was killed"):
         scan(lambda: records(*FINE), prompt, POLICY, rule, num_proc=2)
@@ -200,7 +202,7 @@ def test_a_scan_is_taken_from_the_cache_and_any_change_looks_anew(prompt: Prompt
     assert scan_key({"rows.json": "1"}, reading, prompt, other, against) != key
     (tmp_path / "test.jsonl").write_text('{"prompt": "a", "response": "c"}\n')
     assert scan_key({"rows.json": "1"}, reading, prompt, POLICY, against) != key
-    scanning.cache_file(key).write_bytes(b"PK damaged")
+    cache_file(key).write_bytes(b"PK damaged")
     assert cached_scan(key) is None
 
 

@@ -1,6 +1,5 @@
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from heed.data.records import RawRow, check_rows
 from heed.errors import UserError
 from heed.prompts.template import load_prompt
-from heed.tokens.encoding import Policy, cache_key, encode_split, processes
+from heed.tokens import encoding
+from heed.tokens.encoding import Policy, cache_key, encode_split
 from world.small_world import ROOT, records
 
 POLICY = Policy(max_length=256, on_long_row="error", loss_on="response")
@@ -131,6 +131,7 @@ def test_processes_change_neither_ids_nor_order(
 ) -> None:
     prompt = load_prompt("alpaca", tokenizer)
     rows = records(*((f"Add {number} and 2.", f"{number + 2}, not <|endoftext|>!") for number in range(50)))
+    monkeypatch.setattr(encoding, "CHUNK", 7)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "alone")
     alone = encode_split(rows, prompt, POLICY, num_proc=1)
     assert alone.dataset["prompt_ids"][:] == [prompt.encode(row.messages).prompt_ids for row in rows]
@@ -143,37 +144,23 @@ def test_processes_change_neither_ids_nor_order(
     assert "TOKENIZERS_PARALLELISM" not in capfd.readouterr().err  # the warning about a fork
 
 
-@pytest.mark.parametrize("later", [1, 2, 4])
-def test_the_cache_serves_a_start_with_another_number_of_processes(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int
-) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    prompt = load_prompt("question", tokenizer)
-    first = encode_split(ROWS * 3, prompt, POLICY, num_proc=2)
-    monkeypatch.setattr("heed.tokens.encoding.encode_rows", None)  # nothing is tokenized any more
-    second = encode_split(ROWS * 3, prompt, POLICY, num_proc=later)
-    assert second.dataset[:] == first.dataset[:]
-
-
-def test_what_a_stopped_start_left_is_completed(
+def test_a_tokenizing_that_fails_leaves_nothing(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    prompt = load_prompt("question", tokenizer)
-    first = encode_split(ROWS * 3, prompt, POLICY, num_proc=3)
-    whole = first.dataset[:]
-    del first
-    [*_, last] = sorted((tmp_path / "heed").glob("*.arrow"))
-    last.unlink()
-    (tmp_path / "heed" / "tmp1234").write_bytes(b"half a file")
-    assert encode_split(ROWS * 3, prompt, POLICY, num_proc=1).dataset[:] == whole
+    template = tmp_path / "bare.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    with pytest.raises(UserError):
+        encode_split(records(("Hi.", "Hi."), ("And now? ", "Red.")), load_prompt(str(template), tokenizer), POLICY)
+    assert not list((tmp_path / "heed").iterdir())
 
 
 def test_a_row_that_breaks_a_law_is_named_by_the_process_that_met_it(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = tmp_path / "bare.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    monkeypatch.setattr(encoding, "CHUNK", 1)
     spaced = records(("Name a color.", "Blue."), ("Hi.", "Hi."), ("And now? ", "Red."), ("Or now? ", "Red."))
     with pytest.raises(UserError) as error:
         encode_split(spaced, load_prompt(str(template), tokenizer), POLICY, num_proc=2)
@@ -198,7 +185,7 @@ def test_ctrl_c_stops_all_processes_and_leaves_nothing_half_done(tmp_path: Path)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.endswith("interrupted\n") and "Traceback" not in errors
-    assert not list((tmp_path / "heed").glob("*.arrow"))
+    assert not list((tmp_path / "heed").iterdir())
 
 
 SLOW_TOKENIZING = """\
@@ -216,26 +203,9 @@ def wait(*_, **__):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     datasets.config.HF_DATASETS_CACHE = sys.argv[1]
-    encoding.fit = wait
+    encoding.fit, encoding.CHUNK = wait, 1
     rows = records(("Name a color.", "Blue."), ("Hi.", "Hi."))
     policy = encoding.Policy(max_length=256, on_long_row="error", loss_on="response")
     prompt = load_prompt("question", tiny_tokenizer())
     sys.exit(exit_code(lambda: encoding.encode_split(rows, prompt, policy, num_proc=2)))
 """
-
-
-def test_few_rows_need_no_further_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert [processes(rows, None) for rows in (1, 3999, 4000, 10_000, 52_000)] == [None, None, 2, 5, 8]
-    assert [processes(52_000, asked) for asked in (1, 3, 12)] == [None, 3, 12]
-    assert processes(2, 12) == 2
-    with pytest.raises(UserError, match=r"^num_proc: 0, but at least one process must tokenize$"):
-        processes(52_000, 0)
-
-
-def test_a_prompt_travels_whole(tokenizer: PreTrainedTokenizerBase) -> None:
-    prompt = load_prompt("alpaca", tokenizer)
-    arrived = pickle.loads(pickle.dumps(prompt))
-    assert arrived.contract() == prompt.contract()
-    assert arrived.encode(ROWS[0].messages) == prompt.encode(ROWS[0].messages)

@@ -19,8 +19,9 @@ from heed.data.splits import by_hash
 from heed.errors import UserError
 from heed.prompts.template import Prompt, load_prompt
 from heed.runs.finished import set_aside
-from heed.tokens import prepared
+from heed.tokens import chunks, prepared, shards
 from heed.tokens.encoding import Policy, encode_split
+from heed.tokens.recipe import Recipe, make_recipe
 from world.loopback_hub import environment, serve
 from world.small_world import ROOT, tiny_tokenizer
 
@@ -45,13 +46,13 @@ def source_of(data: Path | str) -> Source:
     return Source(data=str(data), on_bad_row="drop")
 
 
-def recipe(prompt: Prompt, data: Path | str, row_format: str = "alpaca", **changes: Any) -> prepared.Recipe:
+def recipe(prompt: Prompt, data: Path | str, row_format: str = "alpaca", **changes: Any) -> Recipe:
     choices = {"split": "hash", "shares": SHARES, "source_splits": {}, "mixture": {}} | changes
-    return prepared.recipe(source_of(data), prompt, POLICY, row_format=row_format, **choices)
+    return make_recipe(source_of(data), prompt, POLICY, row_format=row_format, **choices)
 
 
 def prepare(data: Path | str, folder: Path, prompt: Prompt, num_proc: int = 1, **changes: Any) -> dict[str, Any]:
-    def chosen(row_format: str) -> prepared.Recipe:
+    def chosen(row_format: str) -> Recipe:
         return recipe(prompt, data, row_format, **changes)
 
     return prepared.prepare(source_of(data), chosen, folder, num_proc=num_proc, say=lambda text: None)
@@ -61,8 +62,8 @@ def prepare(data: Path | str, folder: Path, prompt: Prompt, num_proc: int = 1, *
 def test_shards_hold_what_is_encoded_from_memory(
     tmp_path: Path, prompt: Prompt, num_proc: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared, "CHUNK", 40)
-    monkeypatch.setattr(prepared, "SHARD", 100)
+    monkeypatch.setattr(chunks, "CHUNK", 40)
+    monkeypatch.setattr(shards, "SHARD", 100)
     data = write_rows(tmp_path / "rows.jsonl", 300)
     with data.open("a") as file:
         file.write('\n{"instruction": "no output"}\n')
@@ -172,7 +173,7 @@ def test_two_processes_do_not_write_one_set(tmp_path: Path, prompt: Prompt) -> N
 def test_a_process_that_is_killed_ends_the_preparation(
     tmp_path: Path, prompt: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared, "CHUNK", 40)
+    monkeypatch.setattr(chunks, "CHUNK", 40)
 
     def kill_one() -> None:
         while not (children := multiprocessing.active_children()):

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from heed.errors import UserError
 from heed.tokens.batches import IGNORE, FlatCollator, LossOn, PaddingCollator
-from heed.tokens.encoding import row_lengths
+from heed.tokens.examples import row_lengths
 from heed.training import trainer as trainer_module
 from heed.training.trainer import HeedTrainer, target_nll
 from world.small_world import MODELS

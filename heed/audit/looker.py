@@ -1,0 +1,125 @@
+"""A row looked at by itself: its numbers, and the flags that need no other row."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heed.audit import duplicates
+from heed.audit.duplicates import fingerprint, normalized
+from heed.audit.languages import LANGUAGES, language
+from heed.audit.marks import PLACEHOLDERS, marks_of
+from heed.audit.overlap import References
+from heed.audit.row import BIT, ROW
+from heed.audit.seam import merges
+from heed.data.records import Record
+from heed.data.splits import hash_point
+from heed.prompts.template import Prompt
+from heed.tokens.batches import supervised_tokens
+from heed.tokens.encoding import Policy, encode_turns
+from heed.tokens.lengths import fit
+
+LITTLE = 0.02  # of a row's tokens are learned: not worth its price
+PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a process tells of its chunk of rows."""
+
+    table: np.ndarray
+    signatures: np.ndarray
+    files: list[str]
+    sources: list[str | None]
+    examples: int
+    known: dict[str, list[tuple[int, int]]]
+    """For each evaluation file: row id there, position in this chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looker:
+    """All that is needed to judge a row by itself."""
+
+    prompt: Prompt
+    policy: Policy
+    references: References = field(default_factory=dict)
+
+    def look(self, records: Sequence[Record]) -> Seen:
+        table = np.zeros(len(records), dtype=ROW)
+        signatures = np.empty((len(records), duplicates.NUMBERS), dtype=np.uint16)
+        files, sources, known, examples = [], [], {name: [] for name in self.references}, 0  # type: ignore[var-annotated]
+        for place, record in enumerate(records):
+            row = table[place]
+            before, line, counted = split_place(record.place)
+            files.append(before)
+            sources.append(record.source_split)
+            row["row_id"], row["line"], row["row"], row["like"] = record.row_id, line, counted, -1
+            row["point"] = hash_point(record)
+            text = normalized(whole_text(record))
+            row["content"] = fingerprint(text)
+            row["question"] = fingerprint(normalized(record.question))
+            row["answer"] = fingerprint(normalized(record.output))
+            row["language"] = LANGUAGES.index(language(whole_text(record)))
+            signatures[place] = duplicates.signature(duplicates.runs(text))
+            row["flags"] = self.text_flags(record)
+            examples += self.look_at_tokens(record, row)
+            for name, reference in self.references.items():
+                hits = reference.known_to(text, int(row["question"]))
+                if len(hits):
+                    row["flags"] |= BIT["contaminated"]
+                    known[name] += [(int(row_id), place) for row_id in reference.row_ids[hits]]
+        return Seen(table=table, signatures=signatures, files=files, sources=sources, examples=examples, known=known)
+
+    def text_flags(self, record: Record) -> np.uint32:
+        flags = np.uint32(0)
+        fields = [text for turn in record.messages for text in (turn["content"], turn.get("input", "")) if text]
+        if any(self.prompt.control_tokens.search(text) for text in fields):
+            flags |= BIT["control_tokens"]
+        if any(marks_of(self.prompt).search(text) for text in fields):
+            flags |= BIT["template_text"]
+        if any(text.strip().casefold() in PLACEHOLDERS for text in fields):
+            flags |= BIT["placeholder"]
+        return flags
+
+    def look_at_tokens(self, record: Record, row: np.void) -> int:
+        """Add up the examples that a row gives; returns how many they are."""
+        count = 0
+        eos = self.prompt.eos_token_id
+        bos = self.prompt.tokenizer.bos_token_id
+        flags = np.uint32(row["flags"])
+        for _, whole in encode_turns(record.messages, self.prompt, self.policy.loss_on, record.place):
+            count += 1
+            policy = "drop" if self.policy.on_long_row == "error" else self.policy.on_long_row
+            encoded, outcome = fit(whole, max_length=self.policy.max_length, on_long_row=policy)
+            before = supervised_tokens(whole._asdict(), self.policy.loss_on)
+            learned = 0 if outcome == "too_long" else supervised_tokens(encoded._asdict(), self.policy.loss_on)
+            row["prompt_tokens"] += len(whole.prompt_ids)
+            row["response_tokens"] += len(whole.response_ids)
+            row["learned_tokens"] += learned
+            row["lost_tokens"] += before - learned
+            if outcome != "whole":
+                flags |= BIT[outcome]
+            if whole.response_ids == [eos]:
+                flags |= BIT["no_target"]
+            if outcome in ("whole", "cut_prompt") and encoded.response_ids.index(eos) != len(encoded.response_ids) - 1:
+                flags |= BIT["eos_not_learned"]
+            if outcome != "too_long" and learned < LITTLE * (len(encoded.prompt_ids) + len(encoded.response_ids)):
+                flags |= BIT["little_learned"]
+            if bos is not None and whole.prompt_ids[:2] == [bos, bos]:
+                flags |= BIT["double_bos"]
+            if merges(self.prompt, whole):
+                flags |= BIT["boundary_merge"]
+        row["flags"] = flags
+        return count
+
+
+def split_place(place: str) -> tuple[str, int, int]:
+    """The parts of a place, from which it can be put together again; (place, line, row or -1)."""
+    found = PLACE.fullmatch(place)
+    assert found is not None, place
+    return found[1], int(found[2]), int(found[3]) if found[3] else -1
+
+
+def whole_text(record: Record) -> str:
+    return f"{record.question}\n{record.output}"

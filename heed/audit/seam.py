@@ -1,0 +1,27 @@
+"""Where the answer begins: whether prompt and answer would melt into other tokens there."""
+
+from functools import lru_cache
+from typing import Any
+
+from heed.prompts.template import Encoded, Prompt
+
+SEAM = 3  # tokens on either side of where the answer begins
+
+
+def merges(prompt: Prompt, example: Encoded) -> bool:
+    """Whether the tokens at the seam would be others if prompt and answer were tokenized together."""
+    eos = prompt.eos_token_id
+    head = tuple(token for token in example.response_ids[:SEAM] if token != eos)
+    return seam_merges(prompt.tokenizer, tuple(example.prompt_ids[-SEAM:]), head)
+
+
+@lru_cache(maxsize=100_000)
+def seam_merges(tokenizer: Any, tail: tuple[int, ...], head: tuple[int, ...]) -> bool:
+    before, after = (str(tokenizer.decode(list(ids))) for ids in (tail, head))
+    if "\ufffd" in before + after:  # half a letter: decoded alone it would be another text
+        return False
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    return encode(before + after) != encode(before) + encode(after)

@@ -1,0 +1,83 @@
+"""What a process makes of some rows of a set that is prepared."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow
+
+from heed.data.records import RawRow, Record, Rejected, check_row
+from heed.data.sources import source_name
+from heed.data.splits import SPLITS, SplitName
+from heed.tokens.encoding import encode_rows
+from heed.tokens.recipe import Recipe, how_often
+
+CHUNK = 1000  # rows that are tokenized at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What a process makes of some rows."""
+
+    train: pyarrow.Table
+    held_out: dict[SplitName, list[Record]]
+    rejected: list[Rejected]
+    hashes: list[str]
+    counts: Counter[str]
+    long: list[str]
+
+
+def numbered(head: Sequence[RawRow], rest: Iterator[RawRow]) -> Iterator[tuple[int, list[RawRow]]]:
+    """Chunks of rows, each with the number of its first."""
+    first, rows = 0, list(head)
+    while rows:
+        yield first, rows
+        first += len(rows)
+        rows = list(islice(rest, CHUNK))
+
+
+def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
+    """Check, split and tokenize rows, of which the first has the number that is given."""
+    first, rows = chunk
+    held_out: dict[SplitName, list[Record]] = {name: [] for name in SPLITS if name != "train"}
+    train: list[Record] = []
+    times: dict[int, int] = {}
+    rejected, hashes, counts = [], [], Counter[str]()
+    for number, row in enumerate(rows, start=first):
+        checked = check_row(number, row, recipe.source.columns, recipe.row_format)
+        if isinstance(checked, Rejected):
+            rejected.append(checked)
+            continue
+        hashes.append(checked.content_hash)
+        splits = recipe.splits_of(checked)
+        counts.update([f"in {split}" for split in splits] or ["in no split"])
+        for split in splits:
+            if split != "train":
+                held_out[split].append(checked)
+        if "train" in splits:
+            name = source_name(checked.place)
+            times[number] = how_often(checked, recipe.weight(name))
+            counts[f"from {name}"] += times[number]
+            if times[number]:
+                train.append(checked)
+    table = encode_rows(train, recipe.prompt, recipe.policy)
+    repeats = [times[row_id] for row_id in table["row_id"].to_pylist()]
+    table = table.take(np.repeat(np.arange(table.num_rows), repeats))
+    outcomes = table["outcome"].to_pylist()
+    kept = [outcome != "too_long" for outcome in outcomes]
+    places = {record.row_id: record.place for record in train}
+    long = [places[row_id] for row_id, keep in zip(table["row_id"].to_pylist(), kept, strict=True) if not keep]
+    table = table.filter(pyarrow.array(kept, type=pyarrow.bool_()))
+    learned = sum(table["response_tokens"].to_pylist())
+    counts.update(Counter(outcomes))
+    counts.update(
+        read=len(rows),
+        rejected=len(rejected),
+        rows=len(set(table["row_id"].to_pylist())),
+        examples=table.num_rows,
+        tokens=learned + sum(table["prompt_tokens"].to_pylist()),
+        response_tokens=learned,
+    )
+    return Chunk(train=table, held_out=held_out, rejected=rejected, hashes=hashes, counts=counts, long=long)

@@ -1,0 +1,56 @@
+"""Encoded examples on the disk: Arrow files, each whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow
+from datasets.arrow_writer import ArrowWriter
+
+from heed.files.hashes import file_sha256, sync
+from heed.tokens.examples import FEATURES
+
+SHARD = 500_000  # examples in a file
+
+
+class Shards:
+    """The training examples of a set that is prepared, on their way to the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, tuple[int, str]] = {}
+        """Of each file its size and SHA-256."""
+        self.writer: ArrowWriter | None = None
+        self.rows = 0
+
+    def write(self, table: pyarrow.Table) -> None:
+        if self.writer is None:
+            self.path = self.folder / f"train-{len(self.names):05}.arrow"
+            self.writer = ArrowWriter(path=str(self.path), features=FEATURES)
+        self.writer.write_table(table)
+        self.rows += table.num_rows
+        if self.rows >= SHARD:
+            self.close()
+
+    def close(self) -> None:
+        if self.writer is None:
+            return
+        self.writer.finalize()
+        sync(self.path)
+        self.names[self.path.name] = (self.path.stat().st_size, file_sha256(self.path))
+        self.writer, self.rows = None, 0
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[ArrowWriter]:
+    """A writer of one file that is there when it is whole; nothing is left of it after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        writer = ArrowWriter(path=str(part), features=FEATURES)
+        yield writer
+        writer.finalize()
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
