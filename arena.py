@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 
 PASSWORD_VARIABLE = "HEED_ARENA_PASSWORD"
 SHORTEST_PASSWORD = 12
-VOTES_FILE = "votes.jsonl"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,8 +54,8 @@ def rate(arguments: Sequence[str]) -> None:
         raise UserError(f"votes: {path}: no such file")
     file = votes.VoteFile(path)
     cast = [*file.read(), *read_verdicts(ours.judge)]
-    if torn := file.torn_text():
-        print(torn)
+    if damage := file.damage:
+        print(damage)
     if not cast:
         raise UserError(f"votes: {path} holds no vote")
     boards, agreed = ratings.leaderboards(cast, seed=ours.seed), ratings.agreements(cast)
@@ -93,8 +92,8 @@ def open_arena(arguments: Sequence[str]) -> None:
     host, port = ours.host, ours.port
     config.refuse_unread(ours, settings)
     print(f"votes     {path}: {len(file.read())} so far")
-    if torn := file.torn_text():
-        print(f"          {torn}")
+    if damage := file.damage:
+        print(f"          {damage}")
     from heed.arena.page import serve
 
     serve(arena, host=host, port=port, password=password, say=print)
@@ -134,7 +133,7 @@ def votes_path(ours: ArenaConfig) -> Path:
         return Path(ours.votes)
     if ours.run is None:
         raise UserError("votes is missing: without a run there is no folder to keep them in; set votes: FILE")
-    return Path(ours.run) / VOTES_FILE
+    return Path(ours.run) / run_folder.VOTES_FILE
 
 
 def read_verdicts(path: str | None) -> "list[Vote]":

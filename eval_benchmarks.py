@@ -26,6 +26,7 @@ from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import Benchmark, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
+from heed.files import run_folder
 from heed.runs.finished import Subject, find_base, find_run, in_4bit, set_aside
 from heed.servers.addresses import check_address
 
@@ -60,13 +61,13 @@ def main(arguments: Sequence[str]) -> None:
     steps = prepare(ours, settings, said)
     folder = output_folder(ours)
 
-    from heed.measure.rows import ROWS_FILE, write_rows
+    from heed.measure.rows import write_rows
 
     for step in steps:
         if rows := step():  # kept before the next step may fail
             write_rows(folder, rows)
             print(rows_text(rows))
-    print(f"\nrows      {folder / ROWS_FILE}")
+    print(f"\nrows      {folder / run_folder.ROWS_FILE}")
 
 
 def said_about(settings: config.Settings) -> Surroundings:

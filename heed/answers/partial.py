@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from heed.files import run_folder
+from heed.files.lines import line_of, read_kept
 from heed.saying import Say
 
 SYNC_SECONDS = 1.0
@@ -51,14 +52,15 @@ def resumed(
     response is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole
     file in place; `path` stays for whoever asks next, and is removed by the caller once nothing is left to be asked.
     """
-    kept, lines, damaged = read_partial(path)
+    lines = read_kept(path, with_key)
+    kept = dict(lines.values)
     found = {index: kept[key] for index, key in enumerate(keys) if key in kept}
     missing = [index for index in range(len(keys)) if index not in found]
-    if lines:
+    if kept or lines.damage:
         other = len(kept) - len({keys[index] for index in found})
         parts = [f"{len(found)} of {len(keys)} answers are taken from an interrupted run ({path})"]
         parts += [f"{other} of another request are left out"] if other else []
-        parts += [f"{damaged} damaged line(s) too"] if damaged else []
+        parts += [lines.damage] if lines.damage else []
         say("; ".join(parts))
     for index, response in found.items():
         on_response(index, response)
@@ -115,35 +117,17 @@ def model_identity(name: str, revision: str | None = None) -> list[Any]:
     return identity
 
 
-def read_partial(path: Path) -> tuple[dict[str, Response], int, int]:
-    """The responses by key, the number of lines, and how many of those are damaged."""
-    kept: dict[str, Response] = {}
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    damaged = 0
-    for line in lines:
-        try:
-            value = json.loads(line)
-            key = value.pop("key")
-            kept[key] = Response(**value)
-        except (ValueError, TypeError, KeyError, AttributeError):  # a killed process, or a machine that lost power
-            damaged += 1
-    return kept, len(lines), damaged
-
-
 class PartialFile:
     """The file that finished responses are appended to; begins with those that are `kept` from an earlier run."""
 
     def __init__(self, path: Path, kept: Mapping[str, Response]) -> None:
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(line(key, response) for key, response in kept.items()), encoding="utf-8")
-        os.replace(part, path)
-        self.path, self.file = path, path.open("a", encoding="utf-8")
+        run_folder.write_lines(path, (keyed(key, response) for key, response in kept.items()))
+        self.path, self.file = path, path.open("ab", buffering=0)
         self.synced = time.monotonic()
 
     def append(self, key: str, response: Response) -> None:
         """With the system at once, which a killed process cannot undo; on the disk within a second or so."""
-        self.file.write(line(key, response))
-        self.file.flush()
+        self.file.write(line_of(keyed(key, response)))
         if time.monotonic() - self.synced > SYNC_SECONDS:
             os.fsync(self.file.fileno())
             self.synced = time.monotonic()
@@ -159,5 +143,9 @@ class PartialFile:
             self.path.unlink()
 
 
-def line(key: str, response: Response) -> str:
-    return json.dumps({"key": key} | asdict(response), ensure_ascii=False) + "\n"
+def keyed(key: str, response: Response) -> dict[str, Any]:
+    return {"key": key} | asdict(response)
+
+
+def with_key(value: dict[str, Any]) -> tuple[str, Response]:
+    return value.pop("key"), Response(**value)

@@ -4,9 +4,7 @@ A line is on the disk before the voter is told so. Any number of sessions and se
 killed server left of a line is never mistaken for a vote, nor glued to the next one.
 """
 
-import fcntl
 import hashlib
-import json
 import os
 import threading
 from collections import Counter
@@ -17,6 +15,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.lines import line_of, said_of, scan
+from heed.files.lock import wait_for_lock
 
 Name = Literal["a", "b"]
 Winner = Literal["a", "b", "tie", "both_bad"]
@@ -96,20 +96,19 @@ TYPES: dict[str, Any] = dict.fromkeys(NAMES, str) | {
 MAY_BE_NULL = set(NAMES) - {*REQUIRED, "note"}
 
 
-def parse_vote(line: str, place: str) -> Vote:
-    """Raises UserError for JSON that is no vote, and json.JSONDecodeError for what is no JSON."""
-    value = json.loads(line)
-    if not isinstance(value, dict) or not set(REQUIRED) <= set(value) <= set(NAMES):
-        raise UserError(f"{place}: not a vote; it needs {', '.join(REQUIRED)}, and may hold {', '.join(NAMES)}")
+def read_vote(value: dict[str, Any]) -> Vote:
+    """Raises ValueError for an object that is no vote."""
+    if not set(REQUIRED) <= set(value) <= set(NAMES):
+        raise ValueError(f"not a vote; it needs {', '.join(REQUIRED)}, and may hold {', '.join(NAMES)}")
     for name, each in value.items():
         if not (isinstance(each, TYPES[name]) or (each is None and name in MAY_BE_NULL)):
-            raise UserError(f"{place}: {name}: {each!r} is of another kind than in a vote")
+            raise ValueError(f"{name}: {each!r} is of another kind than in a vote")
     if value["winner"] not in get_args(Winner):
-        raise UserError(f"{place}: winner: {value['winner']!r} is not one of {', '.join(get_args(Winner))}")
+        raise ValueError(f"winner: {value['winner']!r} is not one of {', '.join(get_args(Winner))}")
     if value["a"] == value["b"]:
-        raise UserError(f"{place}: {value['a']!r} is compared with itself")
+        raise ValueError(f"{value['a']!r} is compared with itself")
     if value.get("row_id") is None and value.get("prompt_sha256") is None:
-        raise UserError(f"{place}: neither row_id nor prompt_sha256 tells what the vote is about")
+        raise ValueError("neither row_id nor prompt_sha256 tells what the vote is about")
     given: dict[str, Any] = {"time": None, "first": None} | value
     return Vote(**given)
 
@@ -119,8 +118,7 @@ class VoteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.torn: list[int] = []
-        """Lines that end in the middle: what a killed server left."""
+        self._damaged: dict[int, str] = {}
         self._votes: list[Vote] = []
         self._voted: set[tuple[str, Key]] = set()
         self._bytes = 0
@@ -128,7 +126,7 @@ class VoteFile:
         self._lock = threading.Lock()
 
     def read(self) -> list[Vote]:
-        """All votes so far. Raises UserError for a line that is JSON but no vote."""
+        """All votes so far; `damage` says what is none."""
         with self._lock:
             if self.path.is_file():
                 with self.path.open("rb") as file:
@@ -140,16 +138,14 @@ class VoteFile:
 
         Raises UserError when the file cannot be written.
         """
-        line = (json.dumps(asdict(vote), ensure_ascii=False) + "\n").encode()
         try:
             with self._lock, open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed
+                wait_for_lock(file.fileno())  # let go when the file is closed
                 self._catch_up(file)  # other servers may have written
                 if (vote.voter, vote.key) in self._voted:
                     return False
-                if self._bytes < file.seek(0, os.SEEK_END):
-                    line = b"\n" + line  # close a line that was torn
-                file.write(line)
+                torn = self._bytes < file.seek(0, os.SEEK_END)
+                file.write((b"\n" if torn else b"") + line_of(asdict(vote)))
                 file.flush()
                 os.fsync(file.fileno())
                 self._catch_up(file)
@@ -164,27 +160,22 @@ class VoteFile:
         """Read the lines that were finished since the last time."""
         file.seek(self._bytes)
         data = file.read()
-        whole = data.rfind(b"\n") + 1
-        for line in data[:whole].split(b"\n")[:-1]:
-            self._lines += 1
-            try:
-                vote = parse_vote(line.decode(), f"{self.path}:{self._lines}")
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                self.torn.append(self._lines)
-                continue
-            self._votes.append(vote)
-            self._voted.add((vote.voter, vote.key))
-        self._bytes += whole
+        finished = data[: data.rfind(b"\n") + 1]
+        kept = scan(self.path, finished, read_vote, after=self._lines)
+        self._bytes += len(finished)
+        self._lines += finished.count(b"\n")
+        self._damaged |= kept.damaged | kept.torn
+        self._votes += kept.values
+        self._voted |= {(vote.voter, vote.key) for vote in kept.values}
 
-    def torn_text(self) -> str | None:
-        """What is to be told of torn lines, the last one included when nothing was written behind it."""
+    @property
+    def damage(self) -> str | None:
+        """What is to be told of lines that are no votes, the last one included if it was never finished."""
         with self._lock:
             size = self.path.stat().st_size if self.path.is_file() else 0
-            torn = [*self.torn, *([self._lines + 1] if size > self._bytes else [])]
-        if not torn:
-            return None
-        numbers = ", ".join(map(str, torn))
-        return f"{self.path}: {len(torn)} cut off in the middle and not counted (line {numbers})"
+            return said_of(
+                self.path, self._damaged | ({self._lines + 1: "cut off in the middle"} if size > self._bytes else {})
+            )
 
 
 def check_writable(path: Path) -> None:
@@ -217,7 +208,7 @@ def verdict_votes(path: Path) -> Verdicts:
             if line["kind"] == "pair" and line.get("control") is None:
                 about = (line["judge"], line["prompt"], line["a"], line["b"], line["row_id"])
                 orders.setdefault(about, {})[line["first"]] = line["winner"]
-    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path}: not the verdicts of a judge ({error!r})") from error
     prompts = Counter(judge for judge, _ in {about[:2] for about in orders})
     votes, left_out = [], Counter[str]()

@@ -18,7 +18,6 @@ from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, endpoint_model
 from heed.evaluation.judged import judged_items
 from heed.evaluation.kept import (
-    EVALUATION_FILE,
     Answers,
     Asked,
     Evaluation,
@@ -29,8 +28,7 @@ from heed.evaluation.kept import (
 from heed.evaluation.stops import keep_stops
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
-from heed.judge.judging import SUMMARY_FILE, VERDICTS_FILE, answers_hash, group, judged_answers
-from heed.measure.measurements import ITEMS_FILE
+from heed.judge.judging import answers_hash, group, judged_answers
 from heed.measure.rows import drop_rows
 from heed.runs.finished import Subject, find_base, find_run, resolved_sft_config, set_aside
 from heed.saying import Say
@@ -221,7 +219,7 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
     """
     if answer_hashes(folder) == {name: asked.responses_sha256 for name, asked in evaluation.systems.items()}:
         return
-    for file in (ITEMS_FILE, run_folder.COMPARISON_FILE):
+    for file in (run_folder.ITEMS_FILE, run_folder.COMPARISON_FILE):
         (folder / file).unlink(missing_ok=True)
     drop_rows(folder, ("metrics", "stop", "comparison"))
     asked_here = evaluation.engine not in (None, "endpoint")
@@ -229,13 +227,13 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
     earlier = judged_answers(folder)
     if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
         say("judge: what was said here was about other answers and is taken away; its replies stay in the cache")
-        (folder / VERDICTS_FILE).unlink(missing_ok=True)
-        (folder / SUMMARY_FILE).unlink()
+        (folder / run_folder.JUDGE_FILE).unlink(missing_ok=True)
+        (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()
         drop_rows(folder, ("judge",))
 
 
 def answer_hashes(folder: Path) -> dict[str, str]:
     """System -> hash of its answers, as evaluation.json has them now."""
-    path = folder / EVALUATION_FILE
+    path = folder / run_folder.EVALUATION_FILE
     systems = run_folder.read_json(path).get("systems", {}) if path.is_file() else {}
     return {name: asked["responses_sha256"] for name, asked in systems.items()}

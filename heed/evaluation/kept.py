@@ -16,8 +16,6 @@ from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.saying import Say
 
-EVALUATION_FILE = "evaluation.json"
-
 Answers = dict[str, list[Answer]]
 """System -> its answers, the evaluated one's last."""
 
@@ -85,15 +83,15 @@ class Evaluation:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    run_folder.write_json(folder / EVALUATION_FILE, asdict(evaluation))
+    run_folder.write_json(folder / run_folder.EVALUATION_FILE, asdict(evaluation))
 
 
 def read_evaluation(folder: Path) -> Evaluation:
     """Raises UserError where nothing was answered yet, or answers are not the ones it tells of."""
-    path = folder / EVALUATION_FILE
+    path = folder / run_folder.EVALUATION_FILE
     if not path.is_file():
         raise UserError(
-            f"{folder} holds no answers ({EVALUATION_FILE} is missing); run eval_responses.py generate first"
+            f"{folder} holds no answers ({run_folder.EVALUATION_FILE} is missing); run eval_responses.py generate first"
         )
     value = run_folder.read_json(path)
     try:

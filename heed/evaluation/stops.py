@@ -12,7 +12,6 @@ from heed.saying import Say
 if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
     from heed.tokens.batches import Example
 
-STOPS_FILE = "stops.jsonl"
 STOP_METRICS = ("p_eos", "premature_eos", "cut")
 """How answers end, apart from what they say: rows of the system "stop"."""
 
@@ -88,7 +87,7 @@ def write_stops(folder: Path, name: str, row_ids: Sequence[int], measurements: S
 
 
 def read_stops(folder: Path) -> Stops:
-    path = folder / STOPS_FILE
+    path = folder / run_folder.STOPS_FILE
     stops: Stops = {}
     for line in run_folder.read_lines(path) if path.is_file() else []:
         stops.setdefault(line.pop("name"), {})[line.pop("row_id")] = line
@@ -106,7 +105,7 @@ def save_stops(folder: Path, stops: Stops) -> None:
     lines = [
         {"name": name, "row_id": row_id, **values} for name, rows in stops.items() for row_id, values in rows.items()
     ]
-    run_folder.write_lines(folder / STOPS_FILE, lines)
+    run_folder.write_lines(folder / run_folder.STOPS_FILE, lines)
 
 
 def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: Sequence[Answer]) -> list[Measurement]:

@@ -15,11 +15,6 @@ def file_sha256(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sync(path: Path) -> None:
     """Until this returns, what was written may only be in memory."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -46,6 +46,10 @@ def locked(folder: Path, say: Say = print) -> Iterator[None]:
         yield
 
 
+def wait_for_lock(descriptor: int) -> None:
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+
+
 def try_to_lock(descriptor: int) -> bool:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,16 +1,19 @@
 """What a run leaves behind, so that any number in it can be traced to rows: names of files, writing and reading."""
 
+import glob
 import json
 import os
 import platform
+import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 from heed.errors import UserError
+from heed.files.lines import read_kept
 
 RUN_FILE = "run.json"
 STATE_FILE = "run_state.json"
@@ -21,9 +24,21 @@ METRICS_FILE = "metrics.jsonl"
 FLIGHT_FILE = "flight.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 LOSS_PLOT = "loss.png"
+CONTRACT_FILE = "prompt_contract.json"
 RESPONSES_FILE = "responses.json"
-COMPARISON_FILE = "comparison.json"
 BASE_RESPONSES_FILE = "responses_base.json"
+EVALUATION_FILE = "evaluation.json"
+ITEMS_FILE = "items.jsonl"
+STOPS_FILE = "stops.jsonl"
+ROWS_FILE = "rows.jsonl"
+COMPARISON_FILE = "comparison.json"
+JUDGE_FILE = "judge.jsonl"
+JUDGE_SUMMARY_FILE = "judge_summary.json"
+JUDGE_CACHE_FILE = "judge_cache.jsonl"
+VOTES_FILE = "votes.jsonl"
+ARENA_FILE = "arena.json"
+REPORT_FILE = "report.html"
+LEFT_FOR_GOOD = 3600.0  # seconds without a byte
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 
 
@@ -40,14 +55,27 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
     Half a surrogate pair, which no UTF-8 file can hold, is written as the escape it was read from.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")  # no two writers share one
     try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file = part.open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        with file:
             yield file
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+    remove_leftovers(path)
+
+
+def remove_leftovers(path: Path) -> None:
+    """What writers of this file left that were killed."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*-*.part"):
+        with suppress(FileNotFoundError):  # another writer does the same
+            if time.time() - part.stat().st_mtime > LEFT_FOR_GOOD:
+                part.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -61,18 +89,17 @@ def writable(text: str) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when the file is absent or damaged."""
+    """Raises UserError when the file is absent, cannot be read or is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except RecursionError:
+        raise UserError(f"{path}: damaged (too many brackets within brackets)") from None
+    except ValueError as error:
         raise UserError(f"{path}: damaged ({error})") from error
-
-
-def append_line(path: Path, value: Any) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
@@ -81,27 +108,11 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Raises UserError for a line that is not JSON, such as one that was being written when the power went."""
-    values = []
-    # Not splitlines: a text may hold U+2028 or U+0085, which end a line there and not in JSON.
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
-        try:
-            values += [json.loads(line)] if line else []
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: damaged ({error})") from error
-    return values
-
-
-def rewind_lines(path: Path, step: int) -> None:
-    """Take away what an interrupted run wrote after the step that it is resumed from, and a line torn by its end."""
-    if not path.is_file():
-        return
-    *lines, torn = path.read_bytes().split(b"\n")  # nothing follows the last newline of a file that is whole
-    kept = [line + b"\n" for line in lines if json.loads(line)["step"] <= step]
-    if torn or len(kept) < len(lines):
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(b"".join(kept))
-        os.replace(part, path)
+    """Of a file that was written as a whole. Raises UserError for any damaged line."""
+    kept = read_kept(path, dict)
+    for number, reason in (kept.damaged | kept.torn).items():
+        raise UserError(f"{path}:{number}: damaged ({reason})")
+    return kept.values
 
 
 def now() -> str:

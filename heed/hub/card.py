@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.lines import kept_values
 from heed.hub.outgoing import redact, secrets_of
 from heed.report.facts import duration, versions_text
 
@@ -60,22 +61,22 @@ def read_evidence(run: Path) -> Evidence:
     newest = max(
         [run, *run.glob("checkpoint-*")], key=lambda path: (path == run and has_model(run), path.stat().st_mtime)
     )
-    evaluation = read_if_there(run / "evaluation.json")
+    evaluation = read_if_there(run / run_folder.EVALUATION_FILE)
     return Evidence(
         run=run_folder.read_json(run / run_folder.RUN_FILE),
         config=read_if_there(run / run_folder.CONFIG_FILE),
-        contract=read_if_there(newest / "prompt_contract.json"),
+        contract=read_if_there(newest / run_folder.CONTRACT_FILE),
         context=context_length(*(read_if_there(newest / f"{name}.json") for name in ("config", "tokenizer_config"))),
         adapter=read_if_there(newest / "adapter_config.json"),
         evaluation=evaluation,
-        comparison=read_if_there(run / "comparison.json") if evaluation else {},
-        rows=read_lines_if_there(run / "rows.jsonl"),
+        comparison=read_if_there(run / run_folder.COMPARISON_FILE) if evaluation else {},
+        rows=read_lines_if_there(run / run_folder.ROWS_FILE),
         answers={
             name: run_folder.read_json(run / system["responses"])
             for name, system in evaluation.get("systems", {}).items()
             if (run / system["responses"]).is_file()
         },
-        samples=read_lines_if_there(run / run_folder.SAMPLES_FILE),
+        samples=kept_values(run / run_folder.SAMPLES_FILE),
         plot=run_folder.LOSS_PLOT if (run / run_folder.LOSS_PLOT).is_file() else "",
     )
 

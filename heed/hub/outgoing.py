@@ -29,14 +29,14 @@ NEEDED = (
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
-    "prompt_contract.json",
+    run_folder.CONTRACT_FILE,
 )
 BESIDE = (
     "README.md",
     run_folder.LOSS_PLOT,
     run_folder.METRICS_FILE,
-    "rows.jsonl",
-    "comparison.json",
+    run_folder.ROWS_FILE,
+    run_folder.COMPARISON_FILE,
 )
 ALLOWED = NEEDED + BESIDE
 LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no longer ones

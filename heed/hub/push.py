@@ -4,7 +4,6 @@ python -m heed.hub.push RUN
 python -m heed.hub.push --check ME/MODEL
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from huggingface_hub.utils._http import default_client_factory  # no public name
 
 from heed.errors import UserError
 from heed.files import hashes
+from heed.files.lock import wait_for_lock
 from heed.hub.outbox import FOLDER, SAID, Job, Target, claim, drop, read_job, waiting
 from heed.hub.outgoing import WEIGHTS, leaving, redact, secrets_of, without_secrets
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     set_timeout(TIMEOUT)
     run = Path(arguments[0])
     with (run / FOLDER / LOCK_FILE).open("a+") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)  # of a run that was killed there may be another one, still sending
+        wait_for_lock(lock.fileno())  # of a run that was killed there may be another one, still sending
         return int(not send_all(run))
 
 
@@ -132,7 +132,7 @@ def push(job: Job) -> tuple[str, list[str]]:
     """
     files, left = without_secrets(leaving(job.files), secrets_of())
     for path in files:
-        if path.name in job.sha256 and hashes.sha256(path) != job.sha256[path.name]:
+        if path.name in job.sha256 and hashes.file_sha256(path) != job.sha256[path.name]:
             raise UserError(f"{path.name} is not what was written into the checkpoint")
     api, target = HfApi(), job.target
     repo_id = api.create_repo(target.repo_id, private=target.private, exist_ok=True).repo_id

@@ -6,10 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.files.run_folder import append_line
+from heed.files.lines import append_line, keep_only, read_kept
 from heed.saying import Say
-
-CACHE_FILE = "judge_cache.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,31 +42,17 @@ class Cache:
         self.replies: dict[str, Reply] = {}
         self.refused: dict[str, set[str]] = {}
         """Parameters that a server will not take, by server and model."""
-        damaged = self._read()
-        if damaged:
-            say(f"{path}: {damaged} damaged line(s) left out; what they held is asked again")
+        kept = read_kept(path, self._take)
+        keep_only(path, kept.lines)
+        if kept.damage:
+            say(f"{kept.damage}; what it held is asked again")
 
-    def _read(self) -> int:
-        if not self.path.is_file():
-            return 0
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        return (len(whole) < len(content)) + sum(not self._take(line) for line in whole.splitlines())
-
-    def _take(self, line: bytes) -> bool:
-        try:
-            entry = json.loads(line)
-            if "refused" in entry:
-                self.refused.setdefault(entry["server"], set()).add(entry["refused"])
-            else:
-                key = entry.pop("key")
-                self.replies[key] = Reply(**entry)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
-        return True
+    def _take(self, entry: dict[str, Any]) -> None:
+        if "refused" in entry:
+            self.refused.setdefault(entry["server"], set()).add(entry["refused"])
+        else:
+            key = entry.pop("key")
+            self.replies[key] = Reply(**entry)
 
     def keep(self, key: str, reply: Reply) -> None:
         self.replies[key] = reply

@@ -14,7 +14,7 @@ from heed.errors import UserError
 from heed.files import run_folder
 from heed.judge import agreement
 from heed.judge.asking import Asker, Prices
-from heed.judge.cache import CACHE_FILE, Cache
+from heed.judge.cache import Cache
 from heed.judge.client import Backend, OpenAIBackend
 from heed.judge.controls import check_pairs, check_scores, make_controls
 from heed.judge.ollama_client import OllamaBackend
@@ -24,8 +24,6 @@ from heed.judge.scores import judge_scores, length_correlation, score_summary
 from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict, line_of, verdict_of
 from heed.saying import Say
 
-VERDICTS_FILE = "judge.jsonl"
-SUMMARY_FILE = "judge_summary.json"
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
 LIBRARIES = {"openai": "openai", "ollama": "ollama", "decision": "transformers"}
 
@@ -107,7 +105,7 @@ def judge_responses(
     controls = make_controls(evaluated, rows=settings.control_rows, seed=settings.seed)
     asker = Asker(
         open_judge(settings),
-        Cache(folder / CACHE_FILE, say=say),
+        Cache(folder / run_folder.JUDGE_CACHE_FILE, say=say),
         max_tokens=settings.max_tokens,
         prices=Prices(prompt=settings.prices[0], completion=settings.prices[1]) if settings.prices else None,
         max_cost=settings.max_cost,
@@ -128,8 +126,8 @@ def judge_responses(
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
     summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
-    run_folder.write_lines(folder / VERDICTS_FILE, [line_of(verdict) for verdict in verdicts])
-    run_folder.write_json(folder / SUMMARY_FILE, summary)
+    run_folder.write_lines(folder / run_folder.JUDGE_FILE, [line_of(verdict) for verdict in verdicts])
+    run_folder.write_json(folder / run_folder.JUDGE_SUMMARY_FILE, summary)
     return summary
 
 
@@ -205,7 +203,7 @@ def answers_hash(by_name: Mapping[str, Sequence[Item]]) -> str:
 
 def judged_answers(folder: Path) -> str | None:
     """The hash of the answers that a folder's verdicts are about; None where nothing was judged."""
-    path = folder / SUMMARY_FILE
+    path = folder / run_folder.JUDGE_SUMMARY_FILE
     judges = run_folder.read_json(path)["judges"] if path.is_file() else []
     return judges[-1]["answers_sha256"] if judges else None
 
@@ -215,16 +213,16 @@ Verdicts = list[ScoreVerdict | PairVerdict]
 
 def merged(folder: Path, entry: dict[str, Any], verdicts: Verdicts, say: Say) -> tuple[Verdicts, list[dict[str, Any]]]:
     """The verdicts and entries of other judges on the same answers, then this one's; what is older is left out."""
-    if not (folder / SUMMARY_FILE).is_file() or not (folder / VERDICTS_FILE).is_file():
+    if not (folder / run_folder.JUDGE_SUMMARY_FILE).is_file() or not (folder / run_folder.JUDGE_FILE).is_file():
         return verdicts, [entry]
-    earlier = run_folder.read_json(folder / SUMMARY_FILE)["judges"]
+    earlier = run_folder.read_json(folder / run_folder.JUDGE_SUMMARY_FILE)["judges"]
     mine = said_by(entry)
     kept = [each for each in earlier if judge_of(each) != judge_of(entry) and not said_by(each) <= mine]
     for each in [each for each in kept if each["answers_sha256"] != entry["answers_sha256"]]:
         say(f"judge: what {each['judge']} said with {each['prompt']} was about other answers; left out")
         kept.remove(each)
     others: set[tuple[str, str]] = set().union(*map(said_by, kept)) - mine
-    lines = run_folder.read_lines(folder / VERDICTS_FILE)
+    lines = run_folder.read_lines(folder / run_folder.JUDGE_FILE)
     old = [verdict_of(line) for line in lines if (line["judge"], line["prompt"]) in others]
     return [*old, *verdicts], [*kept, entry]
 

@@ -12,7 +12,6 @@ from heed.files import run_folder
 from heed.measure.intervals import mean_estimate
 from heed.measure.rows import Row
 
-ITEMS_FILE = "items.jsonl"
 HEED = f"heed {__version__}"
 
 
@@ -100,14 +99,14 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
     names = {item.name for item in items}
     kept = [item for item in read_items(folder) if item.name not in names]
     run_folder.write_lines(
-        folder / ITEMS_FILE,
+        folder / run_folder.ITEMS_FILE,
         [{"name": item.name, "row_id": item.row_id, "metrics": item.metrics} for item in (*kept, *items)],
     )
 
 
 def read_items(folder: Path) -> list[Item]:
     """Raises UserError for a line that is none."""
-    path = folder / ITEMS_FILE
+    path = folder / run_folder.ITEMS_FILE
     if not path.is_file():
         return []
     items = []

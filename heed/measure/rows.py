@@ -9,8 +9,6 @@ from heed.errors import UserError
 from heed.files import run_folder
 from heed.measure.intervals import Estimate
 
-ROWS_FILE = "rows.jsonl"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -62,7 +60,7 @@ def measured(estimate: Estimate) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> list[Row]:
     """Raises UserError for a line that is no row."""
-    path = folder / ROWS_FILE
+    path = folder / run_folder.ROWS_FILE
     if not path.is_file():
         return []
     rows = []
@@ -79,10 +77,11 @@ def drop_rows(folder: Path, systems: Collection[str]) -> None:
     """Take away what these systems measured of something that is no longer there."""
     rows = read_rows(folder)
     if any(row.system in systems for row in rows):
-        run_folder.write_lines(folder / ROWS_FILE, [asdict(row) for row in rows if row.system not in systems])
+        kept = [asdict(row) for row in rows if row.system not in systems]
+        run_folder.write_lines(folder / run_folder.ROWS_FILE, kept)
 
 
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:
     """Put the rows into the folder's rows.jsonl, each in the place of an earlier row with its key."""
     merged = {row.key: row for row in (*read_rows(folder), *rows)}
-    run_folder.write_lines(folder / ROWS_FILE, [asdict(row) for row in merged.values()])
+    run_folder.write_lines(folder / run_folder.ROWS_FILE, [asdict(row) for row in merged.values()])

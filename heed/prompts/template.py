@@ -8,7 +8,6 @@ What is learned then follows from lengths: prompt ids are one thing, response id
 """
 
 import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -22,13 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from heed.data.records import Message
 from heed.errors import UserError
+from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts"
-CONTRACT_FILE = "prompt_contract.json"
 RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
 PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
 PROBE: tuple[Message, ...] = (
@@ -151,8 +150,7 @@ class Contract:
         generation_config.pad_token_id = self.eos_token_id
 
     def save(self, folder: Path) -> None:
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        (folder / CONTRACT_FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / CONTRACT_FILE, asdict(self))
 
 
 def load_prompt(name: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
@@ -295,8 +293,8 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
     if path is None:
         return None
     try:
-        return Contract(**json.loads(Path(path).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        return Contract(**read_json(Path(path)))
+    except TypeError as error:
         raise UserError(f"{path}: not a prompt contract ({error})") from error
 
 

@@ -16,7 +16,6 @@ from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
 from heed.report.headline import headline, tiles
 
-REPORT_FILE = "report.html"
 FOLDER = Path(__file__).parent
 
 
@@ -33,7 +32,7 @@ def write_report(folder: Path) -> Path:
         data={"answers": browser_data(evidence)},
         **page_values(evidence),
     )
-    path = folder / REPORT_FILE
+    path = folder / run_folder.REPORT_FILE
     write_page(path, html)
     return path
 

@@ -8,14 +8,8 @@ from typing import Any
 from heed.answers.responses import Answer, read_responses
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
-from heed.measure.rows import ROWS_FILE, Row, read_rows
-
-EVALUATION_FILE = "evaluation.json"
-ITEMS_FILE = "items.jsonl"
-JUDGE_FILE = "judge.jsonl"
-JUDGE_SUMMARY_FILE = "judge_summary.json"
-CONTRACT_FILE = "prompt_contract.json"
-ARENA_FILE = "arena.json"
+from heed.files.lines import kept_values
+from heed.measure.rows import Row, read_rows
 
 EVALUATE = "python eval_responses.py --model_name_or_path {model}"
 COMPARE = EVALUATE + " --compare_with_base"
@@ -26,16 +20,16 @@ JUDGE = EVALUATE + " --config CONFIG"
 OF_RUN = {
     run_folder.RUN_FILE: ("what was trained on what, with which versions", TRAIN),
     run_folder.METRICS_FILE: ("loss curves", TRAIN),
-    CONTRACT_FILE: ("the prompt the model expects", TRAIN),
+    run_folder.CONTRACT_FILE: ("the prompt the model expects", TRAIN),
 }
 OF_EVALUATION = {
     run_folder.RESPONSES_FILE: ("the answers themselves", EVALUATE),
-    EVALUATION_FILE: ("what was asked of which models", EVALUATE),
-    ROWS_FILE: ("metrics with their intervals", EVALUATE),
-    ITEMS_FILE: ("metrics of each answer", EVALUATE),
+    run_folder.EVALUATION_FILE: ("what was asked of which models", EVALUATE),
+    run_folder.ROWS_FILE: ("metrics with their intervals", EVALUATE),
+    run_folder.ITEMS_FILE: ("metrics of each answer", EVALUATE),
     run_folder.COMPARISON_FILE: ("before against after, row by row", COMPARE),
-    JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
-    JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
+    run_folder.JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
+    run_folder.JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
 }
 
 Verdict = dict[str, Any]
@@ -89,7 +83,7 @@ class Evidence:
 
 def read_evidence(folder: Path) -> Evidence:
     """Raises UserError for a file that is damaged: a page made of the rest would hide that."""
-    evaluation = read_if_there(folder / EVALUATION_FILE, run_folder.read_json)
+    evaluation = read_if_there(folder / run_folder.EVALUATION_FILE, run_folder.read_json)
     run = find_run(folder, evaluation)
     files = response_files(folder, evaluation)
     systems = (evaluation or {}).get("systems", {})
@@ -97,10 +91,10 @@ def read_evidence(folder: Path) -> Evidence:
         folder=folder,
         run_folder=run,
         run=run_folder.read_json(run / run_folder.RUN_FILE) if run else None,
-        losses=lines_if_there(run, run_folder.METRICS_FILE),
-        samples=lines_if_there(run, run_folder.SAMPLES_FILE),
+        losses=kept_values(run / run_folder.METRICS_FILE) if run else [],
+        samples=kept_values(run / run_folder.SAMPLES_FILE) if run else [],
         rejected=lines_if_there(run, run_folder.REJECTED_FILE),
-        contract=read_if_there((run or folder) / CONTRACT_FILE, run_folder.read_json),
+        contract=read_if_there((run or folder) / run_folder.CONTRACT_FILE, run_folder.read_json),
         evaluation=evaluation,
         names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
@@ -113,12 +107,12 @@ def read_evidence(folder: Path) -> Evidence:
             for name, path in files.items()
             if systems.get(name, {}).get("responses_sha256") not in (None, file_sha256(path))
         ],
-        items=read_items(lines_if_there(folder, ITEMS_FILE)),
-        verdicts=latest(lines_if_there(folder, JUDGE_FILE)),
-        judging=read_if_there(folder / JUDGE_SUMMARY_FILE, run_folder.read_json),
+        items=read_items(lines_if_there(folder, run_folder.ITEMS_FILE)),
+        verdicts=latest(lines_if_there(folder, run_folder.JUDGE_FILE)),
+        judging=read_if_there(folder / run_folder.JUDGE_SUMMARY_FILE, run_folder.read_json),
         comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
         rows=read_rows(folder),
-        arena=read_if_there(folder / ARENA_FILE, run_folder.read_json),
+        arena=read_if_there(folder / run_folder.ARENA_FILE, run_folder.read_json),
         missing=find_missing(folder, run, evaluation),
     )
 

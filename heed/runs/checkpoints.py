@@ -14,7 +14,7 @@ from typing import Any
 
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.hashes import sha256, sync
+from heed.files.hashes import file_sha256, sync
 from heed.saying import Say
 
 MANIFEST_FILE = "MANIFEST.json"
@@ -46,7 +46,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
     def stored(name: str) -> str:
         sync(folder / name)
-        return sha256(folder / name)
+        return file_sha256(folder / name)
 
     with ThreadPoolExecutor(SYNCED_AT_ONCE) as threads:
         hashes = list(threads.map(stored, names))
@@ -99,7 +99,7 @@ def verify(folder: Path) -> Checkpoint:
         if file.stat().st_size != size:
             raise UserError(f"{file} has {file.stat().st_size:,} bytes, and had {size:,} when it was written")
     with ThreadPoolExecutor() as threads:
-        found = dict(zip(files, threads.map(lambda name: sha256(folder / name), files), strict=True))
+        found = dict(zip(files, threads.map(lambda name: file_sha256(folder / name), files), strict=True))
     for name, (_, digest) in files.items():
         if found[name] != digest:
             raise UserError(f"{folder / name} was altered: its SHA-256 is not the one it was written with")

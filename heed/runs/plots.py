@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from heed.files import run_folder
+from heed.files.lines import kept_values
 
 
 def plot_losses(folder: Path) -> Path:
     """Draw training and validation loss over epochs (below) and tokens seen (above) into loss.png."""
     from matplotlib.figure import Figure  # heavy, and only wanted here
 
-    logs = run_folder.read_lines(folder / run_folder.METRICS_FILE)
+    logs = kept_values(folder / run_folder.METRICS_FILE)
     train = [log for log in logs if "loss" in log]
     validation = [log for log in logs if "eval_loss" in log]
     initial = [log for log in logs if "initial_train_loss" in log]

@@ -1,6 +1,5 @@
 """The flight recorder: which rows each step learned from, so that a spike in the loss can be traced to its rows."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from heed import processes
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.lines import append_line, read_kept, whole
 from heed.tokens.preview import one_line
 
 
@@ -46,7 +46,7 @@ class FlightRecorder(TrainerCallback):
             if control.should_log or control.should_save:
                 self.write_losses(self.losses, state)
         elif state.is_world_process_zero:
-            run_folder.append_line(self.path, asdict(self.rows_of_step(state.global_step)))
+            append_line(self.path, asdict(self.rows_of_step(state.global_step)))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -57,7 +57,7 @@ class FlightRecorder(TrainerCallback):
     def write_losses(self, losses: "RowLosses", state: TrainerState) -> None:
         for step, sums in losses.collect().items():
             if state.is_world_process_zero:
-                run_folder.append_line(self.path, asdict(with_losses(self.rows_of_step(step), sums)))
+                append_line(self.path, asdict(with_losses(self.rows_of_step(step), sums)))
 
 
 def with_losses(rows: StepRows, sums: Sequence[float]) -> StepRows:
@@ -108,16 +108,10 @@ def rows_of_step(run: Path, step: int) -> StepRows:
     path = run / run_folder.FLIGHT_FILE
     if not path.is_file():
         raise UserError(f"{run} holds no {run_folder.FLIGHT_FILE}; is it the folder of a run?")
-    steps = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n"):  # torn by the end of the run
-                break
-            found: dict[str, Any] = json.loads(line)
-            if found["step"] == step:
-                return StepRows(**found)
-            steps.append(found["step"])
-    known = f"it knows steps {steps[0]} to {steps[-1]}" if steps else "it knows none yet"
+    steps = {rows.step: rows for rows in whole(read_kept(path, lambda value: StepRows(**value)))}
+    if step in steps:
+        return steps[step]
+    known = f"it knows steps {min(steps)} to {max(steps)}" if steps else "it knows none yet"
     raise UserError(f"--step {step}: {path} does not know it; {known}")
 
 

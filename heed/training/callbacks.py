@@ -9,7 +9,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from transformers.trainer_callback import ExportableState
 
 from heed.data.records import Record
-from heed.files import run_folder
+from heed.files.lines import append_line, rewind_lines
 from heed.prompts.template import Contract
 from heed.tokens.preview import one_line
 
@@ -31,7 +31,7 @@ class MetricsFile(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if state.is_world_process_zero:
-            run_folder.append_line(self.path, {"step": state.global_step} | (logs or {}))
+            append_line(self.path, {"step": state.global_step} | (logs or {}))
 
 
 class RewindFiles(TrainerCallback):
@@ -46,7 +46,7 @@ class RewindFiles(TrainerCallback):
         if state.is_world_process_zero:
             for path in self.paths:
                 # A run that begins anew begins its files anew.
-                run_folder.rewind_lines(path, state.global_step or -1)
+                rewind_lines(path, state.global_step or -1, tqdm.write)
 
 
 class GoOn(TrainerCallback):
@@ -202,7 +202,7 @@ class SampleAnswer(TrainerCallback):
             "output": self.record.output,
             "model_response": response,
         }
-        run_folder.append_line(self.path, sample)
+        append_line(self.path, sample)
         question = one_line(" ".join(filter(None, (self.record.instruction, self.record.input))))
         tqdm.write(f"\nepoch {state.epoch:.0f}   validation row {self.record.row_id}: {question}")
         tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")

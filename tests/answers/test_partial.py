@@ -96,7 +96,8 @@ def test_a_torn_line_is_left_out_and_its_row_answered_again(tmp_path: Path) -> N
     assert said == [f"3 of 5 answers are taken from an interrupted run ({path})"]
     path.write_bytes(b'{"key": "a", "te')
     assert run(path, Answers(PROMPTS))[1] == [
-        f"0 of 5 answers are taken from an interrupted run ({path}); 1 damaged line(s) too"
+        f"0 of 5 answers are taken from an interrupted run ({path}); "
+        f"{path}:1: damaged and left out (Unterminated string starting at: line 1 column 14 (char 13))"
     ]
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,10 +46,10 @@ def test_a_torn_line_is_told_and_harms_no_other_vote(tmp_path: Path) -> None:
     file = VoteFile(path)
 
     assert file.read() == [VOTE]
-    assert file.torn_text() == f"{path}: 1 cut off in the middle and not counted (line 2)"
+    assert file.damage == f"{path}:2: damaged and left out (cut off in the middle)"
     assert file.add(replace(VOTE, voter="Cyd"))
     assert [vote.voter for vote in VoteFile(path).read()] == ["Ada", "Cyd"]
-    assert file.torn_text() == f"{path}: 1 cut off in the middle and not counted (line 2)"
+    assert file.damage is not None and file.damage.startswith(f"{path}:2: damaged and left out (")
 
 
 WRITER = """
@@ -102,9 +103,23 @@ def test_processes_that_write_at_once_lose_nothing_and_a_killed_one_keeps_what_i
 def test_a_line_that_is_no_vote_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     line = {"voter": "Ada", "a": "base", "b": "tuned", "winner": "a", "row_id": 1} | change
     (tmp_path / "votes.jsonl").write_text(json.dumps(line) + "\n")
+    file = VoteFile(tmp_path / "votes.jsonl")
 
-    with pytest.raises(UserError, match=f"votes.jsonl:1: {message}"):
-        VoteFile(tmp_path / "votes.jsonl").read()
+    assert file.read() == []
+    assert re.search(rf"votes\.jsonl:1: damaged and left out \({message}", file.damage or "")
+
+
+def test_good_votes_beside_a_bad_line_count_once_however_often_the_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    VoteFile(path).add(VOTE)
+    with path.open("ab") as lines:
+        lines.write(b"[" * 10_000 + b"\n")
+    file = VoteFile(path)
+    assert file.add(replace(VOTE, voter="Bob"))
+
+    assert [[vote.voter for vote in file.read()] for _ in range(3)] == [["Ada", "Bob"]] * 3
+    assert not file.add(VOTE)
+    assert file.damage == f"{path}:2: damaged and left out (too many brackets within brackets)"
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

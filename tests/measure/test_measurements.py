@@ -4,7 +4,6 @@ import pytest
 
 from heed.errors import UserError
 from heed.measure.measurements import (
-    ITEMS_FILE,
     Item,
     Measurement,
     as_rows,
@@ -50,12 +49,12 @@ def test_a_second_evaluation_takes_the_place_of_the_first(tmp_path: Path) -> Non
     tuned = make_items("tuned", [7, 8, 9], [EXACT])
     write_items(tmp_path, tuned)
     assert read_items(tmp_path) == [*base, *tuned]
-    first = (tmp_path / ITEMS_FILE).read_text().splitlines()[0]
+    first = (tmp_path / "items.jsonl").read_text().splitlines()[0]
     assert first == '{"name": "base", "row_id": 4, "metrics": {"exact_match": 1.0}}'
 
 
 def test_a_line_that_is_no_item_is_named(tmp_path: Path) -> None:
-    (tmp_path / ITEMS_FILE).write_text('{"name": "base"}\n')
+    (tmp_path / "items.jsonl").write_text('{"name": "base"}\n')
     with pytest.raises(UserError, match=r"items\.jsonl:1: not an item"):
         read_items(tmp_path)
 

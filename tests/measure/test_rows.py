@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from heed.errors import UserError
-from heed.measure.rows import ROWS_FILE, Row, read_rows, write_rows
+from heed.measure.rows import Row, read_rows, write_rows
 
 ROW = Row(
     system="metrics",
@@ -43,7 +43,7 @@ def test_a_second_measurement_takes_the_place_of_the_first(tmp_path: Path) -> No
 
 
 def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
-    (tmp_path / ROWS_FILE).write_text('{"value": 1}\n')
+    (tmp_path / "rows.jsonl").write_text('{"value": 1}\n')
 
     with pytest.raises(UserError, match=r"rows\.jsonl:1: not a row"):
         read_rows(tmp_path)

@@ -56,7 +56,7 @@ def test_votes_are_rated_without_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("rate", "--votes", path, *words) == 0
 
     out = capsys.readouterr().out
-    assert "1 cut off in the middle and not counted (line 7)" in out
+    assert f"{path}:7: damaged and left out (cut off in the middle)" in out
     assert "people: 6 votes of 1 voter" in out
     assert "base against tuned: 1 won, 3 lost, 1 ties, 1 both bad; win rate 0.333 [0.097, 0.700]" in out
     assert "people and judge:stub: 1 of 1 votes alike (100%)" in out
@@ -65,7 +65,7 @@ def test_votes_are_rated_without_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert people["pairs"][0]["win_rate_ci95"] == pytest.approx([0.0968, 0.7000], abs=1e-4)
     assert (tmp_path / "votes.csv").read_text().splitlines()[:2] == ["model_a,model_b,winner", "base,tuned,model_b"]
     assert run("rate", "--votes", path, "--json", tmp_path / "nowhere" / "arena.json") == 2
-    assert "nowhere/arena.json.part cannot be written (No such file or directory)" in capsys.readouterr().err
+    assert "nowhere/arena.json cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
