@@ -16,14 +16,14 @@ execute  run the programs that the model wrote for HumanEval, in a sandbox
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
 from heed.answers.subjects import find_prompt
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
-from heed.benchmarks.suite import Benchmark, find_benchmarks
+from heed.benchmarks.suite import HUMANEVAL, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
@@ -31,7 +31,6 @@ from heed.runs.finished import Subject, find_base, find_run, in_4bit, set_aside
 from heed.servers.addresses import check_address
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from heed.benchmarks.asking import Asking
     from heed.measure.rows import Row
 
 COMMANDS = ("list", "run", "execute")
@@ -51,22 +50,25 @@ def main(arguments: Sequence[str]) -> None:
         print(listing(said_about(settings)))
         return
     if command == "execute":
-        settings.setdefault("tasks", config.Setting(value=["humaneval"], source="follows execute"))
+        settings.setdefault("tasks", config.Setting(value=[HUMANEVAL], source="follows execute"))
     ours = config.script_config(BenchmarkConfig, settings)
     if command_line.explain:
         print(config.explain(config.resolved_values(ours, settings)))
         return
     said = shlex.join(["eval_benchmarks.py", *arguments])
     prepare = {"run": run, "execute": execute}[command]
-    steps = prepare(ours, settings, said)
+    measure = prepare(ours, settings, said)
     folder = output_folder(ours)
 
+    from heed.files.lock import locked
     from heed.measure.rows import write_rows
 
-    for step in steps:
-        if rows := step():  # kept before the next step may fail
-            write_rows(folder, rows)
-            print(rows_text(rows))
+    found = []
+    with locked(folder):
+        for rows in measure():
+            write_rows(folder, rows)  # kept before the next question may fail
+            found += rows
+    print(rows_text(found))
     print(f"\nrows      {folder / run_folder.ROWS_FILE}")
 
 
@@ -89,10 +91,16 @@ def output_folder(ours: BenchmarkConfig) -> Path:
     return folder
 
 
-def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
+Measure = Callable[[], "Iterator[list[Row]]"]
+"""Loads the heavy libraries, asks, and gives the rows as they are known."""
+
+
+def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Measure:
     """Ask every model every benchmark. What could stop the run is looked at before a model is loaded."""
     benchmarks = find_benchmarks(ours.tasks)
-    judged = any(each.runner in ("alpaca_eval", "openai_evals") for each in benchmarks)
+    names = {each.name for each in benchmarks}
+    runners = {each.runner for each in benchmarks}
+    judged = bool(runners & {"alpaca_eval", "openai_evals"})
     surroundings = Surroundings(
         data_root=Path(ours.data_root).resolve() if ours.data_root else None,
         judge_model=ours.judge_model if judged else None,
@@ -101,135 +109,89 @@ def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[St
     if surroundings.judge_base_url is not None:
         check_address(surroundings.judge_base_url, key="judge_base_url", token="OPENAI_API_KEY")
     refuse_missing(benchmarks, surroundings)
-    if ours.batch_size < 1:
-        raise UserError(f"batch_size: {ours.batch_size} asks nothing; give 1 or more")
-    if ours.limit is not None and ours.limit < 1:
-        raise UserError(f"limit: {ours.limit} leaves nothing to ask; give 1 or more, or leave it out")
-    run_of_model = find_run(ours.model_name_or_path)
-    subjects = find_subjects(ours, run_of_model)
-    prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
-    load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
-
-    from heed.benchmarks.asking import Asking
-
-    asking = Asking(
-        folder=output_folder(ours),
-        prompt=prompt,
-        contract=contract,
-        dtype=ours.dtype,
-        load_in_4bit=load_in_4bit,
-        batch_size=ours.batch_size,
-        limit=ours.limit,
-        command=said,
-        say=print,
-    )
-    steps = [ask_lm_eval(ours, asking, subjects, benchmarks, surroundings)]
-    if any(each.runner != "lm_eval" for each in benchmarks):
-        steps.append(ask_for_answers(ours, asking, subjects, benchmarks, surroundings, run_of_model))
-    config.refuse_unread(ours, settings)  # whatever was to be read has been read
-    print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
-    return steps
-
-
-Step = Callable[[], "list[Row]"]
-
-
-def ask_lm_eval(
-    ours: BenchmarkConfig,
-    asking: "Asking",
-    subjects: Sequence[Subject],
-    benchmarks: Sequence[Benchmark],
-    surroundings: Surroundings,
-) -> Step:
-    """What lm_eval asks, all of it with one model in memory at a time."""
-    mine = [each for each in benchmarks if each.runner == "lm_eval"]
-    if not mine:
-        return list
-    templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
-    num_fewshot = ours.num_fewshot
-    if num_fewshot is not None and num_fewshot < 0:
-        raise UserError(f"num_fewshot: {num_fewshot} is no number of examples; give 0 or more, or leave it out")
-    programs = any(each.name == "humaneval" for each in mine)
+    refuse_less("batch_size", ours.batch_size, 1, "asks nothing; give 1 or more")
+    refuse_less("limit", ours.limit, 1, "leaves nothing to ask; give 1 or more, or leave it out")
+    templates, num_fewshot = [True], None
+    if "lm_eval" in runners:
+        templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
+        num_fewshot = ours.num_fewshot
+        refuse_less("num_fewshot", num_fewshot, 0, "is no number of examples; give 0 or more, or leave it out")
+    programs = HUMANEVAL in names
     unsafe_code = programs and ours.unsafe_code
     without_sandbox = unsafe_code and ours.without_sandbox
+    graded = runners != {"lm_eval"}
+    max_new_tokens = ours.max_new_tokens if graded else 0
+    refuse_less("max_new_tokens", max_new_tokens, int(graded), "leaves no room for an answer; give 1 or more")
+    helm_entries = ours.helm_entries if "helm" in names else []
+    logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
+    run_of_model = find_run(ours.model_name_or_path)
+    asks_rows = sorted(names & {"alpaca_method", "openai_evals"}) + (["helm"] if "heed_test" in helm_entries else [])
+    if asks_rows and run_of_model is None:
+        raise UserError(
+            f"tasks: {', '.join(asks_rows)} asks the test rows of a run, and {ours.model_name_or_path} is no run folder"
+        )
+    subjects = find_subjects(ours, run_of_model)
+    prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
+    dtype, batch_size, limit = ours.dtype, ours.batch_size, ours.limit
+    load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
+    folder = output_folder(ours)
+    config.refuse_unread(ours, settings)  # whatever was to be read has been read
+    print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
 
-    def step() -> "list[Row]":
-        from heed.benchmarks import execution, harness, measuring
+    def measure() -> "Iterator[list[Row]]":
+        from heed.benchmarks import execution, measuring
+        from heed.benchmarks.alpaca import Judge
+        from heed.benchmarks.asking import Asking
 
         if unsafe_code:
             execution.check_allowed(unsafe_code=True, without_sandbox=without_sandbox)
-        with harness.own_datasets_cache():
-            asked = [
-                measuring.Asked(
-                    benchmark=benchmark,
-                    tasks=tasks,
-                    setup=harness.Setup(num_fewshot=num_fewshot, chat_template=template, limit=asking.limit),
-                )
-                for benchmark, tasks in [(each, harness.Tasks(each, data_root=surroundings.data_root)) for each in mine]
-                for template in templates
-            ]
-            rows = measuring.outcome_rows(asking, asked, measuring.measure(asking, subjects, asked))
-        if unsafe_code:
-            rows += measuring.run_programs(asking.folder, without_sandbox=without_sandbox, command=asking.command)
-        elif programs:
-            print(f"\nHumanEval: the programs are written, not run.\n{execution.REFUSAL}:")
-            print(f"  python eval_benchmarks.py execute --model_name_or_path {asking.folder} --unsafe_code")
-        return rows
-
-    return step
-
-
-def ask_for_answers(
-    ours: BenchmarkConfig,
-    asking: "Asking",
-    subjects: Sequence[Subject],
-    benchmarks: Sequence[Benchmark],
-    surroundings: Surroundings,
-    run_of_model: Path | None,
-) -> Step:
-    """The systems that grade free answers: AlpacaEval, OpenAI Evals and HELM."""
-    names = {each.name for each in benchmarks}
-    max_new_tokens = ours.max_new_tokens
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens: {max_new_tokens} leaves no room for an answer; give 1 or more")
-    helm_entries = ours.helm_entries if "helm" in names else []
-    logprobs = ours.judge_logprobs if surroundings.judge_model is not None else True
-    own_rows = names & {"alpaca_method", "openai_evals"} or "heed_test" in helm_entries
-    if own_rows and run_of_model is None:
-        asks = ", ".join(sorted(names & {"alpaca_method", "openai_evals", "helm"}))
-        raise UserError(f"tasks: {asks} asks the test rows of a run, and {ours.model_name_or_path} is no run folder")
-
-    def step() -> "list[Row]":
-        from heed.benchmarks import graded
-
-        records = set_aside(run_of_model, "test") if own_rows and run_of_model is not None else []
-        return graded.measure(
-            asking,
-            subjects,
-            [each for each in benchmarks if each.runner != "lm_eval"],
-            records=records,
+        asking = Asking(
+            folder=folder,
+            prompt=prompt,
+            contract=contract,
+            dtype=dtype,
+            load_in_4bit=load_in_4bit,
+            batch_size=batch_size,
+            limit=limit,
+            command=said,
+            say=print,
+        )
+        judge = surroundings.judge_model
+        options = measuring.Options(
+            templates=templates,
+            num_fewshot=num_fewshot,
             max_new_tokens=max_new_tokens,
-            judge_model=surroundings.judge_model,
-            judge_base_url=surroundings.judge_base_url,
-            judge_logprobs=logprobs,
+            judge=Judge(model=judge, base_url=surroundings.judge_base_url, logprobs=logprobs) if judge else None,
             helm_entries=helm_entries,
             data_root=surroundings.data_root,
         )
+        records = set_aside(run_of_model, "test") if asks_rows and run_of_model is not None else []
+        yield from measuring.measure(asking, subjects, benchmarks, options, records)
+        if unsafe_code:
+            yield execution.run_programs(folder, without_sandbox=without_sandbox, command=said)
+        elif programs:
+            print(f"\nHumanEval: the programs are written, not run.\n{execution.REFUSAL}:")
+            print(f"  python eval_benchmarks.py execute --model_name_or_path {folder} --unsafe_code")
 
-    return step
+    return measure
 
 
-def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> "list[Step]":
+def refuse_less(key: str, value: int | None, least: int, why: str) -> None:
+    if value is not None and value < least:
+        raise UserError(f"{key}: {value} {why}")
+
+
+def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Measure:
     """Run the programs that lie in the evaluation folder."""
-    from heed.benchmarks import execution, measuring
+    from heed.benchmarks import execution
 
     folder = Path(ours.output_dir or ours.model_name_or_path)
     unsafe_code, without_sandbox = ours.unsafe_code, ours.without_sandbox
-    if ours.tasks != ["humaneval"]:
-        raise UserError(f"tasks: {', '.join(ours.tasks)}, but only humaneval has programs to execute")
+    if ours.tasks != [HUMANEVAL]:
+        raise UserError(f"tasks: {', '.join(ours.tasks)}, but only {HUMANEVAL} has programs to execute")
     config.refuse_unread(ours, settings)
     execution.check_allowed(unsafe_code=unsafe_code, without_sandbox=without_sandbox)
-    return [lambda: measuring.run_programs(folder, without_sandbox=without_sandbox, command=said)]
+    return lambda: iter([execution.run_programs(folder, without_sandbox=without_sandbox, command=said)])
 
 
 def find_subjects(ours: BenchmarkConfig, run_of_model: Path | None) -> list[Subject]:

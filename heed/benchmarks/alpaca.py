@@ -6,20 +6,24 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openai
 import yaml
 
 from heed.answers.exports import alpaca_eval_outputs
 from heed.answers.responses import Answer
-from heed.benchmarks.outcomes import Outcome, Score
+from heed.benchmarks.asking import Asking, Outcome, Question, Score, graded_key
+from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
+
+if TYPE_CHECKING:  # torch
+    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
@@ -57,6 +61,53 @@ def unanswered(judge: Judge, error: Exception) -> str:
     return (
         f"judge_model: {judge.model} at {judge.base_url or 'OpenAI'} does not answer ({reason}); look at judge_model, "
         "judge_base_url, and OPENAI_API_KEY if the server wants a key"
+    )
+
+
+def question(
+    asking: Asking,
+    benchmark: Benchmark,
+    judge: Judge,
+    own: Sequence[Record] | None,
+    *,
+    max_new_tokens: int,
+    data_root: Path | None,
+) -> Question:
+    """Against the references of `own` rows, or against GPT-4 Turbo on AlpacaEval's instructions where that is None."""
+    theirs = [] if own is not None else read_reference(data_root)
+    records = own if own is not None else instruction_records(theirs)
+    asked = records[: asking.limit]
+
+    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+        from heed.benchmarks.answers import TEST_ROWS, answer
+
+        name = TEST_ROWS if own is not None else benchmark.name
+        answers = answer(loaded, asked, name=name, max_new_tokens=max_new_tokens)
+        return win_rates(
+            answers,
+            references(answers) if own is not None else theirs[: asking.limit],
+            key,
+            judge=judge,
+            name=loaded.subject.name,
+            task=benchmark.name,
+            n_full=len(records),
+            folder=folder,
+            data_root=data_root,
+        )
+
+    return Question(
+        benchmark=benchmark,
+        variant=benchmark.name,
+        key=graded_key(
+            asking,
+            asked,
+            max_new_tokens=max_new_tokens,
+            data="the run's test rows" if own is not None else REPOSITORY,
+            library=library(),
+            judge=asdict(judge),
+        ),
+        library=library(),
+        ask=ask,
     )
 
 

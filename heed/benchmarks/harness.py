@@ -1,44 +1,29 @@
-"""lm_eval: its tasks are loaded once, a model is asked all of them, and every number keeps the items it comes from."""
+"""lm_eval asks a model its tasks, and every number keeps the items it comes from."""
 
-import contextlib
 import functools
-import hashlib
-import json
-import logging
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
-import evaluate
-import lm_eval.tasks
 import numpy as np
 from lm_eval import evaluator
-from lm_eval.tasks import TaskManager
 
 from heed.benchmarks import compat
-from heed.benchmarks.outcomes import Outcome, Score, write_numbers
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, Question, Score
 from heed.benchmarks.suite import Benchmark
+from heed.benchmarks.tasks import OFFLINE_HELP, SQUAD, Tasks
 from heed.errors import UserError
 from heed.files import run_folder
 
-HUMANEVAL, IFEVAL, SQUAD = "humaneval", "ifeval", "squadv2"
+if TYPE_CHECKING:
+    from heed.benchmarks.loaded import Loaded
+
+REQUESTS = "requests"
 SAMPLES_FILE = "samples.jsonl"
-OFFLINE_HELP = (
-    "give a folder that mirrors the Hub with data_root: FOLDER (docs/guide/benchmarks.md says how it looks), or run "
-    "once with a connection"
-)
-
-
-PROBE = "A sentence. And another one."
-"""An answer that is scored before any model is asked."""
-PUNKT_HELP = (
-    "some of its instructions are checked with nltk's punkt_tab, which is not here and could not be fetched; with a "
-    "connection: `python -m nltk.downloader punkt_tab` (NLTK_DATA names a folder it was put into)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,133 +37,85 @@ class Setup:
     """Only the first items of each task."""
 
 
-class Tasks:
-    """The tasks of a benchmark, loaded and mended before a model is needed. For lm_eval it is a task manager."""
-
-    def __init__(self, benchmark: Benchmark, *, data_root: Path | None) -> None:
-        manager = task_manager(benchmark)
-        self.task_index = manager.task_index
-        self.benchmark = benchmark
-        self.data_root = data_root
-        compat.supply_squad_metrics()
-        datasets.disable_progress_bars()
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        try:
-            with in_folder(data_root), compat.without_execution():
-                self.loaded = manager.load(list(benchmark.tasks))
-        except (OSError, ValueError, LookupError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{benchmark.system}: its data could not be loaded ({reason}); {OFFLINE_HELP}") from error
-        self.tasks: dict[str, Any] = self.loaded["tasks"]
-        self.groups: dict[str, Any] = self.loaded["groups"]
-        self.mended = compat.mend(self.tasks)
-        if benchmark.name == HUMANEVAL:
-            for task in self.tasks.values():
-                compat.only_generate(task)
-        self.rehearse_scoring()
-        unsafe = [name for name, task in self.tasks.items() if getattr(task, "UNSAFE_CODE", False)]
-        if unsafe:
-            raise UserError(
-                f"tasks: {unsafe[0]} would run programs that a model wrote in this very process; of these only "
-                "humaneval has a sandbox here"
-            )
-
-    def rehearse_scoring(self) -> None:
-        """What IFEval and SQuAD score with is looked for now, or it would be missed behind the last answer.
-
-        Raises UserError where it is absent.
-        """
-        try:
-            if IFEVAL in self.tasks:
-                for doc in self.tasks[IFEVAL].eval_docs:
-                    self.tasks[IFEVAL].process_results(doc, [PROBE])
-        except LookupError as error:
-            raise UserError(f"{self.benchmark.system}: {PUNKT_HELP}") from error
-        if SQUAD in self.tasks:
-            self.squad_scorer()
-
-    def squad_scorer(self) -> Any:
-        """The module of `evaluate` that lm_eval itself uses."""
-        try:
-            with compat.metrics_in(self.data_root):
-                return evaluate.load("squad_v2")
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{self.benchmark.system}: the module squad_v2 of evaluate, which scores it, could not be "
-                f"loaded ({reason}); {OFFLINE_HELP}"
-            ) from error
-
-    def load(self, task_list: Any) -> Any:
-        """What was loaded already, for lm_eval.evaluator."""
-        return self.loaded
-
-    def data(self) -> str:
-        """Where the documents came from."""
-        names = sorted({str(task.DATASET_PATH or type(task).__name__) for task in self.tasks.values()})
-        return ", ".join(names) + (f" in {self.data_root}" if self.data_root else " on the Hub")
-
-    def data_sha256(self, limit: int | None) -> str:
-        """One hash over the documents that will be asked."""
-        digest = hashlib.sha256()
-        for name, task in sorted(self.tasks.items()):
-            digest.update(name.encode())
-            for _, doc in task.doc_iterator(limit=limit):
-                digest.update(json.dumps(doc, sort_keys=True, default=str).encode())
-        return digest.hexdigest()
-
-    def versions(self) -> dict[str, str]:
-        return {name: str(task.VERSION) for name, task in self.tasks.items()}
-
-    def aggregation(self, task: str, metric: str) -> Callable[[Sequence[Any]], float]:
-        """lm_eval's own function from items to the value."""
-        return self.tasks[task].aggregation()[metric.partition(",")[0]]
-
-    def parents(self) -> dict[str, str]:
-        """Task or group -> the group it is in."""
-        return {child: group for group, children in self.loaded["group_map"].items() for child in children}
+def lm_eval_questions(
+    asking: Asking, benchmark: Benchmark, templates: Sequence[bool], num_fewshot: int | None, data_root: Path | None
+) -> list[Question]:
+    tasks = Tasks(benchmark, data_root=data_root)
+    return [
+        question(tasks, Setup(num_fewshot=num_fewshot, chat_template=template, limit=asking.limit))
+        for template in templates
+    ]
 
 
-def task_manager(benchmark: Benchmark) -> TaskManager:
-    """The index that knows the benchmark's tasks: of its own folder in lm_eval, or of all 13,000 (10 seconds).
+def question(tasks: Tasks, setup: Setup) -> Question:
+    words = [tasks.benchmark.name, "template" if setup.chat_template else "text"]
+    words += [] if setup.num_fewshot is None else [f"{setup.num_fewshot}shot"]
+    words += [] if setup.limit is None else [f"limit{setup.limit}"]
+    return Question(
+        benchmark=tasks.benchmark,
+        variant="-".join(words),
+        key={
+            "library": library(),
+            "tasks": tasks.versions(),
+            "num_fewshot": setup.num_fewshot,
+            "chat_template": setup.chat_template,
+            "limit": setup.limit,
+            "n_full": sum(len(task.eval_docs) for task in tasks.tasks.values()),
+            "data": tasks.data(),
+            "data_sha256": tasks.data_sha256(setup.limit),
+        },
+        library=library(),
+        tasks=tasks,
+        ask=functools.partial(ask_model, tasks, setup),
+    )
 
-    Raises UserError for a task that lm_eval does not have.
-    """
-    tasks = Path(lm_eval.tasks.__file__).parent
-    manager = indexed(tasks / benchmark.folder) if benchmark.folder else indexed(tasks)
-    unknown = [name for name in benchmark.tasks if name not in manager.task_index]
-    if unknown and benchmark.folder:
-        return task_manager(replace(benchmark, folder=None))
-    if unknown:
-        raise UserError(
-            f"tasks: {unknown[0]!r} is neither a benchmark of Heed nor a task of lm_eval; "
-            "`eval_benchmarks.py list` shows the first, `lm-eval ls tasks` the second"
+
+def library() -> str:
+    return f"lm_eval {metadata.version('lm_eval')}"
+
+
+def ask_model(tasks: Tasks, setup: Setup, loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+    from heed.benchmarks.contract_lm import ContractLM
+
+    asking, uses_template = loaded.asking, setup.chat_template
+    lm = ContractLM(
+        loaded.model(), asking.prompt, asking.contract, chat_template=uses_template, batch_size=asking.batch_size
+    )
+    requests = asking.folder / FOLDER / REQUESTS / requests_name(key, uses_template=uses_template)
+    began = time.perf_counter()
+    results = ask(lm, tasks, setup, requests=requests)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [sample_line(name, each) for name, samples in results["samples"].items() for each in samples]
+    run_folder.write_lines(folder / SAMPLES_FILE, lines)
+    return Outcome(
+        key=key,
+        scores=read_scores(tasks, results),
+        notes=cut_notes(lm, results),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def requests_name(key: Mapping[str, Any], *, uses_template: bool) -> str:
+    """Where a killed run finds its answers: the name says all that they depend on beside the request itself."""
+    stops = "-".join(map(str, key["stop_token_ids"]))
+    weights = f"{key['model_sha256'][:16]}-{'4bit-' if key['load_in_4bit'] else ''}{key['dtype']}"
+    return f"{weights}-{key['contract'][:16]}-stop{stops}-{'template' if uses_template else 'text'}"
+
+
+def cut_notes(lm: Any, results: Mapping[str, Any]) -> list[str]:
+    """What did not fit the model's context: prompts, which lm_eval cuts at their beginning, and room for answers."""
+    samples = [sample for each in results["samples"].values() for sample in each]
+    over = [tokens for sample in samples if (tokens := lm.tokens_over(sample))]
+    cramped = sum(lm.is_cramped(sample) for sample in samples)
+    lines = []
+    if over:
+        lines.append(
+            f"{len(over)} of {len(samples)} prompts are longer than the model's {lm.max_length} positions and lost "
+            f"their beginning, up to {max(over)} tokens"
         )
-    return manager
-
-
-@functools.cache
-def indexed(folder: Path) -> TaskManager:
-    return TaskManager(include_defaults=False, include_path=folder)
-
-
-@contextlib.contextmanager
-def in_folder(folder: Path | None) -> Iterator[None]:
-    """A relative path such as cais/mmlu means a folder here before it means the Hub."""
-    with contextlib.chdir(folder) if folder else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def own_datasets_cache() -> Iterator[None]:
-    """datasets 5.2 serves the rows of another folder of the same name, or of before an edit, from its cache."""
-    before = datasets.config.HF_DATASETS_CACHE
-    with tempfile.TemporaryDirectory(prefix="heed-datasets-") as folder:
-        datasets.config.HF_DATASETS_CACHE = Path(folder)
-        try:
-            yield
-        finally:
-            datasets.config.HF_DATASETS_CACHE = before
+    if cramped:
+        lines.append(f"{cramped} of {len(samples)} answers had less room in the model's positions than the task allows")
+    return lines
 
 
 def ask(lm: Any, tasks: Tasks, setup: Setup, *, requests: Path | None = None) -> dict[str, Any]:
@@ -312,16 +249,6 @@ def chance(task: Any, metric: str, samples: Sequence[dict[str, Any]]) -> float |
             samples
         )
     return None
-
-
-def write_outcome(folder: Path, outcome: Outcome, results: dict[str, Any]) -> None:
-    """Keep the numbers with their items, and what the model was asked and answered."""
-    folder.mkdir(parents=True, exist_ok=True)
-    samples = results["samples"]
-    run_folder.write_lines(
-        folder / SAMPLES_FILE, [sample_line(name, each) for name in samples for each in samples[name]]
-    )
-    write_numbers(folder, outcome)
 
 
 def sample_line(task: str, sample: dict[str, Any]) -> dict[str, Any]:

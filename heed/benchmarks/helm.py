@@ -1,20 +1,25 @@
 """HELM: run in an environment of its own, on the run's test rows and on any of its run entries."""
 
 import os
+import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heed.benchmarks.outcomes import Outcome, Score
-from heed.benchmarks.readiness import HELM
+from heed.benchmarks.asking import Asking, Outcome, Question, Score, graded_key
+from heed.benchmarks.readiness import HELM, installed_version
+from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.prompts.template import Prompt
+
+if TYPE_CHECKING:  # torch
+    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PLUGIN = "heed.benchmarks.helm_plugin"
@@ -26,6 +31,36 @@ MOST_INSTANCES = 1000
 SPLIT = "test"
 # What HELM reports of a run beside the quality of its answers.
 METRICS = ("exact_match", "quasi_exact_match", "prefix_exact_match", "quasi_prefix_exact_match", "f1_score")
+
+
+def question(
+    asking: Asking, benchmark: Benchmark, entry: str, records: Sequence[Record], *, max_new_tokens: int
+) -> Question:
+    """One of HELM's run entries; `records` are the run's test rows, which its own entry asks."""
+    asked = records[: asking.limit] if entry == OWN_ENTRY else []
+    rows = rendered_rows(asked, asking.prompt)
+    library = f"crfm-helm {installed_version('lib/python*/site-packages/crfm_helm-*.dist-info', HELM)}"
+
+    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+        began = time.perf_counter()
+        name, work = loaded.subject.name, folder.parent  # HELM's own files, which all entries share
+        work.mkdir(parents=True, exist_ok=True)
+        path, positions = loaded.place()
+        models = {name: told_model(path, asking.prompt, work, positions=positions)}
+        told = write_told(work, rows, models, max_new_tokens=max_new_tokens)
+        description = entry_for(entry, name)
+        helm_run([description], told, work, limit=asking.limit or MOST_INSTANCES)
+        n_full = len(records) if entry == OWN_ENTRY else None
+        seconds = time.perf_counter() - began
+        return read_outcome(work, description, key, task=entry, n_full=n_full, seconds=seconds)
+
+    return Question(
+        benchmark=benchmark,
+        variant=f"{benchmark.name}/{re.sub(r'[^0-9A-Za-z_]+', '-', entry)}",
+        key=graded_key(asking, asked, max_new_tokens=max_new_tokens, data=entry, library=library),
+        library=library,
+        ask=ask,
+    )
 
 
 def place_of(model: str) -> str:
@@ -172,25 +207,3 @@ def find_run(folder: Path, entry: str) -> Path:
     if len(runs) != 1:
         raise UserError(f"HELM: {len(runs)} runs in {folder} look like {entry}; delete {folder} and run again")
     return runs[0]
-
-
-def measure(
-    entries: Sequence[str], name: str, told: Path, folder: Path, key: dict[str, Any], *, limit: int, n_full: int
-) -> dict[str, Outcome]:
-    """Every entry's outcome for the model called `name`; the key's `data` is the entry."""
-    folder.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    descriptions = [entry_for(entry, name) for entry in entries]
-    helm_run(descriptions, told, folder, limit=limit)
-    seconds = (time.perf_counter() - began) / len(entries)
-    return {
-        entry: read_outcome(
-            folder,
-            description,
-            {**key, "data": entry},
-            task=entry,
-            n_full=n_full if entry == OWN_ENTRY else None,
-            seconds=seconds,
-        )
-        for entry, description in zip(entries, descriptions, strict=True)
-    }

@@ -8,15 +8,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from heed.answers.responses import Answer
-from heed.benchmarks.outcomes import Outcome, Score
-from heed.benchmarks.readiness import EVALS
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, Question, Score, graded_key
+from heed.benchmarks.helm import place_of
+from heed.benchmarks.readiness import EVALS, installed_version
+from heed.benchmarks.suite import Benchmark
+from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
+
+if TYPE_CHECKING:  # torch, and openai
+    from heed.benchmarks.alpaca import Judge
+    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = Path(__file__).parent.parent.parent
 GRADERS = {
@@ -30,6 +37,53 @@ AGREES, DISAGREES = ("A", "B", "C", "E"), "D"
 MOST_FAILURES = 0.05
 COMPLETIONS = "heed.benchmarks.completions"
 PATIENCE = 3600
+
+
+def question(
+    asking: Asking, benchmark: Benchmark, judge: "Judge | None", records: Sequence[Record], *, max_new_tokens: int
+) -> Question:
+    asked, library = records[: asking.limit], f"evals {installed_version('evals-*.dist-info', EVALS)}"
+    given: dict[str, list[Answer]] = {}
+    models: dict[str, str] = {}
+
+    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+        from heed.benchmarks.answers import TEST_ROWS, answer
+
+        subject = loaded.subject
+        given[subject.name] = answer(loaded, asked, name=TEST_ROWS, max_new_tokens=max_new_tokens)
+        models[subject.name] = place_of(subject.model)
+        shared = asking.folder / FOLDER / benchmark.name  # one registry holds all models, for whoever runs it by hand
+        registry = write_registry(
+            shared,
+            given,
+            models,
+            judge_model=judge.model if judge else None,
+            judge_base_url=judge.base_url if judge else None,
+        )
+        return outcome(
+            subject.name,
+            registry,
+            key,
+            n=len(asked),
+            n_full=len(records),
+            judged=judge is not None,
+            version=library.partition(" ")[2],
+        )
+
+    return Question(
+        benchmark=benchmark,
+        variant=benchmark.name,
+        key=graded_key(
+            asking,
+            asked,
+            max_new_tokens=max_new_tokens,
+            data="the run's test rows",
+            library=library,
+            judge=asdict(judge) if judge else None,
+        ),
+        library=library,
+        ask=ask,
+    )
 
 
 def write_registry(

@@ -17,6 +17,11 @@ API_KEY = "OPENAI_API_KEY"
 PUNKT = Path("tokenizers") / "punkt_tab"
 
 
+def installed_version(pattern: str, folder: Path) -> str:
+    """The version of a library that lies apart from what is imported here, by the name of its metadata."""
+    return next(folder.glob(pattern)).name.removesuffix(".dist-info").partition("-")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What was said on the command line about data and judge."""

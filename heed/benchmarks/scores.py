@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heed.benchmarks.outcomes import Outcome, Score
+from heed.benchmarks.asking import Outcome, Score
 from heed.benchmarks.suite import Benchmark
 from heed.files import run_folder
 from heed.measure.intervals import Estimate, mean_estimate, paired_difference
 from heed.measure.rows import Row
 
 if TYPE_CHECKING:  # lm_eval is not needed for the other systems
-    from heed.benchmarks.harness import Tasks
+    from heed.benchmarks.tasks import Tasks
 
 RESAMPLES, RESAMPLES_OF_MANY, MANY = 500, 200, 5000
 """Resamplings where the library's own aggregation has to be called for each; fewer when it takes long."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from heed.errors import UserError
 
+HUMANEVAL = "humaneval"
 Runner = Literal["lm_eval", "alpaca_eval", "openai_evals", "helm"]
 
 
@@ -100,7 +101,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             measures="facts, without a text to look them up in",
         ),
         Benchmark(
-            name="humaneval",
+            name=HUMANEVAL,
             system="HumanEval",
             runner="lm_eval",
             tasks=("humaneval_instruct",),

@@ -193,7 +193,8 @@ def benchmark_rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 def asked_how(row: Mapping[str, Any]) -> str:
     shots = [f"{row['fewshot']}-shot"] if row["fewshot"] is not None else []
-    return ", ".join([*shots, "chat template" if row["chat_template"] else "plain text"])
+    limit = [f"limit {row['limit']}"] if row["limit"] is not None else []
+    return ", ".join([*shots, "chat template" if row["chat_template"] else "plain text", *limit])
 
 
 def is_hub_id(name: str) -> bool:

@@ -50,7 +50,8 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """What the row is about; a later measurement of the same takes its place."""
-        return (self.system, self.task, self.metric, self.name, str(self.fewshot), str(self.chat_template))
+        how = (self.fewshot, self.chat_template, self.limit)
+        return (self.system, self.task, self.metric, self.name, *map(str, how))
 
 
 def measured(estimate: Estimate) -> dict[str, Any]:

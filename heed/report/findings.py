@@ -175,13 +175,15 @@ def benchmarks(evidence: Evidence) -> list[Finding]:
 def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.system, row.task, row.metric, str(row.fewshot), str(row.chat_template)), []).append(row)
+        how = map(str, (row.fewshot, row.chat_template, row.limit))
+        groups.setdefault((row.system, row.task, row.metric, *how), []).append(row)
     compared = dict((evidence.comparison or {}).get("metrics", {}))
     order = {name: place for place, name in enumerate(evidence.names)}
     for group in groups.values():
         first = group[0]
         settings = [f"{first.fewshot}-shot"] if first.fewshot is not None else []
         settings += ["chat template"] if first.chat_template else []
+        settings += [f"limit {first.limit}"] if first.limit is not None else []
         # The comparison covers all rows; a second measurement of the same metric is one of a part of them.
         found = compared.pop(first.metric, None) if first.system in OWN_SYSTEMS else None
         yield Finding(

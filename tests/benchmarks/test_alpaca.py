@@ -11,7 +11,7 @@ pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca
 from faults.harness import free_port
 from heed.answers.responses import Answer
 from heed.benchmarks import alpaca, scores
-from heed.benchmarks.outcomes import Outcome
+from heed.benchmarks.asking import Outcome
 from heed.errors import UserError
 from world.stub_annotator import stub_judge
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from heed.answers.responses import Answer
 from heed.benchmarks import answers
 from heed.benchmarks.asking import Asking
 from heed.benchmarks.identity import model_sha256
+from heed.benchmarks.loaded import Loaded
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import load_prompt
 from heed.runs.finished import Subject
@@ -51,14 +53,18 @@ def test_a_killed_run_goes_on_and_what_was_answered_is_not_asked_again(
 
         return generate(model, prompt, prompts_ids, on_response=killed_after_one, **options)
 
+    def answered(max_new_tokens: int) -> list[Answer]:
+        with Loaded(asking, subject) as loaded:
+            return answers.answer(loaded, ROWS, name="test", max_new_tokens=max_new_tokens)
+
     monkeypatch.setattr(answers, "generate", counted)
     with pytest.raises(KeyboardInterrupt):
-        answers.answer(asking, subject, ROWS, name="test", max_new_tokens=4)
-    given, key = answers.answer(asking, subject, ROWS, name="test", max_new_tokens=4)
+        answered(4)
+    given = answered(4)
     assert counts == [3, 2] and [row.output for row in given] == ["a!", "b!", "c!"]
-    assert answers.answer(asking, subject, ROWS, name="test", max_new_tokens=4) == (given, key)
+    assert answered(4) == given
     assert counts == [3, 2]
-    answers.answer(asking, subject, ROWS, name="test", max_new_tokens=5)
+    answered(5)
     assert counts == [3, 2, 3]
 
 

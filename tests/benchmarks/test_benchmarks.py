@@ -1,6 +1,7 @@
 """lm_eval's benchmarks on a folder that mirrors the Hub: what knows everything scores 1, what knows nothing 0."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,16 @@ pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
 
 from lm_eval import evaluator
 
-from heed.benchmarks import compat, harness, measuring, scores
-from heed.benchmarks.asking import Asking
+from heed.benchmarks import asking as asking_module
+from heed.benchmarks import compat, harness, loaded, measuring, scores
+from heed.benchmarks.asking import Asking, Outcome, Score
 from heed.benchmarks.contract_lm import ContractLM
-from heed.benchmarks.harness import Setup, Tasks
-from heed.benchmarks.outcomes import Outcome, Score
+from heed.benchmarks.harness import Setup
+from heed.benchmarks.loaded import Loaded
 from heed.benchmarks.suite import BENCHMARKS, Benchmark, find_benchmarks
+from heed.benchmarks.tasks import Tasks, in_folder, task_manager
 from heed.errors import UserError
+from heed.measure.rows import Row
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import Prompt, load_prompt
 from heed.runs.finished import Subject
@@ -50,7 +54,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without lm_eval's report on the machine, which takes half a second a run; with a cache of rows of its own."""
     monkeypatch.setattr(evaluator, "add_env_info", lambda results: None)
-    with harness.own_datasets_cache():
+    with measuring.own_datasets_cache():
         yield
 
 
@@ -99,8 +103,8 @@ def test_an_oracle_scores_1_and_its_contrary_0_in_every_task(tmp_path: Path, nam
 
 def test_upstream_still_has_multirc_inverted_and_record_broken(mirror: Path) -> None:
     """When this fails, lm_eval or transformers is mended: delete the override in heed/benchmarks/compat.py."""
-    manager = harness.task_manager(single("superglue", "multirc"))
-    with harness.in_folder(mirror):
+    manager = task_manager(single("superglue", "multirc"))
+    with in_folder(mirror):
         task = manager.load(["multirc"])["tasks"]["multirc"]
     assert compat.multirc_is_inverted(task)
     if tuple(map(int, transformers.__version__.split(".")[:2])) >= (5, 23):
@@ -129,7 +133,7 @@ def test_rows_of_an_edited_mirror_are_the_new_ones(tmp_path: Path) -> None:
         hub_mirror.put_triviaqa(tmp_path)
         path = tmp_path / "mandarjoshi" / "trivia_qa" / "rc.nocontext" / "validation.jsonl"
         path.write_text(path.read_text().replace("Capital of France", question))
-        with harness.own_datasets_cache():
+        with measuring.own_datasets_cache():
             tasks = Tasks(BENCHMARKS["triviaqa"], data_root=tmp_path)
             assert tasks.tasks["triviaqa"].eval_docs[0]["question"] == question
             hashes.add(tasks.data_sha256(None))
@@ -203,29 +207,30 @@ def test_an_answer_gets_the_room_that_the_context_leaves(mirror: Path, asked: tu
 
 
 def measure(how: Asking, model: Path, benchmark: Benchmark, root: Path, setup: Setup = TEMPLATED) -> Outcome:
-    each = measuring.Asked(benchmark=benchmark, tasks=Tasks(benchmark, data_root=root), setup=setup)
-    return measuring.measure(how, [Subject(name="model", model=str(model))], [each])["model"][each.variant]
+    with Loaded(how, Subject(name="model", model=str(model))) as subject:
+        return measuring.outcome_of(subject, harness.question(Tasks(benchmark, data_root=root), setup))
 
 
 def test_a_limit_is_said_in_the_row(mirror: Path, asked: tuple[Path, Prompt], tmp_path: Path) -> None:
     folder, prompt = asked
-    benchmark, setup = single("glue", "mrpc"), replace(TEMPLATED, limit=2, num_fewshot=1)
-    each = measuring.Asked(benchmark=benchmark, tasks=Tasks(benchmark, data_root=mirror), setup=setup)
-    how = asking(tmp_path, prompt, limit=2)
-    rows = measuring.outcome_rows(
-        how, [each], measuring.measure(how, [Subject(name="model", model=str(folder))], [each])
+    question = harness.question(
+        Tasks(single("glue", "mrpc"), data_root=mirror), replace(TEMPLATED, limit=2, num_fewshot=1)
     )
+    how = asking(tmp_path, prompt, limit=2)
+
+    def rows_of() -> list[Row]:
+        with Loaded(how, Subject(name="model", model=str(folder))) as subject:
+            return measuring.outcome_rows(how, question, "model", measuring.outcome_of(subject, question), None)
+
+    rows = rows_of()
     found = {row.metric: row for row in rows}
     assert (found["acc"].n, found["acc"].n_full, found["acc"].limit, found["acc"].fewshot) == (2, 4, 2, 1)
     assert (found["acc"].system, found["acc"].chance, found["acc"].chat_template) == ("GLUE", 0.5, True)
     assert found["acc"].library.startswith("lm_eval 0.4") and found["acc"].details["task_version"] == "1.0"
     assert found["f1"].ci95 is not None and found["f1"].chance is None
     # What is read back from the folder says the same, correlation and F1 included.
-    again = measuring.outcome_rows(
-        how, [each], measuring.measure(how, [Subject(name="model", model=str(folder))], [each])
-    )
-    assert again == rows
-    samples = (tmp_path / "benchmarks" / "model" / each.variant / "samples.jsonl").read_text().splitlines()
+    assert rows_of() == rows
+    samples = (tmp_path / "benchmarks" / "model" / question.variant / "samples.jsonl").read_text().splitlines()
     assert len(samples) == 2 and "### Instruction:" in json.loads(samples[0])["prompt"]
 
 
@@ -250,12 +255,44 @@ def test_what_was_measured_is_not_again_and_a_killed_run_goes_on(
         measure(how, folder, BENCHMARKS["triviaqa"], tmp_path)
     first = measure(how, folder, BENCHMARKS["triviaqa"], tmp_path)
     assert calls == [2, 2, 2, 2]  # of three batches the first was kept
-    monkeypatch.setattr(measuring, "load_subject", lambda *_, **__: pytest.fail("the model is not needed"))
+    monkeypatch.setattr(loaded, "load_subject", lambda *_, **__: pytest.fail("the model is not needed"))
     assert measure(how, folder, BENCHMARKS["triviaqa"], tmp_path) == first
     save_model(folder, gpt2(n_positions=160, n_layer=1))
     with pytest.raises(pytest.fail.Exception):  # other weights are another model
         measure(how, folder, BENCHMARKS["triviaqa"], tmp_path)
     save_model(folder, gpt2(n_positions=160))
+
+
+def test_a_models_weights_are_hashed_and_loaded_once_for_all_benchmarks(
+    mirror: Path, asked: tuple[Path, Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, prompt = asked
+    calls = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    for owner, name in ((asking_module, "model_sha256"), (loaded, "load_subject")):
+        monkeypatch.setattr(owner, name, counted(name, getattr(owner, name)))
+    options = measuring.Options(
+        templates=[True, False], num_fewshot=None, max_new_tokens=4, judge=None, helm_entries=[], data_root=mirror
+    )
+    how = asking(tmp_path, prompt, limit=1)
+    subjects = [Subject(name="base", model=str(folder)), Subject(name="tuned", model=str(folder))]
+    benchmarks = [single("glue", "sst2"), single("mmlu", "mmlu_anatomy")]
+    rows = [row for found in measuring.measure(how, subjects, benchmarks, options, []) for row in found]
+    assert calls == ["model_sha256", "load_subject"] * 2
+    assert [(row.name, row.task, row.chat_template) for row in rows] == [
+        (name, task, template)
+        for name in ("base", "tuned")
+        for task in ("sst2", "mmlu_anatomy")
+        for template in (True, False)
+    ]
+    assert [row.details.get("difference_from_base", {}).get("value") for row in rows] == [None] * 4 + [0.0] * 4
 
 
 def test_an_adapter_is_asked_with_its_base(asked: tuple[Path, Prompt], mirror: Path, tmp_path: Path) -> None:
@@ -323,15 +360,17 @@ def test_names_are_checked(names: list[str], message: str) -> None:
 
 
 def test_what_scores_the_answers_is_missed_before_they_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nltk.data.path", [])
     monkeypatch.setattr("nltk.download", lambda name: False)
+    sys.modules.pop("lm_eval.tasks.ifeval.instructions_util", None)  # which fetches when it is imported
     sentences = {"instruction_id_list": ["length_constraints:number_sentences"]}
     row = {"key": 1, "prompt": "Be brief.", **sentences, "kwargs": [{"num_sentences": 3, "relation": "less than"}]}
     hub_mirror.put(tmp_path, "google/IFEval", {"default": {"train": [row]}})
     with pytest.raises(UserError, match=r"IFEval: some .* nltk's punkt_tab, .* `python -m nltk\.downloader punkt_tab`"):
         Tasks(BENCHMARKS["ifeval"], data_root=tmp_path)
+    assert "Downloaded" not in capsys.readouterr().out
     hub_mirror.put_squad(tmp_path)
     (tmp_path / "squad_v2" / "squad_v2.py").unlink()
     with pytest.raises(UserError, match=r"SQuAD v2: the module squad_v2 of evaluate"):

@@ -7,9 +7,14 @@ import pytest
 
 from heed.answers.generation import generate
 from heed.benchmarks import helm, readiness
+from heed.benchmarks.asking import Asking
+from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.measuring import outcome_of
+from heed.benchmarks.suite import BENCHMARKS
 from heed.errors import UserError
 from heed.models.loading import Adapter, add_adapter, load_tokenizer
 from heed.prompts.template import Prompt, load_prompt
+from heed.runs.finished import Subject
 from world.small_world import gpt2, records, save_model
 
 
@@ -57,18 +62,27 @@ def test_helm_scores_our_rows_with_our_models_own_answers(asked: tuple[Path, Pro
     # The references of the first three are what the model says; the last one's is not.
     references = [each.text for each in answers[:3]] + ["something else"]
     pairs = [(f"Say {word}.", reference) for word, reference in zip("abcd", references, strict=True)]
-    told = helm.write_told(
-        tmp_path,
-        helm.rendered_rows(records(*pairs), prompt),
-        {"tuned": helm.told_model(str(folder), prompt, tmp_path, positions=256)},
-        max_new_tokens=5,
+    asking = Asking(
+        folder=tmp_path,
+        prompt=prompt,
+        contract=prompt.contract(),
+        dtype="float32",
+        load_in_4bit=False,
+        batch_size=1,
+        limit=4,
+        command="test",
+        say=lambda text: None,
     )
-    out = tmp_path / "helm"
-    outcomes = helm.measure(["heed_test", "simple_mcqa"], "tuned", told, out, {"model": "m"}, limit=4, n_full=9)
+    outcomes = {}
+    with Loaded(asking, Subject(name="tuned", model=str(folder))) as loaded:
+        for entry in ("heed_test", "simple_mcqa"):
+            question = helm.question(asking, BENCHMARKS["helm"], entry, records(*pairs), max_new_tokens=5)
+            outcomes[entry] = outcome_of(loaded, question)
+    out = tmp_path / "benchmarks" / "tuned" / "helm"
     exact = next(score for score in outcomes["heed_test"].scores if score.metric == "exact_match")
-    assert (exact.value, exact.n, exact.n_full, sorted(exact.pooled)) == (0.75, 4, 9, [0.0, 1.0, 1.0, 1.0])
+    assert (exact.value, exact.n, exact.n_full, sorted(exact.pooled)) == (0.75, 4, 4, [0.0, 1.0, 1.0, 1.0])
     assert outcomes["simple_mcqa"].scores[0].n == 4
     [state] = out.glob("runs/heed/simple_mcqa*/scenario_state.json")
     adapter = json.loads(state.read_text())["adapter_spec"]
     assert adapter["model_deployment"] == "heed/tuned-chat"  # HELM's own prompts get the template
-    assert (tmp_path / "tokenizer" / "chat_template.jinja").read_text() == prompt.template
+    assert (out / "tokenizer" / "chat_template.jinja").read_text() == prompt.template

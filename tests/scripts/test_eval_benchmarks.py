@@ -12,7 +12,9 @@ import train_sft
 from heed.benchmarks import readiness
 from heed.errors import exit_code
 from world import hub_mirror
+from world.locks import held_by_another
 from world.small_world import ROOT, gpt2, save_model
+from world.stub_annotator import stub_judge
 
 ROWS = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "abcdefghijklmnopqrst"]
 
@@ -159,7 +161,40 @@ def test_programs_are_written_first_and_run_when_asked_for(
     assert run(*words, "--tasks", "humaneval") == 0  # all of it: the try of one program does not take its place
     assert run("execute", "--model_name_or_path", finished, "--unsafe_code", "--without_sandbox") == 0
     rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
-    assert [(row["n"], row["limit"]) for row in rows if row["system"] == "HumanEval"] == [(3, None), (3, None)]
+    programs = [(row["name"], row["n"], row["limit"]) for row in rows if row["system"] == "HumanEval"]
+    assert sorted(programs, key=str) == [("base", 1, 1), ("base", 3, None), ("tuned", 1, 1), ("tuned", 3, None)]
+
+
+def test_a_judge_grades_free_answers_once_and_a_try_of_a_few_stands_beside_the_whole(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca_eval")
+
+    words: list[object] = ["--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "4"]
+    with stub_judge("!") as (url, requests):
+        words += ["--tasks", "alpaca_method", "--judge_model", "stub", "--judge_base_url", url]
+        assert run(*words, "--limit", "1") == 0
+        assert run(*words) == 0
+        asked = len(requests)
+        assert run(*words) == 0
+    assert len(requests) == asked + 1  # whether the judge is there; all else was measured before
+    assert capsys.readouterr().out.count(": measured before, ") == 2
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    found = [(row["name"], row["n"], row["n_full"], row["limit"]) for row in rows]
+    assert found == [("base", 1, 4, 1), ("tuned", 1, 4, 1), ("base", 4, 4, None), ("tuned", 4, 4, None)]
+
+
+def test_of_two_benchmarks_in_a_folder_the_second_is_told_of_the_first(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
+
+    hub_mirror.put_mmlu(tmp_path, ["anatomy"])
+    monkeypatch.setattr("heed.files.lock.PATIENCE", 0.2)
+    words = ["--model_name_or_path", finished, "--data_root", tmp_path, "--tasks", "mmlu_anatomy"]
+    with held_by_another(finished) as process:
+        assert run(*words) == 2
+    assert f"{finished} is in use by process {process} on " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""One model while benchmarks are asked of it."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from heed.answers.subjects import load_subject
+from heed.benchmarks.asking import Asking
+from heed.benchmarks.helm import whole_model
+from heed.models.loading import context_length
+from heed.runs.finished import Subject
+
+
+class Loaded:
+    """A subject whose weights are hashed once, and loaded once, by the first question that needs them."""
+
+    def __init__(self, asking: Asking, subject: Subject) -> None:
+        self.asking, self.subject = asking, subject
+        self.key = asking.key(subject)
+        self._held = ExitStack()
+        self._model: Any = None
+        self._place: tuple[str, int] | None = None
+
+    def model(self) -> Any:
+        if self._model is None:
+            self._model = load_subject(self.subject, dtype=self.asking.dtype, load_in_4bit=self.asking.load_in_4bit)
+        return self._model
+
+    def place(self) -> tuple[str, int]:
+        """Where another environment can load it from, and how many positions it has; here its memory is free then."""
+        if self._place is None:
+            model, subject = self.model(), self.subject
+            positions = context_length(model)
+            path = self._held.enter_context(
+                whole_model(model, self.asking.prompt, subject.model, revision=subject.revision)
+            )
+            self._place = path, positions
+        self._model = None
+        return self._place
+
+    def __enter__(self) -> "Loaded":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._model = None  # the next one may need its memory
+        self._held.close()
