@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shapes = [each.shape for each in COMPARISONS]
     found.add_argument("--shapes", nargs="+", choices=shapes, default=shapes)
-    found.add_argument("--engines", nargs="+", choices=list(VARIANTS), default=["continuous", "batch"])
+    found.add_argument("--engines", nargs="+", choices=list(VARIANTS), default=["batch"])
     found.add_argument("--rounds", type=int, default=2, help="at most (default: %(default)s)")
     found.add_argument("--minutes", type=float, default=7.5, help="start no round that would pass this")
     found.add_argument("--out", type=Path, default=Path("docs/performance-generation.json"))

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from heed.answers.continuous import decode_continuously
 from heed.answers.decoding import Finished, decode_batch, decode_one_by_one
 from heed.answers.partial import OnResponse, Response
 from heed.errors import UserError
@@ -15,10 +14,9 @@ from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_
 from heed.prompts.template import Prompt
 from heed.saying import Say
 
-Engine = Literal["auto", "batch", "continuous", "one"]
+Engine = Literal["auto", "batch", "one"]
 ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
     "batch": decode_batch,
-    "continuous": decode_continuously,
     "one": decode_one_by_one,
 }
 # At most. On one CPU core 64 rows of a 30 M-parameter model are faster than 32 or 110.

@@ -29,7 +29,7 @@ class EvalConfig(ReadRecorder):
     compare_with_base: bool = key(False, help="also answer with the model the run started from")
     compare_with: str | None = key(None, help="another model to answer the same rows, or its responses.json")
     # how it answers
-    engine: Literal["auto", "batch", "continuous", "one", "endpoint"] = key(
+    engine: Literal["auto", "batch", "one", "endpoint"] = key(
         "auto", help="who writes the answers; the text is the same. endpoint: an OpenAI-compatible server"
     )
     batch_size: int | None = key(

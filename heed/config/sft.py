@@ -73,7 +73,8 @@ class SftConfig(ReadRecorder):
         None, help="as many rows in a micro-batch as have that many tokens, instead of per_device_train_batch_size"
     )
     speed: Literal["auto", "eager", "graph", "compile"] = key(
-        "auto", help="steps run eagerly, from CUDA graphs, or compiled; auto: what pays here, and says why"
+        "auto",
+        help="steps run eagerly, from CUDA graphs, or compiled; auto: eagerly, nothing else was seen to pay",
     )
     num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
     # while training

@@ -262,7 +262,7 @@ def hot_path(
         row_losses=sft.record_row_loss,
         tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
     )
-    speed = choose_speed(sft.speed, graph_refusal=refusal, device=args.device)
+    speed = choose_speed(sft.speed, graph_refusal=refusal)
     if not flat:
         say(f"speed     padded rows; {speed.mode} ({speed.reason})")
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed

@@ -1,16 +1,13 @@
 """What a step is computed with and how: precision, replayed or compiled steps, each choice with its reason."""
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainingArguments
 
 from heed.config import Setting, Settings
-from heed.saying import Say
 from heed.tokens.batches import MOST_FILLED
 
 Speed = Literal["auto", "eager", "graph", "compile"]
@@ -74,23 +71,17 @@ GRAPH_MULTIPLE = 64  # row lengths are rounded up to this, so that few graphs se
 class SpeedChoice:
     mode: Mode
     reason: str
-    watch: bool = False
-    """Whether to compile later, once steps have been timed and compiling is seen to pay."""
 
 
-def choose_speed(asked: Speed, *, graph_refusal: str, device: torch.device) -> SpeedChoice:
+def choose_speed(asked: Speed, *, graph_refusal: str) -> SpeedChoice:
     """`graph_refusal` says why a step cannot be a CUDA graph here; empty when it can."""
-    if asked in ("graph", "auto") and not graph_refusal:
-        return SpeedChoice("graph", "a CUDA graph for each shape of batch")
-    if asked == "graph":
+    if asked == "graph" and graph_refusal:
         return SpeedChoice("eager", f"WARNING: speed: graph cannot be had: {graph_refusal}")
-    if asked == "compile":
-        return SpeedChoice("compile", "asked for")
-    if asked == "eager":
-        return SpeedChoice("eager", "asked for")
-    if device.type in COMPILE_GAIN:
-        return SpeedChoice("eager", f"no CUDA graphs: {graph_refusal}", watch=True)
-    return SpeedChoice("eager", f"graphs need CUDA, and compiling was not seen to pay on a {device.type}")
+    if asked == "graph":
+        return SpeedChoice("graph", "a CUDA graph for each shape of batch")
+    if asked == "auto":
+        return SpeedChoice("eager", "nothing else was seen to pay")
+    return SpeedChoice(asked, "asked for")
 
 
 def graph_refusal(
@@ -115,46 +106,3 @@ def graph_refusal(
         "DeepSpeed or FSDP": bool(args.deepspeed or args.fsdp),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)
-
-
-# Share of a step that compiled blocks save, and the seconds that compiling takes. Of public reports, not measured here.
-# CPUs are left out: nothing was saved there (docs/performance.md).
-COMPILE_GAIN = {"cuda": 0.15}
-COMPILE_SECONDS = {"cuda": 40.0}
-TIMED_STEPS = (5, 15)  # first and last of the steps that are timed before compiling is thought about
-
-
-class CompileWhenItPays(TrainerCallback):
-    """Times a few steps, then compiles the blocks if that is expected to save more time than it takes."""
-
-    def __init__(self, compile_blocks: Callable[[], None], say: Say) -> None:
-        self.compile_blocks, self.say = compile_blocks, say
-        self.steps = 0
-        self.began = 0.0
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.steps += 1
-        if self.steps == TIMED_STEPS[0]:
-            self.began = now(args.device)
-        if self.steps == TIMED_STEPS[1]:
-            seconds = (now(args.device) - self.began) / (TIMED_STEPS[1] - TIMED_STEPS[0])
-            self.decide(args.device.type, seconds * (state.max_steps - state.global_step))
-
-    def decide(self, device: str, left: float) -> None:
-        """`left`: seconds that the rest of the training takes without compiling."""
-        saved, cost = left * COMPILE_GAIN[device], COMPILE_SECONDS[device]
-        expected = f"compiling would take about {cost:.0f} s and save about {saved:.0f} s of the {left:.0f} s left"
-        if saved <= cost:
-            self.say(f"speed     eager from here on: {expected}")
-            return
-        self.say(f"speed     compiling the blocks: {expected}")
-        self.compile_blocks()
-
-
-def now(device: torch.device) -> float:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-    return time.perf_counter()
-
-
-# ---- small things that are the same function, faster

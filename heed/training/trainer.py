@@ -38,7 +38,7 @@ from heed.tokens.order import RowBatches, row_batches
 from heed.training.finite import FiniteGuard, NotFinite
 from heed.training.graphs import StepGraphs
 from heed.training.signals import GracefulStop
-from heed.training.speed import CompileWhenItPays, SpeedChoice
+from heed.training.speed import SpeedChoice
 
 EAGER = SpeedChoice("eager", "the plain way")
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
@@ -103,8 +103,6 @@ class HeedTrainer(Trainer):
         self.guard = FiniteGuard(self.args.device, keeps=self.accelerator.distributed_type != DistributedType.DEEPSPEED)
         self.graphs: StepGraphs | None = None
         self.while_training = ExitStack()
-        if speed.watch:
-            self.add_callback(CompileWhenItPays(self.compile_blocks, say))
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's training, with the model made fast for as long as it lasts."""
@@ -117,7 +115,7 @@ class HeedTrainer(Trainer):
                 if self.accelerator.distributed_type == DistributedType.NO:
                     self.while_training.enter_context(sparse_embedding_gradient(self.model))
             if self.speed.mode == "compile":
-                self.compile_blocks()
+                self.while_training.enter_context(compiled_blocks(self.model))
             if self.speed.mode == "graph":
                 self.graphs = StepGraphs(list(self.model.parameters()), self.forward_backward, self.say)
             self.resumed = resume_from_checkpoint is not None
@@ -137,9 +135,6 @@ class HeedTrainer(Trainer):
         rows = ", ".join(map(str, self.rows_of_step(step).rows))
         found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
         return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
-
-    def compile_blocks(self) -> None:
-        self.while_training.enter_context(compiled_blocks(self.model))
 
     # ---- batches
 

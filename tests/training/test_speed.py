@@ -10,7 +10,7 @@ from heed.config import Setting, Settings
 from heed.models import faster
 from heed.tokens.batches import FlatCollator
 from heed.training import speed
-from heed.training.speed import CompileWhenItPays, choose_precision, choose_speed, graph_refusal
+from heed.training.speed import choose_precision, choose_speed, graph_refusal
 from heed.training.trainer import HeedTrainer
 from world.small_world import MODELS, gpt2, gpt_neox
 from world.training import arguments, examples, losses, train
@@ -111,53 +111,12 @@ def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
 
 
 def test_speed_is_chosen_with_a_reason() -> None:
-    cuda = torch.device("cuda")
-    assert choose_speed("auto", graph_refusal="", device=cuda).mode == "graph"
-    assert choose_speed("eager", graph_refusal="", device=cuda).mode == "eager"
-    chosen = choose_speed("graph", graph_refusal="fp16's loss scaling", device=cuda)
+    for refusal in ("", "they need CUDA, this is a cpu"):
+        assert choose_speed("auto", graph_refusal=refusal).mode == "eager"
+        assert choose_speed("compile", graph_refusal=refusal).mode == "compile"
+    assert choose_speed("graph", graph_refusal="").mode == "graph"
+    chosen = choose_speed("graph", graph_refusal="fp16's loss scaling")
     assert (chosen.mode, chosen.reason) == ("eager", "WARNING: speed: graph cannot be had: fp16's loss scaling")
-    assert not chosen.watch
-    watched = choose_speed("auto", graph_refusal="several processes", device=cuda)
-    assert watched.mode == "eager" and watched.watch
-    chosen = choose_speed("auto", graph_refusal="they need CUDA, this is a cpu", device=CPU)
-    assert chosen.reason == "graphs need CUDA, and compiling was not seen to pay on a cpu" and not chosen.watch
-    assert choose_speed("compile", graph_refusal="", device=cuda).mode == "compile"
-
-
-def test_compiling_must_save_more_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(speed.COMPILE_GAIN, "cpu", 0.1)
-    monkeypatch.setitem(speed.COMPILE_SECONDS, "cpu", 20.0)
-    said: list[str] = []
-    compiled: list[bool] = []
-    watcher = CompileWhenItPays(lambda: compiled.append(True), said.append)
-    watcher.decide("cpu", 190.0)
-    assert not compiled
-    watcher.decide("cpu", 210.0)
-    assert compiled == [True]
-    assert said == [
-        "speed     eager from here on: compiling would take about 20 s and save about 19 s of the 190 s left",
-        "speed     compiling the blocks: compiling would take about 20 s and save about 21 s of the 210 s left",
-    ]
-
-
-def test_steps_are_timed_before_it_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(speed.COMPILE_GAIN, "cpu", 0.1)
-    monkeypatch.setitem(speed.COMPILE_SECONDS, "cpu", 20.0)
-    times = iter([10.0, 15.0])
-    monkeypatch.setattr(speed, "now", lambda device: next(times))
-    said: list[str] = []
-    trainer = HeedTrainer(
-        model=gpt2(),
-        args=arguments(tmp_path, max_steps=20),
-        train_dataset=examples(16),
-        data_collator=SHARED,
-        speed=speed.SpeedChoice("eager", "test", watch=True),
-        say=said.append,
-    )
-    trainer.train()
-    assert said == [  # ten steps took five seconds, five are left
-        "speed     eager from here on: compiling would take about 20 s and save about 0 s of the 2 s left"
-    ]
 
 
 def test_the_model_is_as_it_was_after_training(tmp_path: Path) -> None:
