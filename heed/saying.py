@@ -3,3 +3,8 @@
 from collections.abc import Callable
 
 Say = Callable[[str], object]
+
+
+def count(number: int, what: str, many: str | None = None) -> str:
+    """1 row, 2,000 rows; `many` where an s does not do."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"

@@ -10,11 +10,16 @@ from typing import Any
 from heed import __version__
 from heed.files import run_folder
 from heed.pages import render_page, write_page
-from heed.report import charts, findings
+from heed.report import charts, words
 from heed.report.answers import browser_data
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
 from heed.report.headline import headline, tiles
+from heed.report.measured import Measured, measured
+from heed.report.missing import missing
+from heed.report.notices import notices
+from heed.report.outcomes import outcomes, worse
+from heed.saying import count
 
 FOLDER = Path(__file__).parent
 
@@ -25,41 +30,42 @@ def write_report(folder: Path) -> Path:
     Raises UserError for a file that is damaged.
     """
     evidence = read_evidence(folder)
+    found = measured(evidence)
     html = render_page(
         FOLDER / "page.jinja",
         styles=[FOLDER / "style.css"],
         scripts=[FOLDER / "page.js"],
-        data={"answers": browser_data(evidence)},
-        **page_values(evidence),
+        data={"answers": browser_data(evidence, found.primary)},
+        **page_values(evidence, found),
     )
     path = folder / run_folder.REPORT_FILE
     write_page(path, html)
     return path
 
 
-def page_values(evidence: Evidence) -> dict[str, Any]:
+def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
     """What the template shows, under the names it uses."""
-    judges = (evidence.judging or {}).get("judges", [])
     return {
         "evidence": evidence,
         "title": evidence.models.get(evidence.ours or "") or evidence.folder.name,
-        "headline": headline(evidence),
-        "hero": charts.hero(evidence),
-        "tiles": tiles(evidence),
-        "notices": findings.notices(evidence),
+        "headline": headline(evidence, found.primary),
+        "hero": charts.hero(evidence, found.primary),
+        "missing": missing(evidence),
+        "tiles": tiles(evidence, found.primary),
+        "notices": notices(evidence),
         "tables": {
-            "Against the reference": whole(findings.findings(evidence, ("metrics",))),
-            "By a judge": findings.judge_findings(evidence),
-            "How answers end": whole(findings.findings(evidence, ("stop",))),
+            "Against the reference": found.metrics,
+            "By a judge": found.judged,
+            "How answers end": found.stops,
         },
-        "parts": [each for each in findings.findings(evidence, ("metrics", "stop")) if each.part],
-        "outcomes": findings.outcomes(evidence),
+        "parts": found.parts,
+        "outcomes": outcomes(evidence, [*found.metrics, *(each for each in found.parts if each.system == "metrics")]),
         "worse": worse(evidence),
-        "judges": [charts.judge_view(evidence, judge) for judge in judges],
+        "judges": [charts.judge_view(evidence, judge) for judge in evidence.judges],
         "agreement": (evidence.judging or {}).get("agreement", []),
         "agreement_chart": charts.agreement(evidence),
         "losses": charts.losses(evidence),
-        "benchmarks": findings.benchmarks(evidence),
+        "benchmarks": found.benchmarks,
         "rejected": rejected(evidence),
         "arena": charts.arena(evidence),
         "contract": contract(evidence),
@@ -68,31 +74,10 @@ def page_values(evidence: Evidence) -> dict[str, Any]:
         "look": charts.look,
         "strip": charts.finding_strip,
         "shares": charts.outcome_shares,
-        "label": findings.label,
-        "number": findings.number,
-        "signed": findings.signed,
-        "interval_text": findings.interval_text,
+        "count": count,
+        "number": words.number,
+        "signed": words.signed,
+        "interval_text": words.interval_text,
         "version": __version__,
         "now": run_folder.now(),
     }
-
-
-def whole(found: list[findings.Finding]) -> list[findings.Finding]:
-    """Without what was measured again on a part of the rows."""
-    return [each for each in found if not each.part]
-
-
-def worse(evidence: Evidence) -> list[dict[str, Any]]:
-    """Rows that the evaluated system does worse than the other, each by the metric that it loses most by."""
-    answers = evidence.responses.get(evidence.ours or "", {})
-    most: dict[int, dict[str, Any]] = {}
-    for each in (evidence.comparison or {}).get("worse", []):  # the largest loss comes first
-        most.setdefault(each["row_id"], each)
-    return [
-        each
-        | {
-            "label": findings.label(each["metric"]),
-            "instruction": answers[row_id].instruction if row_id in answers else "",
-        }
-        for row_id, each in most.items()
-    ]

@@ -5,10 +5,14 @@ from typing import Any
 
 from heed.answers.responses import Answer
 from heed.report.evidence import Evidence, Verdict
-from heed.report.findings import Finding, JudgeKey, judge_key, judge_label, label, less_is_better, primary, scores
+from heed.report.findings import OWN_SYSTEMS, Finding, JudgeKey
+from heed.report.judges import judge_key, judge_label, scores
+from heed.report.words import is_wide, label
+
+LESS_IS_BETTER = {"premature_eos", "cut"}
 
 
-def browser_data(evidence: Evidence) -> dict[str, Any]:
+def browser_data(evidence: Evidence, primary: Finding | None) -> dict[str, Any]:
     """Names, measures, filters and rows. Values of systems stand in the order of `names`, measures in their own."""
     names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
@@ -21,12 +25,13 @@ def browser_data(evidence: Evidence) -> dict[str, Any]:
     ids = list(dict.fromkeys(row for answers in evidence.responses.values() for row in answers))
     rows = [row_data(evidence, names, row, judges, scored, metrics, pairs.get(row, [])) for row in ids]
     measures: list[dict[str, Any]] = [
-        {"label": f"Score by {judge_label(judge, judges)}", "less": False, "judge": True} for judge in judges
+        {"label": f"Score by {judge_label(judge, judges)}", "less": False, "digits": 0} for judge in judges
     ]
     measures += [
-        {"label": label(metric), "less": less_is_better(evidence, metric), "judge": False} for metric in metrics
+        {"label": label(metric), "less": less_is_better(evidence, metric), "digits": digits(evidence, metric)}
+        for metric in metrics
     ]
-    place = opening_measure(primary(evidence), judges, metrics)
+    place = opening_measure(primary, judges, metrics)
     if place is not None:
         add_outcomes(rows, place, less=measures[place]["less"])
     counts = Counter(tag for row in rows for tag in row["tags"])
@@ -38,6 +43,18 @@ def browser_data(evidence: Evidence) -> dict[str, Any]:
         "filters": [{"tag": tag, "count": count} for tag, count in sorted(counts.items())],
         "rows": rows,
     }
+
+
+def less_is_better(evidence: Evidence, metric: str) -> bool:
+    """As rows.jsonl has it; where that does not know the metric, by its name."""
+    known = {row.metric: not row.higher_is_better for row in evidence.rows if row.system in OWN_SYSTEMS}
+    return known.get(metric, metric in LESS_IS_BETTER)
+
+
+def digits(evidence: Evidence, metric: str) -> int:
+    """Decimals of a measure, the same in every row and of every system."""
+    values = [rows[row].get(metric) for rows in evidence.items.values() for row in rows]
+    return 1 if is_wide(*values) else 3
 
 
 def row_data(

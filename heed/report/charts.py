@@ -19,8 +19,11 @@ from heed.report.figures import (
     shares,
     strip,
 )
-from heed.report.findings import Finding, Share, controls_of, judge_key, number, primary, scores
+from heed.report.findings import Finding
+from heed.report.judges import controls_of, judge_key, scores
+from heed.report.outcomes import Share
 from heed.report.svg import short
+from heed.report.words import number
 
 
 def look(evidence: Evidence, name: str) -> str:
@@ -107,10 +110,10 @@ def judge_view(evidence: Evidence, judge: dict[str, Any]) -> JudgeView:
                 name,
                 score,
                 strip(
-                    [Measure(look="ours" if name == "reference" else "other", value=score, ci95=None)],
+                    [Measure(look="ours" if name == "reference" else "other", value=score, ci95=None, absent="failed")],
                     low=0,
                     high=100,
-                    label=f"{name}: {number(score)}",
+                    label=f"{name}: {number(score, wide=True, absent='failed')}",
                 ),
             )
             for name, score in (judge["controls"] or {"scores": {}})["scores"].items()
@@ -181,32 +184,46 @@ def agreement(evidence: Evidence) -> tuple[str, str, Markup] | None:
 
 
 def finding_strip(evidence: Evidence, finding: Finding) -> Markup:
-    measures = [Measure(look=look(evidence, each.name), value=each.value, ci95=each.ci95) for each in finding.values]
-    told = ", ".join(f"{each.name} {number(each.value)}" for each in finding.values)
-    return strip(measures, low=finding.low, high=finding.high, chance=finding.chance, label=f"{finding.label}: {told}")
+    return strip(
+        measures_of(evidence, finding),
+        low=finding.low,
+        high=finding.high,
+        chance=finding.chance,
+        label=told(finding),
+    )
+
+
+def measures_of(evidence: Evidence, finding: Finding) -> list[Measure]:
+    return [
+        Measure(look=look(evidence, each.name), value=each.value, ci95=each.ci95, absent=each.absent)
+        for each in finding.values
+    ]
+
+
+def told(finding: Finding) -> str:
+    """What a drawing of it is read out as."""
+    return f"{finding.label}: " + ", ".join(f"{each.name} {finding.text(each)}" for each in finding.values)
 
 
 def outcome_shares(share: Share) -> Markup:
     counts = [("ours", share.wins), ("even", share.ties), ("theirs", share.losses), ("failed", share.failures)]
-    told = f"{share.wins} wins, {share.ties} ties, {share.losses} losses"
-    return shares(counts, label=told + (f", {share.failures} failed" if share.failures else ""))
+    label = f"{share.wins} better, {share.ties} equal, {share.losses} worse"
+    return shares(counts, label=label + (f", {share.failures} failed" if share.failures else ""))
 
 
-def hero(evidence: Evidence) -> Markup | None:
+def hero(evidence: Evidence, primary: Finding | None) -> Markup | None:
     """The measure of the headline, drawn large."""
-    finding = primary(evidence)
-    if finding is None:
+    if primary is None:
         return None
-    measures = [
-        (each.name, number(each.value), Measure(look=look(evidence, each.name), value=each.value, ci95=each.ci95))
-        for each in finding.values
+    drawn = [
+        (each.name, primary.text(each), measure)
+        for each, measure in zip(primary.values, measures_of(evidence, primary), strict=True)
     ]
-    told = ", ".join(f"{name} {figure}" for name, figure, _ in measures)
-    return bars(measures, low=finding.low, high=finding.high, label=f"{finding.label}: {told}")
+    return bars(drawn, low=primary.low, high=primary.high, label=told(primary))
 
 
 def rating_strip(evidence: Evidence, rating: dict[str, Any], *, low: float, high: float) -> Markup:
     ci95 = (rating["ci95"][0], rating["ci95"][1])
     measure = Measure(look=look(evidence, rating["model"]), value=rating["rating"], ci95=ci95)
-    told = f"{rating['model']}: {rating['rating']:.0f}"
-    return strip([measure], low=low, high=high, label=told, bars=False)
+    label = f"{rating['model']}: {rating['rating']:.0f}"
+    return strip([measure], low=low, high=high, label=label, bars=False)

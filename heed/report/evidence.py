@@ -11,46 +11,20 @@ from heed.files.hashes import file_sha256
 from heed.files.lines import kept_values
 from heed.measure.rows import Row, read_rows
 
-EVALUATE = "python eval_responses.py --model_name_or_path {model}"
-COMPARE = EVALUATE + " --compare_with_base"
-TRAIN = "python train_sft.py --config CONFIG --output_dir {run}"
-JUDGE = EVALUATE + " --config CONFIG"
-
-# file -> what the page shows of it, and what makes it
-OF_RUN = {
-    run_folder.RUN_FILE: ("what was trained on what, with which versions", TRAIN),
-    run_folder.METRICS_FILE: ("loss curves", TRAIN),
-    run_folder.CONTRACT_FILE: ("the prompt the model expects", TRAIN),
-}
-OF_EVALUATION = {
-    run_folder.RESPONSES_FILE: ("the answers themselves", EVALUATE),
-    run_folder.EVALUATION_FILE: ("what was asked of which models", EVALUATE),
-    run_folder.ROWS_FILE: ("metrics with their intervals", EVALUATE),
-    run_folder.ITEMS_FILE: ("metrics of each answer", EVALUATE),
-    run_folder.COMPARISON_FILE: ("before against after, row by row", COMPARE),
-    run_folder.JUDGE_FILE: ("each verdict of a judge that CONFIG names", JUDGE),
-    run_folder.JUDGE_SUMMARY_FILE: ("a judge's scores, controls and cost", JUDGE),
-}
-
 Verdict = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A file that is not there: what the page shows of it where it is, and the command that makes it."""
-
-    file: str
-    shows: str
-    command: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """The files by what they say. What is absent is None or empty, and stands in `missing`."""
+    """The files by what they say. What is absent is None or empty."""
 
     folder: Path
     run_folder: Path | None
     run: dict[str, Any] | None
+    config: dict[str, dict[str, Any]]
+    """Key -> {value, source}, as the run resolved it."""
+    weights: Path
+    """Where the model lies: the run, or the newest checkpoint in it while there is none."""
     losses: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     rejected: list[dict[str, Any]]
@@ -70,7 +44,11 @@ class Evidence:
     comparison: dict[str, Any] | None
     rows: list[Row]
     arena: dict[str, Any] | None
-    missing: list[Missing]
+
+    @property
+    def judges(self) -> list[dict[str, Any]]:
+        judges: list[dict[str, Any]] = (self.judging or {}).get("judges", [])
+        return judges
 
     @property
     def ours(self) -> str | None:
@@ -87,14 +65,17 @@ def read_evidence(folder: Path) -> Evidence:
     run = find_run(folder, evaluation)
     files = response_files(folder, evaluation)
     systems = (evaluation or {}).get("systems", {})
+    weights = find_weights(run or folder)
     return Evidence(
         folder=folder,
         run_folder=run,
         run=run_folder.read_json(run / run_folder.RUN_FILE) if run else None,
+        config=(read_if_there(run / run_folder.CONFIG_FILE, run_folder.read_json) if run else None) or {},
+        weights=weights,
         losses=kept_values(run / run_folder.METRICS_FILE) if run else [],
         samples=kept_values(run / run_folder.SAMPLES_FILE) if run else [],
         rejected=lines_if_there(run, run_folder.REJECTED_FILE),
-        contract=read_if_there((run or folder) / run_folder.CONTRACT_FILE, run_folder.read_json),
+        contract=read_if_there(weights / run_folder.CONTRACT_FILE, run_folder.read_json),
         evaluation=evaluation,
         names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
@@ -113,7 +94,6 @@ def read_evidence(folder: Path) -> Evidence:
         comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
         rows=read_rows(folder),
         arena=read_if_there(folder / run_folder.ARENA_FILE, run_folder.read_json),
-        missing=find_missing(folder, run, evaluation),
     )
 
 
@@ -126,24 +106,23 @@ def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:
     return next((place for place in places if (place / run_folder.RUN_FILE).is_file()), None)
 
 
+def find_weights(run: Path) -> Path:
+    def age(folder: Path) -> tuple[bool, float]:
+        return folder == run and has_model(run), folder.stat().st_mtime
+
+    return max((run, *run.glob("checkpoint-*")), key=age)
+
+
+def has_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
 def response_files(folder: Path, evaluation: dict[str, Any] | None) -> dict[str, Path]:
     """name -> the file of its answers, where that exists."""
     named = {"base": run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
     if evaluation is not None:
         named = {name: system["responses"] for name, system in evaluation["systems"].items()}
     return {name: folder / file for name, file in named.items() if (folder / file).is_file()}
-
-
-def find_missing(folder: Path, run: Path | None, evaluation: dict[str, Any] | None) -> list[Missing]:
-    model, trained = str(run or folder), str(run or folder)
-    if run is None and evaluation is not None and evaluation["systems"]:
-        model, trained = list(evaluation["systems"].values())[-1]["model"], "RUN"  # it is no run of Heed's
-    return [
-        Missing(file=file, shows=shows, command=command.format(model=model, run=trained))
-        for place, parts in ((run or folder, OF_RUN), (folder, OF_EVALUATION))
-        for file, (shows, command) in parts.items()
-        if not (place / file).is_file()
-    ]
 
 
 def read_items(lines: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:

@@ -1,7 +1,7 @@
 """The report's drawings, whose colours come from the page's style, so that they are right in light and in dark.
 
-A drawing wider than a phone is made twice, and the style shows the one that fits: its text keeps its size that way,
-and would not by scaling.
+A drawing scales with the page; on a phone, where it would be small, the style makes its text larger and its lines
+thicker, and there is room left for that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from heed.report.svg import Scale, box, drawing, element, line, log_ticks, mark, short, text, thinned, ticks
 
-WIDE, HALF, NARROW = 860, 470, 340
-HEIGHT = 290
-LEFT, RIGHT, TOP, BOTTOM = 48, 20, 12, 46
+WIDE, HALF = 860, 470
+HEIGHT, TALL = 310, 350
+LEFT, RIGHT, TOP, BOTTOM = 60, 28, 14, 62
+TICK, TITLE = 24, 54  # below the axis
 MOST_POINTS = 600
 LOG_FROM = 8
 """Losses that fall to less than an eighth are drawn on a log scale; else their end would be one flat line."""
@@ -31,15 +32,12 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A value with its interval; None where it is withheld."""
+    """A value with its interval; where there is none, `absent` says why."""
 
     look: str
     value: float | None
     ci95: tuple[float, float] | None
-
-
-def both(draw: Callable[[float, str], Markup], wide: float) -> Markup:
-    return draw(wide, "wide") + draw(NARROW, "narrow")
+    absent: str = ""
 
 
 def on_log_scale(series: Sequence[Series]) -> bool:
@@ -54,24 +52,20 @@ def curves(series: Sequence[Series], *, top: Callable[[float], str] | None, labe
     log = on_log_scale(series)
     y_ticks = log_ticks(min(values), max(values)) if log else ticks(min(values), max(values), 5)
 
-    def draw(width: float, class_: str) -> Markup:
-        x_ticks = [tick for tick in ticks(0, last, 6 if width > NARROW else 3) if tick <= last * 1.0001]
-        head = 54 if top else TOP
-        x = Scale(low=0, high=last or 1, start=LEFT, end=width - RIGHT)
-        y = Scale(low=y_ticks[0], high=y_ticks[-1], start=HEIGHT - BOTTOM, end=head, log=log)
-        parts = [*y_axis(y_ticks, x, y), *x_axis(x_ticks, x, y, "epochs")]
-        if top:
-            parts += [text(x(tick), head - 10, top(tick), anchor="middle") for tick in x_ticks]
-            parts.append(text((x.start + x.end) / 2, head - 32, "tokens seen, padding not counted", anchor="middle"))
-        for each in series:
-            kept = [(x(a), y(b)) for a, b in thinned(each.points, MOST_POINTS)]
-            path = " ".join(f"{a:g},{b:g}" for a, b in kept)
-            parts.append(element("polyline", points=path, class_=f"line {each.look}"))
-            if each.marks and len(kept) <= 60:  # more would hide the line
-                parts += [mark(a, b, each.look) for a, b in kept]
-        return drawing(width, HEIGHT, *parts, label=label, class_=class_)
-
-    return both(draw, WIDE)
+    x_ticks = [tick for tick in ticks(0, last, 6) if tick <= last * 1.0001]
+    x = Scale(low=0, high=last or 1, start=LEFT, end=WIDE - 2 * RIGHT)  # the last tick's tokens reach further
+    y = Scale(low=y_ticks[0], high=y_ticks[-1], start=TALL - BOTTOM, end=74 if top else TOP, log=log)
+    parts = [*y_axis(y_ticks, x, y), *x_axis(x_ticks, x, y, "epochs")]
+    if top:
+        parts += [text(x(tick), y.end - 12, top(tick), anchor="middle") for tick in x_ticks]
+        parts.append(text((x.start + x.end) / 2, y.end - 44, "tokens seen, padding not counted", anchor="middle"))
+    for each in series:
+        kept = [(x(a), y(b)) for a, b in thinned(each.points, MOST_POINTS)]
+        path = " ".join(f"{a:g},{b:g}" for a, b in kept)
+        parts.append(element("polyline", points=path, class_=f"line {each.look}"))
+        if each.marks and len(kept) <= 60:  # more would hide the line
+            parts += [mark(a, b, each.look) for a, b in kept]
+    return drawing(WIDE, TALL, *parts, label=label, class_="wide")
 
 
 def y_axis(values: Sequence[float], x: Scale, y: Scale) -> list[Markup]:
@@ -82,8 +76,8 @@ def y_axis(values: Sequence[float], x: Scale, y: Scale) -> list[Markup]:
 def x_axis(values: Sequence[float], x: Scale, y: Scale, title: str) -> list[Markup]:
     return [
         line(x.start, y.start, x.end, y.start, "base"),
-        *(text(x(value), y.start + 18, short(value), anchor="middle") for value in values),
-        text((x.start + x.end) / 2, y.start + 40, title, anchor="middle"),
+        *(text(x(value), y.start + TICK, short(value), anchor="middle") for value in values),
+        text((x.start + x.end) / 2, y.start + TITLE, title, anchor="middle"),
     ]
 
 
@@ -93,17 +87,14 @@ def scatter(
     """Points whose y is a score from 0 to 100; `diagonal` draws where x and y are equal."""
     high = x_high or max((x for each in series for x, _ in each.points), default=1)
 
-    def draw(width: float, class_: str) -> Markup:
-        x_ticks = ticks(0, high, 4)
-        x = Scale(low=0, high=x_ticks[-1], start=LEFT, end=width - RIGHT)
-        y = Scale(low=0, high=100, start=HEIGHT - BOTTOM, end=TOP)
-        parts = [*y_axis([0, 25, 50, 75, 100], x, y), *x_axis(x_ticks, x, y, x_title)]
-        if diagonal:
-            parts.append(line(x(0), y(0), x(100), y(100), "diagonal"))
-        parts += [mark(x(a), y(b), each.look) for each in series for a, b in thinned(each.points, MOST_POINTS)]
-        return drawing(width, HEIGHT, *parts, label=label, class_=class_ + " cloud")
-
-    return both(draw, HALF)
+    x_ticks = ticks(0, high, 4)
+    x = Scale(low=0, high=x_ticks[-1], start=LEFT, end=HALF - RIGHT)
+    y = Scale(low=0, high=100, start=HEIGHT - BOTTOM, end=TOP)
+    parts = [*y_axis([0, 25, 50, 75, 100], x, y), *x_axis(x_ticks, x, y, x_title)]
+    if diagonal:
+        parts.append(line(x(0), y(0), x(100), y(100), "diagonal"))
+    parts += [mark(x(a), y(b), each.look) for each in series for a, b in thinned(each.points, MOST_POINTS)]
+    return drawing(HALF, HEIGHT, *parts, label=label, class_="cloud")
 
 
 def histogram(
@@ -114,34 +105,31 @@ def histogram(
     highest = max([1, *failures.values(), *(count for counts in bins.values() for count in counts)])
     y_ticks = [tick for tick in ticks(0, highest, 5) if tick == int(tick)]
 
-    def draw(width: float, class_: str) -> Markup:
-        gap = 28
-        slot = (width - LEFT - RIGHT - gap) / 11
-        bar = slot * 0.86 / max(1, len(scores))
-        x = Scale(low=0, high=100, start=LEFT, end=LEFT + 10 * slot)
-        y = Scale(low=0, high=y_ticks[-1], start=HEIGHT - BOTTOM, end=TOP + 8)
-        parts = [*y_axis(y_ticks, Scale(low=0, high=1, start=LEFT, end=width - RIGHT), y)]
-        parts += x_axis([0, 20, 40, 60, 80, 100], x, y, "judge's score")
+    gap = 28
+    slot = (HALF - LEFT - RIGHT - gap) / 11
+    bar = slot * 0.86 / max(1, len(scores))
+    x = Scale(low=0, high=100, start=LEFT, end=LEFT + 10 * slot)
+    y = Scale(low=0, high=y_ticks[-1], start=HEIGHT - BOTTOM, end=TOP + 8)
+    parts = [*y_axis(y_ticks, Scale(low=0, high=1, start=LEFT, end=HALF - RIGHT), y)]
+    parts += x_axis([0, 20, 40, 60, 80, 100], x, y, "judge's score")
 
-        def column(start: float, count: int, look: str, what: str) -> Markup:
-            top = y(count)
-            return box(start, top, bar - 1, y.start - top, f"bar {look}", element("title", what))
+    def column(start: float, count: int, look: str, what: str) -> Markup:
+        top = y(count)
+        return box(start, top, bar - 1, y.start - top, f"bar {look}", element("title", what))
 
-        for place, name in enumerate(scores):
-            inset = LEFT + slot * 0.07 + place * bar
-            for number, count in enumerate(bins[name]):
-                if count:
-                    what = f"{name}: {count} from {number * 10} to {number * 10 + 10}"
-                    parts.append(column(inset + number * slot, count, looks[name], what))
-            start, failed = inset + 10 * slot + gap, failures[name]
-            if failed:
-                parts.append(column(start, failed, "failed", f"{name}: {failed} failed"))
-            parts.append(text(round(start + bar / 2, 1), y(failed) - 4, failed, anchor="middle", class_="small"))
-        middle = round(LEFT + 10.5 * slot + gap, 1)
-        parts.append(text(middle, y.start + 18, "failed", anchor="middle", class_="failed"))
-        return drawing(width, HEIGHT, *parts, label=label, class_=class_)
-
-    return both(draw, HALF)
+    for place, name in enumerate(scores):
+        inset = LEFT + slot * 0.07 + place * bar
+        for number, count in enumerate(bins[name]):
+            if count:
+                what = f"{name}: {count} from {number * 10} to {number * 10 + 10}"
+                parts.append(column(inset + number * slot, count, looks[name], what))
+        start, failed = inset + 10 * slot + gap, failures[name]
+        if failed:
+            parts.append(column(start, failed, "failed", f"{name}: {failed} failed"))
+        parts.append(text(round(start + bar / 2, 1), y(failed) - 4, failed, anchor="middle", class_="small"))
+    middle = round(LEFT + 10.5 * slot + gap, 1)
+    parts.append(text(middle, y.start + TICK, "failed", anchor="middle", class_="failed"))
+    return drawing(HALF, HEIGHT, *parts, label=label)
 
 
 def binned(values: Sequence[float]) -> list[int]:
@@ -174,7 +162,7 @@ def strip(
 def bar_with_interval(measure: Measure, x: Scale, *, y: float, thickness: float) -> list[Markup]:
     zero = x.inside(0)
     if measure.value is None:
-        return [text(zero + 8, y + 4, "withheld", class_="failed small")]
+        return [text(zero + 8, y + 4, measure.absent, class_="failed small")]
     place = x.inside(measure.value)
     parts = [box(min(zero, place), y - thickness / 2, abs(place - zero), thickness, f"bar soft {measure.look}", rx=1)]
     if measure.ci95 is not None:
@@ -188,21 +176,17 @@ def bars(measures: Sequence[tuple[str, str, Measure]], *, low: float, high: floa
     """A bar with its interval for each (name, figure, measure), large: the drawing of the headline."""
     ends = ticks(low, high, 4)
 
-    def draw(width: float, class_: str) -> Markup:
-        beside = width > NARROW  # on a phone the name stands above its bar
-        start, pitch = (110, 34) if beside else (4, 50)
-        x = Scale(low=ends[0], high=ends[-1], start=start, end=width - 64)
-        bottom = pitch * len(measures) + 4
-        parts = [text(x(end), bottom + 18, short(end), anchor="middle" if x(end) > 8 else "start") for end in ends]
-        for number, (name, figure, each) in enumerate(measures):
-            y = number * pitch + (17 if beside else 34)
-            parts.append(text(0, y + 5 if beside else y - 16, name, class_="name"))
-            parts.append(box(start, y - 9, x.end - start, 18, "track", rx=2))
-            parts += bar_with_interval(each, x, y=y, thickness=18)
-            parts.append(text(width, y + 5, figure, anchor="end", class_="figure"))
-        return drawing(width, bottom + 24, *parts, label=label, class_=class_)
-
-    return both(draw, WIDE)
+    start, pitch = 110, 40
+    x = Scale(low=ends[0], high=ends[-1], start=start, end=WIDE - 96)
+    bottom = pitch * len(measures) + 4
+    parts = [text(x(end), bottom + 22, short(end), anchor="middle") for end in ends]
+    for place, (name, figure, each) in enumerate(measures):
+        y = place * pitch + 20
+        parts.append(text(0, y + 6, name, class_="name"))
+        parts.append(box(start, y - 11, x.end - start, 22, "track", rx=2))
+        parts += bar_with_interval(each, x, y=y, thickness=22)
+        parts.append(text(WIDE, y + 6, figure, anchor="end", class_="figure"))
+    return drawing(WIDE, bottom + 30, *parts, label=label, class_="wide")
 
 
 def shares(counts: Sequence[tuple[str, int]], *, label: str) -> Markup:

@@ -1,73 +1,17 @@
-"""What the evidence says: the headline, what must be said beside it, and the numbers of every table."""
+"""A metric of all systems, and how the two that are compared differ by it: the lines of the report's tables."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heed.measure.intervals import paired_difference
+from heed.measure.comparison import Difference
 from heed.measure.rows import Row
-from heed.report.evidence import Evidence, Verdict
+from heed.report.evidence import Evidence
+from heed.report.words import NOT_MEASURED, WITHHELD, Interval, is_wide, label, number
 
-Interval = tuple[float, float]
 JudgeKey = tuple[str, str]
 """A judge is a model with a prompt: the same model asked otherwise is another judge."""
-
-LABELS = {
-    "exact_match": "Exact match",
-    "normalized_exact_match": "Exact match, normalised",
-    "contains": "Contains the reference",
-    "token_f1": "Token F1",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "chrf": "chrF",
-    "bleu": "BLEU",
-    "bertscore": "BERTScore F1",
-    "empty": "Empty answers",
-    "length_ratio": "Length, to the reference's",
-    "distinct_1": "Different words",
-    "distinct_2": "Different pairs of words",
-    "p_eos": "P(EOS) at the gold end",
-    "premature_eos": "Stopped too early",
-    "cut": "Cut by max_new_tokens",
-}
-LESS_IS_BETTER = {"premature_eos", "cut"}
 OWN_SYSTEMS = ("metrics", "stop", "judge", "comparison")
-
-
-def label(metric: str) -> str:
-    return LABELS.get(metric, metric)
-
-
-def number(value: float | None) -> str:
-    """Three decimals for shares, one for anything beyond 1 (scores to 100, ratings)."""
-    if value is None:
-        return "withheld"
-    if not math.isfinite(value):
-        return "not a number"
-    return f"{value:,.1f}" if abs(value) > 1 else f"{value:.3f}"
-
-
-def signed(value: float, *, wide: bool) -> str:
-    """With its sign, and a minus as long as the plus; `wide` is for scales that go beyond 1."""
-    digits = f"{abs(value):,.1f}" if wide else f"{abs(value):.3f}"
-    if float(digits.replace(",", "")) == 0:
-        return digits
-    return ("+" if value > 0 else "−") + digits
-
-
-def interval_text(ci95: Interval | None, *, wide: bool, with_sign: bool = False) -> str:
-    if ci95 is None:
-        return ""
-    low, high = (signed(end, wide=wide) if with_sign else f"{end:,.1f}" if wide else f"{end:.3f}" for end in ci95)
-    return f"{low} to {high}"
-
-
-def less_is_better(evidence: Evidence, metric: str) -> bool:
-    """As rows.jsonl has it; where that does not know the metric, by its name."""
-    known = {row.metric: not row.higher_is_better for row in evidence.rows if row.system in OWN_SYSTEMS}
-    return known.get(metric, metric in LESS_IS_BETTER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +23,12 @@ class Value:
     ci95: Interval | None
     n: int | None
     notes: tuple[str, ...] = ()
+    withheld: bool = False
 
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """The evaluated system less the other, on the same rows."""
-
-    value: float
-    ci95: Interval | None
-    n: int
-    wins: int | None = None
-    ties: int | None = None
-    losses: int | None = None
-
-    def verdict(self, *, higher_is_better: bool) -> str:
-        """better, worse, or unclear when the interval holds 0."""
-        if self.ci95 is None or self.ci95[0] <= 0 <= self.ci95[1]:
-            return "unclear"
-        return "better" if (self.value > 0) == higher_is_better else "worse"
+    @property
+    def absent(self) -> str:
+        """What stands where there is no value."""
+        return WITHHELD if self.withheld else NOT_MEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,23 +69,39 @@ class Finding:
         return ", ".join(f"{n:,}" for n in (ns if len(set(ns)) > 1 else ns[:1]))
 
     @property
+    def ends(self) -> list[float]:
+        """The values and where their intervals end."""
+        return [end for each in self.values for end in (each.value, *(each.ci95 or ())) if end is not None]
+
+    @property
     def high(self) -> float:
         """Where the scale ends: 1 for shares, 100 for scores, else beyond the largest value."""
-        ends = [end for each in self.values for end in (each.value, *(each.ci95 or ())) if end is not None]
-        largest = max(ends, default=1.0)
+        largest = max(self.ends, default=1.0)
         return 1.0 if largest <= 1 else 100.0 if largest <= 100 else largest * 1.05
 
     @property
     def low(self) -> float:
-        ends = [end for each in self.values for end in (each.value, *(each.ci95 or ())) if end is not None]
-        return min(0.0, *ends) if ends else 0.0
+        return min(0.0, *self.ends) if self.ends else 0.0
 
     @property
     def wide(self) -> bool:
-        return self.high > 1
+        """Whether its numbers, and the difference, are written with one decimal."""
+        return is_wide(*self.ends)
 
     def of(self, name: str | None) -> Value | None:
         return next((each for each in self.values if each.name == name), None)
+
+    def text(self, value: Value) -> str:
+        return number(value.value, wide=self.wide, absent=value.absent)
+
+    @property
+    def verdict(self) -> str:
+        """better, worse, or unclear when the interval holds 0."""
+        assert self.difference is not None
+        ci95 = self.difference.ci95
+        if ci95 is None or ci95[0] <= 0 <= ci95[1]:
+            return "unclear"
+        return "better" if (self.difference.difference > 0) == self.higher_is_better else "worse"
 
 
 def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
@@ -181,9 +129,6 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
     order = {name: place for place, name in enumerate(evidence.names)}
     for group in groups.values():
         first = group[0]
-        settings = [f"{first.fewshot}-shot"] if first.fewshot is not None else []
-        settings += ["chat template"] if first.chat_template else []
-        settings += [f"limit {first.limit}"] if first.limit is not None else []
         # The comparison covers all rows; a second measurement of the same metric is one of a part of them.
         found = compared.pop(first.metric, None) if first.system in OWN_SYSTEMS else None
         yield Finding(
@@ -199,8 +144,15 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
             describes=first.details.get("better") == "neither",
             chance=first.chance,
             n_full=max(row.n_full for row in group),
-            settings=", ".join(settings),
+            settings=", ".join(how_asked(first)) if first.system not in OWN_SYSTEMS else "",
         )
+
+
+def how_asked(row: Row) -> list[str]:
+    """What a benchmark's number depends on beside the model."""
+    words = [f"{row.fewshot}-shot"] if row.fewshot is not None else []
+    words += [] if row.chat_template is None else ["chat template" if row.chat_template else "plain text"]
+    return words + ([f"limit {row.limit}"] if row.limit is not None else [])
 
 
 def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
@@ -217,210 +169,29 @@ def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def difference_from_base(rows: list[Row]) -> Difference | None:
+def difference(compared: dict[str, Any]) -> Difference:
+    """As comparison.json holds it."""
+    return Difference(**(compared | {"ci95": pair(compared["ci95"])}))
+
+
+def difference_from_base(rows: Sequence[Row]) -> Difference | None:
     """What a benchmark says itself of the tuned model against its base, item by item."""
-    told = next((row.details["difference_from_base"] for row in rows if "difference_from_base" in row.details), None)
-    if told is None:
-        return None
-    return Difference(
-        value=told["value"], ci95=(told["ci95"][0], told["ci95"][1]) if told["ci95"] else None, n=told["n"]
-    )
-
-
-def difference(compared: dict[str, Any] | None) -> Difference | None:
-    if compared is None:
-        return None
-    ci95 = compared["ci95"]
-    return Difference(
-        value=compared["difference"],
-        ci95=(ci95[0], ci95[1]) if ci95 else None,
-        n=compared["n"],
-        wins=compared["wins"],
-        ties=compared["ties"],
-        losses=compared["losses"],
-    )
-
-
-def judge_key(source: dict[str, Any]) -> JudgeKey:
-    return (source["judge"], source["prompt"])
-
-
-def judge_label(judge: JudgeKey, judges: Sequence[JudgeKey]) -> str:
-    """The judge's model, and its prompt where one model was asked in several ways."""
-    model, prompt = judge
-    return model if sum(each[0] == model for each in judges) == 1 else f"{model}, {prompt}"
-
-
-def scores(evidence: Evidence) -> list[Verdict]:
-    """The verdicts with a score on answers, controls left out."""
-    return [each for each in evidence.verdicts if each["kind"] == "score" and each["control"] is None]
-
-
-def judge_findings(evidence: Evidence) -> list[Finding]:
-    """A judge's mean score of each system, and the difference on the rows where it scored both."""
-    found = []
-    judges = scoring_judges(evidence)
-    keys = [judge_key(judge) for judge in judges]
-    for judge in judges:
-        values = [
-            Value(
-                name=name,
-                value=each["mean"],
-                ci95=(each["ci95"][0], each["ci95"][1]) if each["ci95"] else None,
-                n=each["n"],
-                notes=("withheld",) if each["withheld"] else (),
+    for row in rows:
+        told = row.details.get("difference_from_base")
+        if told is not None and row.value is not None:
+            return Difference(
+                a=row.value - told["value"],
+                b=row.value,
+                difference=told["value"],
+                ci95=pair(told["ci95"]),
+                n=told["n"],
+                wins=None,
+                ties=None,
+                losses=None,
+                better="higher" if row.higher_is_better else "lower",
             )
-            for name, each in judge["scores"].items()
-        ]
-        found.append(
-            Finding(
-                system="judge",
-                task="",
-                metric=f"Score by {judge_label(judge_key(judge), keys)}",
-                values=values,
-                difference=None if any(each.value is None for each in values) else judge_difference(evidence, judge),
-                higher_is_better=True,
-                judge=judge_key(judge),
-            )
-        )
-    return found
+    return None
 
 
-def scoring_judges(evidence: Evidence) -> list[dict[str, Any]]:
-    """Without those that only compared answers side by side."""
-    return [judge for judge in (evidence.judging or {}).get("judges", []) if judge["scores"]]
-
-
-def judge_difference(evidence: Evidence, judge: dict[str, Any]) -> Difference | None:
-    by_name: dict[str, dict[int, float]] = {}
-    for verdict in scores(evidence):
-        if judge_key(verdict) == judge_key(judge) and verdict["score"] is not None:
-            by_name.setdefault(verdict["name"], {})[verdict["row_id"]] = verdict["score"]
-    ours, theirs = by_name.get(evidence.ours or "", {}), by_name.get(evidence.theirs or "", {})
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return None
-    estimate = paired_difference([ours[row] for row in both], [theirs[row] for row in both])
-    wins, losses = (sum(ours[row] > theirs[row] for row in both), sum(ours[row] < theirs[row] for row in both))
-    return Difference(
-        value=estimate.value,
-        ci95=estimate.ci95,
-        n=estimate.n,
-        wins=wins,
-        ties=len(both) - wins - losses,
-        losses=losses,
-    )
-
-
-def trusted(judge: dict[str, Any], name: str | None) -> bool:
-    """Whether a judge's score may be a headline: its controls passed and few of its verdicts failed."""
-    return bool(judge["controls"]["passed"]) and not judge["scores"].get(name, {"withheld": True})["withheld"]
-
-
-def primary(evidence: Evidence) -> Finding | None:
-    """What the headline is about: the first judge that can be trusted, else exact match, else the first metric."""
-    judged = judge_findings(evidence)
-    for judge, finding in zip(scoring_judges(evidence), judged, strict=True):
-        if trusted(judge, evidence.ours):
-            return finding
-    measured = [each for each in findings(evidence, ("metrics",)) if each.of(evidence.ours) is not None]
-    return next((each for each in measured if each.metric == "exact_match"), measured[0] if measured else None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notice:
-    """Something a reader must know before the numbers; `grave` ones are red."""
-
-    title: str
-    text: str
-    grave: bool
-
-
-def notices(evidence: Evidence) -> list[Notice]:
-    found = []
-    for judge in (evidence.judging or {}).get("judges", []):
-        for check in controls_of(judge):
-            if not check["passed"]:
-                text = f"{judge['judge']}: {check['text']}."
-                found.append(Notice(title="The judge failed its controls", text=text, grave=True))
-        for name, each in judge["scores"].items():
-            if each["withheld"]:
-                text = (
-                    f"{judge['judge']}: {sum(each['failures'].values())} of its verdicts on {name} "
-                    f"({100 * each['failure_rate']:.1f} %) came to nothing ({counted(each['failures'])}), and the mean "
-                    "of the rest may be that of the easy rows."
-                )
-                found.append(Notice(title=f"The judge's score of {name} is withheld", text=text, grave=True))
-        for names, each in judge["pairs"].items():
-            if each["withheld"]:
-                text = (
-                    f"{judge['judge']}: {each['failures']} of {each['n_full']} pairs came to nothing "
-                    f"({counted(each['failure_reasons'])})."
-                )
-                found.append(Notice(title=f"The judge's win rate of {names} is withheld", text=text, grave=True))
-        if judge["stopped"]:
-            text = f"{judge['judge']}: {judge['stopped']}."
-            found.append(Notice(title="The judge stopped before all was judged", text=text, grave=True))
-    for file in evidence.changed:
-        text = "Its hash is not the one in evaluation.json: the answers below and the numbers may not belong together."
-        found.append(Notice(title=f"{file} has changed since it was measured", text=text, grave=True))
-    if evidence.run is not None and evidence.run["status"] != "done":
-        text = f"The run's status is {evidence.run['status']!r}: curves and weights may end early."
-        found.append(Notice(title="Training did not finish", text=text, grave=False))
-    asked = evidence.evaluation
-    if asked is not None and asked["n"] < asked["n_full"]:
-        text = f"{asked['n']:,} of {asked['n_full']:,} rows were asked (limit: {asked['limit']}); the rest may differ."
-        found.append(Notice(title="Only a part of the rows was evaluated", text=text, grave=False))
-    return found
-
-
-def controls_of(judge: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of its scores and of its comparisons, as far as it gave any."""
-    return [check for check in (judge["controls"], judge["pair_controls"]) if check is not None]
-
-
-def counted(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda each: -each[1]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Rows that one system wins, ties or loses against the other, by one measure."""
-
-    measure: str
-    wins: int
-    ties: int
-    losses: int
-    failures: int = 0
-    note: str = ""
-
-
-def outcomes(evidence: Evidence) -> list[Share]:
-    found = [
-        Share(measure=each.label, wins=d.wins, ties=d.ties, losses=d.losses)
-        for each in findings(evidence, ("metrics",))
-        if (d := each.difference) and d.wins is not None and d.ties is not None and d.losses is not None
-    ]
-    for judge in (evidence.judging or {}).get("judges", []):
-        for pair, each in judge.get("pairs", {}).items():
-            notes = [pair]
-            if each.get("win_rate") is not None:
-                rate = f"wins {100 * each['win_rate']:.1f}\u00a0%, ties as half"
-                if each.get("ci95"):
-                    rate += f" ({100 * each['ci95'][0]:.1f} to {100 * each['ci95'][1]:.1f}\u00a0%)"
-                notes.append(rate)
-            if each.get("consistency") is not None:
-                notes.append(f"same verdict in both orders {100 * each['consistency']:.0f}\u00a0%")
-            if each.get("first_position_rate") is not None:
-                notes.append(f"the first answer preferred {100 * each['first_position_rate']:.0f}\u00a0%")
-            found.append(
-                Share(
-                    measure=f"Side by side ({judge['judge']})",
-                    wins=each["wins"],
-                    ties=each["ties"],
-                    losses=each["losses"],
-                    failures=each["failures"],
-                    note=", ".join(notes),
-                )
-            )
-    return found
+def pair(ends: Sequence[float] | None) -> Interval | None:
+    return (ends[0], ends[1]) if ends else None

@@ -1,9 +1,11 @@
-"""The result in one sentence, with its interval and the number of rows."""
+"""The result in one sentence, with its interval and the number of rows, and the figures beside it."""
 
 from dataclasses import dataclass
 
 from heed.report.evidence import Evidence
-from heed.report.findings import Finding, interval_text, number, primary, signed
+from heed.report.findings import Finding
+from heed.report.words import in_sentence, interval_text, number, signed
+from heed.saying import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,32 +17,30 @@ class Headline:
     after: str
     detail: str = ""
 
+    @property
+    def sentence(self) -> str:
+        return self.before + self.figure + self.after
 
-def headline(evidence: Evidence) -> Headline:
-    finding = primary(evidence)
-    ours = finding.of(evidence.ours) if finding is not None else None
-    if finding is None or ours is None or ours.value is None:
+
+def headline(evidence: Evidence, primary: Finding | None) -> Headline:
+    ours = primary.of(evidence.ours) if primary is not None else None
+    if primary is None or ours is None or ours.value is None:
         return training_headline(evidence)
-    interval = f"95 % interval {interval_text(ours.ci95, wide=finding.wide)}, " if ours.ci95 else ""
+    interval = f"95 % interval {interval_text(ours.ci95, wide=primary.wide)}, " if ours.ci95 else ""
     after = f" ({interval}n = {ours.n:,})"
-    theirs = finding.of(evidence.theirs)
+    theirs = primary.of(evidence.theirs)
     detail = ""
     if theirs is not None and theirs.value is not None:
-        after += f", against {number(theirs.value)} for {theirs.name}"
-        detail = difference_text(finding)
+        after += f", against {primary.text(theirs)} for {theirs.name}"
+        detail = difference_text(primary)
     asked = evidence.evaluation or {}
     rows = f"On the {asked['split']} rows, " if asked.get("split") else ""
-    if finding.system == "judge":
+    if primary.system == "judge":
         before = f"{rows}{ours.name} scores "
-        after = f" of 100 by the judge {finding.label.removeprefix('Score by ')}" + after
+        after = f" of 100 by the judge {primary.label.removeprefix('Score by ')}" + after
     else:
-        before = f"{rows}{ours.name} has {in_sentence(finding.label)} "
-    return Headline(before=before[0].upper() + before[1:], figure=number(ours.value), after=after + ".", detail=detail)
-
-
-def in_sentence(label: str) -> str:
-    """Exact match -> exact match, but ROUGE-L and chrF as they are."""
-    return label[0].lower() + label[1:] if label[1:2].islower() and label[-1].islower() else label
+        before = f"{rows}{ours.name} has {in_sentence(primary.label)} "
+    return Headline(before=before[0].upper() + before[1:], figure=primary.text(ours), after=after + ".", detail=detail)
 
 
 def difference_text(finding: Finding) -> str:
@@ -49,11 +49,11 @@ def difference_text(finding: Finding) -> str:
         return ""
     words = {"better": "", "worse": " It got worse.", "unclear": " The interval holds zero: no clear difference."}
     interval = interval_text(difference.ci95, wide=finding.wide, with_sign=True)
-    text = f"The paired difference on {difference.n:,} rows is {signed(difference.value, wide=finding.wide)}"
-    text += f" ({interval})" if interval else ""
+    text = f"The paired difference on {count(difference.n, 'row')} is "
+    text += signed(difference.difference, wide=finding.wide) + (f" ({interval})" if interval else "")
     if difference.wins is not None:
         text += f": better on {difference.wins:,}, equal on {difference.ties:,}, worse on {difference.losses:,}"
-    return text + "." + words[difference.verdict(higher_is_better=finding.higher_is_better)]
+    return text + "." + words[finding.verdict]
 
 
 def training_headline(evidence: Evidence) -> Headline:
@@ -63,10 +63,11 @@ def training_headline(evidence: Evidence) -> Headline:
         return Headline(before="Nothing has been measured ", figure="yet", after=".")
     first, last = evaluated[0], evaluated[-1]
     length = f"{last['epoch']:g} {'epoch' if last['epoch'] == 1 else 'epochs'}"
+    after = f" after {length} ({count(last['eval_rows'], 'row')}), from {number(first['eval_loss'], wide=False)}."
     return Headline(
         before="Validation loss is ",
-        figure=number(last["eval_loss"]),
-        after=f" after {length} ({last['eval_rows']:,} rows), from {number(first['eval_loss'])}.",
+        figure=number(last["eval_loss"], wide=False),
+        after=after,
         detail="Its answers have no trustworthy score yet." if evidence.responses else "It has answered nothing yet.",
     )
 
@@ -80,29 +81,24 @@ class Tile:
     note: str
 
 
-def tiles(evidence: Evidence) -> list[Tile]:
+def tiles(evidence: Evidence, primary: Finding | None) -> list[Tile]:
     found = []
-    finding = primary(evidence)
-    if finding is not None and finding.difference is not None and evidence.theirs is not None:
-        difference = finding.difference
-        interval = interval_text(difference.ci95, wide=finding.wide, with_sign=True)
-        value = signed(difference.value, wide=finding.wide)
+    if primary is not None and primary.difference is not None and evidence.theirs is not None:
+        difference = primary.difference
+        interval = interval_text(difference.ci95, wide=primary.wide, with_sign=True)
+        value = signed(difference.difference, wide=primary.wide)
         found.append(Tile(name=f"Difference to {evidence.theirs}", value=value, note=interval))
         if difference.wins is not None:
             outcome = f"{difference.wins:,} / {difference.ties:,} / {difference.losses:,}"
-            found.append(
-                Tile(
-                    name="Rows won / tied / lost",
-                    value=outcome,
-                    note=f"by {'the judge' if finding.system == 'judge' else in_sentence(finding.label)}",
-                )
-            )
+            by = "the judge" if primary.system == "judge" else in_sentence(primary.label)
+            found.append(Tile(name="Rows better / equal / worse", value=outcome, note=f"by {by}"))
     answers = evidence.responses.get(evidence.ours or "", {}).values()
     if answers and all(answer.finish_reason is not None for answer in answers):
         cut = sum(answer.finish_reason == "length" for answer in answers)
         found.append(Tile(name="Answers cut short", value=f"{cut:,}", note=f"of {len(answers):,} of {evidence.ours}"))
     evaluated = [log for log in evidence.losses if "eval_loss" in log]
     if evaluated:
-        note = f"from {number(evaluated[0]['eval_loss'])}, {evaluated[-1]['eval_rows']:,} rows"
-        found.append(Tile(name="Validation loss", value=number(evaluated[-1]["eval_loss"]), note=note))
+        first, last = evaluated[0]["eval_loss"], evaluated[-1]["eval_loss"]
+        note = f"from {number(first, wide=False)}, {count(evaluated[-1]['eval_rows'], 'row')}"
+        found.append(Tile(name="Validation loss", value=number(last, wide=False), note=note))
     return found

@@ -109,7 +109,7 @@
   const figure = (value, place) => {
     if (value === null || value === undefined) return "–";
     if (!known(value)) return value;
-    return measures[place].judge ? String(value) : Math.abs(value) > 1 ? value.toFixed(1) : value.toFixed(3);
+    return measures[place].digits ? value.toFixed(measures[place].digits) : String(value);
   };
 
   // A text whose end is folded away if it is long, unless a word that is searched for stands only there.

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from heed.errors import UserError
+from heed.measure.comparison import Difference
 from heed.report import write_report
 from heed.report.evidence import latest, read_evidence
-from heed.report.findings import Difference, Finding, Value, interval_text, number, signed
-from heed.report.headline import headline
+from heed.report.findings import Finding, Value
+from heed.report.headline import Headline, headline
+from heed.report.measured import measured
+from heed.report.missing import missing
 from heed.report.svg import element, log_ticks, short, thinned, ticks
+from heed.report.words import interval_text, number, signed
 from world.browser import DESK, PHONE, visit
 from world.evaluation_folder import HOSTILE, judging, row, write_evaluation_folder
 
@@ -38,9 +42,13 @@ def text_of(folder: Path) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
 
+def headline_of(folder: Path) -> Headline:
+    evidence = read_evidence(folder)
+    return headline(evidence, measured(evidence).primary)
+
+
 def sentence(folder: Path) -> str:
-    said = headline(read_evidence(folder))
-    return said.before + said.figure + said.after
+    return headline_of(folder).sentence
 
 
 def data_of(folder: Path) -> dict[str, Any]:
@@ -74,7 +82,7 @@ def test_the_headline_is_the_judges_score_with_interval_and_count(folder: Path) 
         "(95 % interval 10.0 to 100.0, n = 3), against 48.8 for base."
     )
     # Rows 0, 1 and 2 have both scores: 0, +90 and -80, so 3.3 on average.
-    assert headline(read_evidence(folder)).detail.startswith("The paired difference on 3 rows is +3.3 (")
+    assert headline_of(folder).detail.startswith("The paired difference on 3 rows is +3.3 (")
 
 
 @pytest.mark.parametrize("changes", [{"passed": False}, {"withheld": True}])
@@ -115,7 +123,7 @@ def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
 
     assert "68.3" not in html
     assert html.count(">withheld</text>") == 1
-    assert "1 of its verdicts on tuned (25.0 %) came to nothing (1 garbage)" in html
+    assert "1 verdict on tuned (25.0 %) came to nothing (1 garbage)" in html
 
 
 def test_failures_are_a_bar_of_their_own(folder: Path) -> None:
@@ -160,7 +168,7 @@ def test_the_arena_stands_with_its_ratings(folder: Path) -> None:
 
 
 def test_losses_that_are_no_number_are_counted(folder: Path) -> None:
-    assert "1 losses were no finite number and are not drawn." in text_of(folder)
+    assert "1 loss was no finite number and is not drawn." in text_of(folder)
 
 
 def test_rows_left_out_are_counted_by_reason(folder: Path) -> None:
@@ -174,9 +182,49 @@ def test_every_file_may_be_absent_and_is_then_listed_with_what_makes_it(folder: 
         if path.name not in ("report.html", "rejected.jsonl", "responses_base.json"):
             assert f" {path.name} " in text[text.index("These files are not there") :]
     assert "Nothing has been measured yet ." in text
-    assert (
-        f"python train_sft.py --config CONFIG --output_dir {folder}".replace("<", "&lt;").replace(">", "&gt;") in text
+    assert "python train_sft.py --config CONFIG --output_dir RUN" in text
+
+
+def made_by(folder: Path) -> dict[str, str]:
+    """Absent file -> the command that makes it."""
+    return {each.file: each.command for each in missing(read_evidence(folder))}
+
+
+def test_a_missing_file_is_made_by_a_command_that_fits_the_run(tmp_path: Path) -> None:
+    folder = write_evaluation_folder(tmp_path / "run")
+    for name in ("items.jsonl", "judge.jsonl", "comparison.json"):
+        (folder / name).unlink()
+    script = "python eval_responses.py"
+    assert made_by(folder) == {
+        "items.jsonl": f"{script} score --output_dir {folder}",
+        "comparison.json": f"{script} --model_name_or_path 'runs/<demo>' --output_dir {folder} --compare_with_base",
+        "judge.jsonl": f"{script} judge --output_dir {folder} --judge_backend BACKEND --judge_model JUDGE",
+    }
+    (folder / "evaluation.json").unlink()
+    (folder / "responses.json").unlink()
+    assert made_by(folder)["evaluation.json"] == f"{script} --model_name_or_path {folder}"
+    assert made_by(folder)["items.jsonl"] == made_by(folder)["evaluation.json"]
+    run = json.loads((folder / "run.json").read_text())
+    for splits, words in (({"validation": 4}, " --split validation"), ({}, " --data ROWS")):
+        (folder / "run.json").write_text(json.dumps(run | {"splits": splits | {"train": 30, "test": 0}}))
+        assert made_by(folder)["responses.json"] == f"{script} --model_name_or_path {folder}{words}"
+
+
+def test_answers_of_other_tools_are_missed_by_no_name_and_scored_again_from_their_file(tmp_path: Path) -> None:
+    folder = write_evaluation_folder(tmp_path / "taken")
+    asked = json.loads((folder / "evaluation.json").read_text())
+    system = asked["systems"]["tuned"] | {"model": "theirs.json", "responses": "theirs.json"}
+    (folder / "evaluation.json").write_text(
+        json.dumps(asked | {"engine": None, "split": None, "systems": {"model": system}})
     )
+    (folder / "responses.json").rename(folder / "theirs.json")
+    for name in ("run.json", "rows.jsonl", "comparison.json"):
+        (folder / name).unlink()
+    found = made_by(folder)
+    assert found["rows.jsonl"] == f"python eval_responses.py score --output_dir {folder}"
+    files = f"--responses {folder}/theirs.json --output_dir {folder}"
+    assert found["comparison.json"] == f"python eval_responses.py {files} --compare_with OTHER"
+    assert "responses.json" not in found
 
 
 def test_training_alone_makes_a_report(folder: Path) -> None:
@@ -184,7 +232,7 @@ def test_training_alone_makes_a_report(folder: Path) -> None:
         if path.name not in ("run.json", "metrics.jsonl"):
             path.unlink()
 
-    assert sentence(folder) == "Validation loss is 1.5 after 1 epoch (4 rows), from 3.0."
+    assert sentence(folder) == "Validation loss is 1.500 after 1 epoch (4 rows), from 3.000."
 
 
 def test_a_report_needs_no_model_library() -> None:
@@ -263,9 +311,12 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
 def test_a_difference_is_clear_only_when_its_interval_holds_no_zero(
     low: float, high: float, better: bool, verdict: str
 ) -> None:
-    value = Difference(value=(low + high) / 2, ci95=(low, high), n=9)
+    gap = Difference(
+        a=0, b=0, difference=(low + high) / 2, ci95=(low, high), n=9, wins=0, ties=9, losses=0, better="higher"
+    )
+    finding = Finding(system="m", task="t", metric="x", values=[], difference=gap, higher_is_better=better)
 
-    assert value.verdict(higher_is_better=better) == verdict
+    assert finding.verdict == verdict
 
 
 def test_a_difference_that_is_no_gain_is_called_neither_better_nor_worse(folder: Path) -> None:
@@ -275,13 +326,12 @@ def test_a_difference_that_is_no_gain_is_called_neither_better_nor_worse(folder:
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
-    assert [number(value) for value in (0.5, 61.25, 1234.5, None, float("nan"))] == [
+    assert [number(value, wide=False) for value in (0.5, None, float("nan"))] == [
         "0.500",
-        "61.2",
-        "1,234.5",
-        "withheld",
+        "not measured",
         "not a number",
     ]
+    assert [number(value, wide=True) for value in (0.5, 61.25, 1234.5)] == ["0.5", "61.2", "1,234.5"]
     assert [signed(value, wide=False) for value in (0.25, -0.25, -0.0001)] == ["+0.250", "−0.250", "0.000"]
     assert interval_text((-1.0, 20.0), wide=True, with_sign=True) == "−1.0 to +20.0"
 
