@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import DistributedType
 
 from heed.errors import UserError
+
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
 
 Value = TypeVar("Value")
 

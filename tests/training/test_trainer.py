@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from heed.errors import UserError
 from heed.tokens.batches import IGNORE, FlatCollator, LossOn, PaddingCollator
 from heed.tokens.examples import row_lengths
-from heed.training import trainer as trainer_module
+from heed.training import evaluating
 from heed.training.trainer import HeedTrainer, target_nll
 from world.small_world import MODELS
 from world.training import FAMILIES, STEPS, Recorder, arguments, collators, examples, gradients, losses, train
@@ -243,7 +243,7 @@ def test_evaluation_halves_its_batches_when_memory_runs_out(tmp_path: Path, monk
 
 def test_evaluation_is_sized_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A target's 2,000 scores stand there four times, a token is 24 x 32 numbers; half of 16 MiB holds three rows."""
-    monkeypatch.setattr(trainer_module, "free_memory", lambda device: 16 * 2**20)
+    monkeypatch.setattr(evaluating, "free_memory", lambda device: 16 * 2**20)
     said: list[str] = []
     args = arguments(tmp_path, per_device_eval_batch_size=16)
     kind = collators("response")["shared prefix"]

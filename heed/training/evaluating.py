@@ -1,0 +1,121 @@
+"""An evaluation that is the same number at any batch size and on any number of processes."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from heed import processes
+from heed.models.likelihood import row_scores
+from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
+from heed.saying import Say
+from heed.tokens.batches import FlatCollator, PaddingCollator, supervised_tokens
+from heed.tokens.examples import column, row_lengths
+
+
+class RowEvaluation(Trainer):
+    """A mixin: each row gives a sum and a count, whichever batch and process it falls to.
+
+    It expects `eval_collator`, `eval_rows`, `eos_token_id` and `rows_as_collated` of the trainer that it is mixed into.
+    """
+
+    model: Any
+    eval_dataset: Any
+    eval_collator: FlatCollator | PaddingCollator
+    eval_rows: BatchSize
+    eos_token_id: int
+    say: Say
+
+    def rows_as_collated(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Only the carrier of the dataset to `evaluation_loop`, which makes the batches itself."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(self.eval_dataset[dataset] if isinstance(dataset, str) else dataset, collate_fn=list)
+
+    @torch.no_grad()
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The loss per supervised token over the whole set, and how sure the model is of where answers end.
+
+        Trainer's own loop averages batch means, so its eval_loss depends on the batch size
+        (huggingface/transformers#39241). Here each row gives a sum and a count, whichever process it falls to. Logits
+        are computed where there are targets, and none outlive their batch; all numbers come from these.
+        `p_eos` (the mean probability of EOS where the reference ends) and `premature_eos` (the share of rows whose
+        likeliest token is EOS somewhere before) leave rows out whose response was cut; `cut_rows` are these.
+        """
+        model = self._evaluation_model()
+        model.eval()
+        dataset: Any = dataloader.dataset
+        world, rank = self.args.world_size, self.args.process_index
+        mine = list(range(rank, len(dataset), world))
+        counted = len(mine)
+        mine += [0] * (-(-len(dataset) // world) - counted)  # some engines need as many forward passes of everyone
+
+        loss_on = self.eval_collator.loss_on
+
+        def score(part: Sequence[int]) -> torch.Tensor:
+            examples = [dataset[index] for index in part]
+            batch = self._prepare_inputs(self.eval_collator(examples))
+            # Compiling for evaluation as well would take longer than it saves.
+            with self.compute_loss_context_manager(), self.rows_as_collated(), torch.compiler.set_stance("force_eager"):
+                return row_scores(model, batch, examples, loss_on=loss_on, eos_token_id=self.eos_token_id)
+
+        self.size_evaluation(dataset)
+        found = []
+        for _, scores in self.eval_rows.batches(mine, score):
+            found.append(scores)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        own = torch.cat(found)[:counted]
+        learned = sum(supervised_tokens(dataset[index], loss_on) for index in mine[:counted])
+        totals = (*own.sum(dim=0).tolist(), learned, counted)
+        nll, ended, p_eos, premature, tokens, count = (sum(each) for each in zip(*gather_object([totals]), strict=True))
+        metrics = {
+            "loss": nll / tokens if tokens else float("nan"),
+            **({"p_eos": p_eos / ended, "premature_eos": premature / ended} if ended else {}),
+            "rows": int(count),
+            "tokens": int(tokens),
+            "cut_rows": int(count - ended),
+        }
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        no_predictions = np.empty(0)
+        return EvalLoopOutput(predictions=no_predictions, label_ids=None, metrics=metrics, num_samples=int(count))
+
+    def size_evaluation(self, dataset: Any) -> None:
+        """Take fewer rows at once than asked for when their forward pass would not fit into half of the memory."""
+        scored = (
+            column(dataset, "response_tokens") if self.eval_collator.loss_on == "response" else row_lengths(dataset)
+        )
+        needed = forward_bytes(
+            self.model.config, tokens=int(row_lengths(dataset).max()), scored=int(scored.max()), itemsize=4
+        )
+        free = free_memory(self.args.device)
+        fitting = rows_that_fit(free, needed, most=self.eval_rows.rows)
+        if fitting < self.eval_rows.rows:
+            self.say(
+                f"evaluation takes {fitting} rows at once, not {self.eval_rows.rows}: one takes up to "
+                f"{needed / 2**20:.1f} MiB, and {free / 2**20:,.0f} MiB are free"
+            )
+            self.eval_rows.rows = fitting
+
+    def _evaluation_model(self) -> torch.nn.Module:
+        """The model as training wraps it; evaluated before any training it is only put on its device.
+
+        DDP's wrapper is left aside: a process that halves its batch must not wait in it for the others.
+        """
+        if self.model_wrapped is not self.model or self.is_in_train:
+            return self.model if self.accelerator.distributed_type in processes.PLAIN else self.model_wrapped
+        return self.accelerator.prepare_model(self.model, evaluation_mode=True)
