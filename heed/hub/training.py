@@ -10,7 +10,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from heed.config import SftConfig
 from heed.errors import UserError
-from heed.hub.card import CARD_FILE, model_card, write_card
+from heed.hub.card import model_card, write_card
+from heed.hub.metadata import CARD_FILE
 from heed.hub.outbox import SAID, Outbox, Target, check_repo_id
 from heed.saying import Say
 

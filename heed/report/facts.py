@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from heed.report.evidence import Evidence
+from heed.report.words import epochs_text
+from heed.saying import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ def provenance(evidence: Evidence) -> dict[str, list[Fact]]:
     found: dict[str, list[Fact]] = {}
     if evidence.evaluation is not None:
         found["Evaluation"] = evaluation_facts(evidence.evaluation)
-    for judge in (evidence.judging or {}).get("judges", []):
+    for judge in evidence.judges:
         found[f"Judge {judge['judge']}, {judge['prompt']}"] = judge_facts(judge)
     if evidence.run is not None:
         found["Training"] = training_facts(evidence.run, evidence)
@@ -81,11 +83,11 @@ def training_facts(run: dict[str, Any], evidence: Evidence) -> list[Fact]:
     if splits := run.get("splits"):
         facts.append(Fact(name="Splits", value=", ".join(f"{name} {count:,}" for name, count in splits.items())))
     if "steps" in run:
-        facts.append(Fact(name="Length", value=f"{run['steps']:,} steps, {run['epochs']:g} epochs"))
+        facts.append(Fact(name="Length", value=f"{count(run['steps'], 'step')}, {epochs_text(run['epochs'])}"))
     if run.get("kept"):
         facts.append(Fact(name="Weights kept", value=run["kept"]))
     if "device" in run:
-        facts.append(Fact(name="Device", value=f"{run['device']}, {run['processes']} process(es)"))
+        facts.append(Fact(name="Device", value=f"{run['device']}, {count(run['processes'], 'process', 'processes')}"))
     ends = [run[key] for key in ("started", "finished") if run.get(key)]
     facts.append(Fact(name="Time", value=" to ".join(ends)))
     facts.append(Fact(name="Versions", value=versions_text({"heed": run["heed"]} | run["versions"])))
@@ -147,7 +149,7 @@ def spending(evidence: Evidence) -> list[Spending]:
                 cost="",
             )
         )
-    for judge in (evidence.judging or {}).get("judges", []):
+    for judge in evidence.judges:
         cost = "no price known" if judge["cost"] is None else f"{judge['cost']:.2f}"
         note = f" ({judge['currency_note']})" if judge["cost"] is not None and judge.get("currency_note") else ""
         found.append(

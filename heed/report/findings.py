@@ -115,9 +115,12 @@ def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
 
 def benchmarks(evidence: Evidence) -> list[Finding]:
     """The headline metric of every benchmark as a whole; its parts and other metrics stay in rows.jsonl."""
+    return list(from_rows(evidence, benchmark_rows(evidence)))
+
+
+def benchmark_rows(evidence: Evidence) -> list[Row]:
     rows = [row for row in evidence.rows if row.system not in OWN_SYSTEMS]
-    shown = [row for row in rows if row.details.get("headline", True) and row.details.get("part_of") is None]
-    return list(from_rows(evidence, shown))
+    return [row for row in rows if row.details.get("headline", True) and row.details.get("part_of") is None]
 
 
 def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
@@ -136,7 +139,14 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
             task=first.task,
             metric=first.metric,
             values=[
-                Value(name=row.name, value=row.value, ci95=row.ci95, n=row.n, notes=row.notes)
+                Value(
+                    name=row.name,
+                    value=row.value,
+                    ci95=row.ci95,
+                    n=row.n,
+                    notes=row.notes,
+                    withheld=row.system == "judge",
+                )
                 for row in sorted(group, key=lambda row: order.get(row.name, -1))
             ],
             difference=difference(found) if found else difference_from_base(group),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from heed.report.evidence import Evidence
 from heed.report.findings import Finding
-from heed.report.words import in_sentence, interval_text, number, signed
+from heed.report.words import epochs_text, in_sentence, interval_text, number, signed
 from heed.saying import count
 
 
@@ -62,8 +62,8 @@ def training_headline(evidence: Evidence) -> Headline:
     if not evaluated:
         return Headline(before="Nothing has been measured ", figure="yet", after=".")
     first, last = evaluated[0], evaluated[-1]
-    length = f"{last['epoch']:g} {'epoch' if last['epoch'] == 1 else 'epochs'}"
-    after = f" after {length} ({count(last['eval_rows'], 'row')}), from {number(first['eval_loss'], wide=False)}."
+    began = number(first["eval_loss"], wide=False)
+    after = f" after {epochs_text(last['epoch'])} ({count(last['eval_rows'], 'row')}), from {began}."
     return Headline(
         before="Validation loss is ",
         figure=number(last["eval_loss"], wide=False),

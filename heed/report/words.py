@@ -66,3 +66,7 @@ def interval_text(ci95: Sequence[float] | None, *, wide: bool, with_sign: bool =
         return ""
     low, high = (signed(end, wide=wide) if with_sign else number(end, wide=wide) for end in ci95)
     return f"{low} to {high}"
+
+
+def epochs_text(epochs: float) -> str:
+    return f"{epochs:.4g} {'epoch' if epochs == 1 else 'epochs'}"

@@ -21,7 +21,7 @@ from heed.evaluation.kept import Asked, Evaluation, read_answers, write_evaluati
 from heed.evaluation.scores import score
 from heed.files.hashes import file_sha256
 from heed.hub import __main__ as command
-from heed.hub.card import model_card
+from heed.hub.card import input_text, model_card
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import Row, write_rows
 from world.loopback_hub import WRITE_TOKEN, Hub, environment, running
@@ -213,7 +213,10 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
     name, results = model_index_to_eval_results(data["model-index"])
     assert name == "full"
     assert ("exact_match", 0.5) in [(result.metric_type, result.metric_value) for result in results]
-    assert "| exact_match | 2 | 0.000 [0.000, 0.000] | 0.500 [0.000, 1.000] | +0.500 [+0.000, +1.000] | 1, 0 |" in text
+    assert (
+        "| Exact match | 2 | 0.000 [0.000 to 0.000] | 0.500 [0.000 to 1.000] | +0.500 [0.000 to +1.000] | 1, 1, 0 |"
+        in text
+    )
     assert 'AutoModelForCausalLM.from_pretrained("tester/full")' in text
     assert "````text\ninstruction  Say 1." in text  # longer than the fence inside of it
     assert "![Training and validation loss](loss.png)" in text
@@ -263,6 +266,24 @@ def test_a_run_that_is_not_finished_is_not_sent(stopped: Path, capsys: pytest.Ca
     assert "is not finished and nothing of it waits to be sent" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["alpaca", "alpaca_short", "chatml", "phi3", "question"])
+def test_a_card_says_how_input_is_given_under_each_of_our_templates(name: str) -> None:
+    assert input_text((ROOT / "prompts" / f"{name}.jinja").read_text()) == (
+        "a user's message may carry `input` beside `content`"
+    )
+
+
+def test_a_card_sends_no_input_to_a_template_that_reads_none(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["tester/full"], folder)
+    contract = json.loads((folder / "prompt_contract.json").read_text())
+    contract["template"] = "{# message.input is not for us #}{{ messages[0]['content'] }}{{ eos_token }}"
+    (folder / "prompt_contract.json").write_text(json.dumps(contract))
+    text = " ".join(model_card(folder, None).split())
+    assert "it reads no `input`, so a text that belongs to the instruction follows it after an empty line. In" in text
+    assert "may carry `input`" not in text
+
+
 def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(runs["tester/adapter"], folder)
@@ -293,8 +314,8 @@ def test_a_card_has_the_benchmarks_and_whole_ones_in_its_metadata(runs: dict[str
     write_rows(folder, [Row(**base, **mmlu), Row(**tuned, **mmlu), Row(**tuned, **part)])
     text = model_card(folder, "me/adapter")
     assert (
-        "| MMLU | mmlu | acc | 0-shot, chat template | 8 | 0.500 [0.250, 0.750] | 0.500 [0.250, 0.750] "
-        "| +0.250 [+0.000, +0.500] | 0.250 |\n"
+        "| MMLU | mmlu | acc | 0-shot, chat template | 8 | 0.500 [0.250 to 0.750] | 0.500 [0.250 to 0.750] "
+        "| +0.250 [0.000 to +0.500] | 0.250 |\n"
     ) in text
     assert "| GLUE | sst2 | acc | 0-shot, chat template | 2 of 872 |  | 0.500" in text
     [result] = model_index_to_eval_results(ModelCard(text).data.to_dict()["model-index"])[1]
