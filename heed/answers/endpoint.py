@@ -7,23 +7,19 @@ of tokens, and for nothing else. A model that Heed has trained brings template a
 """
 
 import asyncio
-import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
-
-import openai
 
 from heed.answers.partial import OnResponse, Response
 from heed.data.records import Message
 from heed.errors import UserError
-from heed.files.run_folder import writable
 from heed.prompts.template import Prompt, join_input
 from heed.saying import Say
-from heed.servers.addresses import check_address, is_loopback
+from heed.servers.addresses import check_address
+from heed.servers.client import KEY, Client, NoReply, Server, token_for
 
-TOKEN = "OPENAI_API_KEY"
 PLACEHOLDER = "\ue000"  # stands for a user's words while it is found out what the template writes around them
 
 
@@ -42,20 +38,21 @@ class Endpoint:
     """After 408, 409, 429, 5xx, a time-out or a lost connection, with growing pauses between (the SDK's)."""
 
     def __post_init__(self) -> None:
-        check_address(self.base_url, key="base_url", token=TOKEN)
+        check_address(self.base_url, key="base_url", token=KEY)
         if self.concurrency < 1:
             raise UserError(f"concurrency: {self.concurrency} asks nothing; give 1 or more")
         if self.timeout <= 0:
             raise UserError(f"timeout: {self.timeout:g} seconds leave no time to answer")
 
     @property
-    def token(self) -> str:
-        """From the environment alone; a server on this machine that wants none gets a placeholder."""
-        if token := os.environ.get(TOKEN):
-            return token
-        if is_loopback(self.base_url):
-            return "none"
-        raise UserError(f"base_url: {self.base_url} wants a token; set it in the environment: export {TOKEN}=...")
+    def server(self) -> Server:
+        """Raises UserError where a key is missing."""
+        return Server(
+            base_url=self.base_url,
+            token=token_for(self.base_url, key="base_url"),
+            timeout=self.timeout,
+            retries=self.max_retries,
+        )
 
 
 def ask(
@@ -79,12 +76,18 @@ def ask(
         marked = [any(prompt.control_tokens.search(each["content"]) for each in messages) for messages in asked]
         if any(marked):
             say(f"{sum(marked)} rows hold control tokens typed by their authors; a server may not take them for text")
+    unknown = Counter[str]()
     responses = asyncio.run(
-        ask_all(endpoint, asked, token=endpoint.token, max_new_tokens=max_new_tokens, on_response=on_response)
+        ask_all(endpoint, asked, max_new_tokens=max_new_tokens, on_response=on_response, unknown=unknown)
     )
     filtered = sum(response.finish_reason == "content_filter" for response in responses)
     if filtered:
         say(f"{filtered} answers were cut by the server's content filter")
+    if unknown:
+        say(
+            f"{unknown.total()} answers ended for a reason that tells neither whole from cut "
+            f"({', '.join(sorted(unknown))}); they count as neither"
+        )
     return responses
 
 
@@ -125,33 +128,36 @@ async def ask_all(
     endpoint: Endpoint,
     asked: Sequence[list[dict[str, str]]],
     *,
-    token: str,
     max_new_tokens: int,
     on_response: OnResponse,
+    unknown: Counter[str],
 ) -> list[Response]:
+    """`unknown` counts the finish reasons that are none of the protocol."""
     free = asyncio.Semaphore(endpoint.concurrency)
-    async with openai.AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=token,
-        timeout=endpoint.timeout,
-        max_retries=endpoint.max_retries,
-        # A proxy cannot reach this machine.
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=not is_loopback(endpoint.base_url)),
-    ) as client:
+    async with Client(endpoint.server) as client:
 
         async def answer(index: int) -> Response:
             async with free:
                 began = time.perf_counter()
+                body = {
+                    "model": endpoint.model,
+                    "messages": asked[index],
+                    "temperature": 0,
+                    "max_tokens": max_new_tokens,
+                }
                 try:
-                    completion = await client.chat.completions.create(
-                        model=endpoint.model,
-                        messages=cast(Any, asked[index]),
-                        temperature=0,
-                        max_tokens=max_new_tokens,
-                    )
-                except openai.OpenAIError as error:
-                    raise UserError(refusal(endpoint, index, error).replace(token, f"${TOKEN}")) from error
-            response = response_from(endpoint, completion, seconds=time.perf_counter() - began)
+                    completion = await client.complete(body)
+                except NoReply as error:
+                    raise UserError(f"{endpoint.base_url}, request {index}: {way_out(endpoint, error)}") from error
+            if completion.finish_reason is None:
+                unknown[str(completion.server_reason)] += 1
+            response = Response(
+                text=completion.text,
+                finish_reason=completion.finish_reason,
+                prompt_tokens=completion.prompt_tokens,
+                response_tokens=completion.completion_tokens,
+                seconds=time.perf_counter() - began,
+            )
             on_response(index, response)
             return response
 
@@ -164,46 +170,22 @@ async def ask_all(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def response_from(endpoint: Endpoint, completion: Any, *, seconds: float) -> Response:
-    choices = getattr(completion, "choices", None)
-    if not choices or choices[0].message is None:
-        raise UserError(f"{endpoint.base_url} did not answer as a chat completion ({str(completion)[:200]!r})")
-    reason = choices[0].finish_reason
-    if reason not in ("stop", "length", "content_filter"):
-        raise UserError(f"{endpoint.base_url} ended an answer with {reason!r}; stop or length was expected")
-    usage = completion.usage
-    return Response(
-        text=writable(choices[0].message.content or ""),
-        finish_reason=reason,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        response_tokens=usage.completion_tokens if usage else None,
-        seconds=seconds,
-    )
-
-
-def refusal(endpoint: Endpoint, index: int, error: openai.OpenAIError) -> str:
-    """What went wrong, where, and what can be done."""
-    place = f"{endpoint.base_url}, request {index}"
-    if isinstance(error, openai.APITimeoutError):
-        return f"{place}: no answer in {endpoint.timeout:g} s, {endpoint.max_retries + 1} times; allow more (timeout)"
-    if isinstance(error, openai.APIConnectionError):
-        return f"{place}: no connection ({error.__cause__ or error}); is the server running, and base_url its address?"
-    if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-        return f"{place}: the token was refused ({said(error)}); set the right one in the environment: {TOKEN}"
-    if isinstance(error, openai.NotFoundError):
-        return f"{place}: nothing there under the model name {endpoint.model!r} ({said(error)}); mend it, or base_url"
-    if isinstance(error, openai.RateLimitError):
-        tries = endpoint.max_retries + 1
-        return f"{place}: too many requests, {tries} times ({said(error)}); ask fewer at once (concurrency), or later"
-    if isinstance(error, openai.InternalServerError):
-        return f"{place}: the server failed {endpoint.max_retries + 1} times ({said(error)}); its own log knows why"
-    if isinstance(error, openai.APIStatusError):
-        return f"{place}: refused ({said(error)})"
-    return f"{place}: {error}"
-
-
-def said(error: openai.APIStatusError) -> str:
-    """The status and what the server says; it may echo the token, which the caller takes out."""
-    body: Any = error.body
-    message = body.get("message", body) if isinstance(body, dict) else body or error.message
-    return f"{error.status_code}: {str(message)[:300]}"
+def way_out(endpoint: Endpoint, error: NoReply) -> str:
+    """What went wrong, and what can be done."""
+    tries = endpoint.max_retries + 1
+    match error.kind:
+        case "timeout":
+            return f"no answer in {endpoint.timeout:g} s, {tries} times; allow more (timeout)"
+        case "connection":
+            return f"no connection ({error.detail}); is the server running, and base_url its address?"
+        case "key":
+            return f"the key was refused ({error.detail}); set the right one in the environment: {KEY}"
+        case "missing":
+            return f"nothing there under the model name {endpoint.model!r} ({error.detail}); mend it, or base_url"
+        case "rate_limit":
+            return f"too many requests, {tries} times ({error.detail}); ask fewer at once (concurrency), or later"
+        case "server_error":
+            return f"the server failed {tries} times ({error.detail}); its own log knows why"
+        case "refused":
+            return f"refused ({error.detail})"
+    return error.detail

@@ -22,8 +22,8 @@ class Response:
     """What a model wrote. `text` is decoded from the ids it generated, up to the stop id; nothing is searched for."""
 
     text: str
-    finish_reason: Literal["stop", "length", "content_filter"]
-    """`content_filter` comes from servers alone."""
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+    """`content_filter` comes from servers alone, and so does None: a reason that tells neither whole from cut."""
     prompt_tokens: int | None
     """None where a server does not say; so for the next."""
     response_tokens: int | None

@@ -1,5 +1,6 @@
 """Models and endpoints that answer while one watches."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ from heed.models.memory import is_out_of_memory
 from heed.prompts.template import Contract, Prompt, fetch_contract, prompt_from_contract
 from heed.runs.finished import Subject, find_run, in_4bit
 from heed.saying import Say
-from heed.servers.addresses import is_loopback
+from heed.servers.addresses import check_address
 
-TIMEOUT = 120.0
+TIMEOUT = 300.0  # seconds for a whole answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,50 +125,39 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
 
     A key is sent to no server but the one it is given for. Raises UserError for an endpoint without base_url or model.
     """
-    import httpx
-    import openai
-
     from heed.answers.endpoint import chat_messages
+    from heed.servers.client import NO_KEY, Client, NoReply, Server
 
     if not {"base_url", "model"} <= set(endpoint) <= {"base_url", "model", "key_variable"}:
         raise UserError(
             f"endpoints.{name}: expected {{base_url: http://..., model: ..., key_variable: ...}}, found "
             f"{', '.join(sorted(endpoint)) or 'nothing'}; only key_variable may be left out"
         )
-    key: str | None = "none"  # local servers want one and do not look at it
+    check_address(endpoint["base_url"], key=f"endpoints.{name}.base_url", token="key_variable")
+    token = NO_KEY
     if "key_variable" in endpoint:
-        key = os.environ.get(endpoint["key_variable"])
-        if not key:
+        token = os.environ.get(endpoint["key_variable"], "")
+        if not token:
             raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
-    client = openai.OpenAI(
-        base_url=endpoint["base_url"],
-        api_key=key,
-        timeout=TIMEOUT,
-        # A proxy cannot reach this machine.
-        http_client=openai.DefaultHttpxClient(trust_env=not is_loopback(endpoint["base_url"])),
-    )
+    server = Server(base_url=endpoint["base_url"], token=token, timeout=TIMEOUT)
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
-        text, cut = "", False
-        messages: Any = chat_messages(question.messages, None)
-        try:
-            with client.chat.completions.create(
-                model=endpoint["model"],
-                messages=messages,
-                max_tokens=max_new_tokens,
-                temperature=0,
-                seed=0,
-                stream=True,
-            ) as stream:
-                for chunk in stream:
-                    if stop.is_set():
-                        break
-                    if chunk.choices:
-                        text += chunk.choices[0].delta.content or ""
-                        cut = chunk.choices[0].finish_reason == "length"
-                        say(text)
-        except (openai.OpenAIError, httpx.HTTPError) as error:  # the SDK passes on what breaks a stream
-            return Failed(reason=f"{endpoint['base_url']}: {error}")
-        return Answer(text=text, cut=cut)
+        body = {
+            "model": endpoint["model"],
+            "messages": chat_messages(question.messages, None),
+            "max_tokens": max_new_tokens,
+            "temperature": 0,
+            "seed": 0,
+        }
+
+        async def streamed() -> Answer | Failed:
+            async with Client(server) as client:
+                try:
+                    said = await client.stream(body, say, stop)
+                except NoReply as error:
+                    return Failed(reason=f"{server.base_url}: {error.detail}")
+            return Answer(text=said.text, cut=said.finish_reason == "length")
+
+        return asyncio.run(streamed())
 
     return ask

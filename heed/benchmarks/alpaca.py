@@ -1,8 +1,8 @@
 """AlpacaEval: a judge chooses between the model's answer and a reference, in an order that the library draws."""
 
+import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.servers.client import Client, LibraryClient, NoReply, Server, openai_address, token_for
 
 if TYPE_CHECKING:  # torch
     from heed.benchmarks.loaded import Loaded
@@ -47,12 +48,16 @@ class Judge:
 
 def refuse_silent(judge: Judge) -> None:
     """One reply of the judge, before any model is asked. Raises UserError where server, name or key are wrong."""
-    client = openai.OpenAI(
-        base_url=judge.base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0, timeout=PATIENCE
-    )
+    address = openai_address(judge.base_url, key="judge_base_url")
+    token = token_for(address, key="judge_base_url")
+
+    async def ask() -> None:
+        async with Client(Server(base_url=address, token=token, timeout=PATIENCE, retries=0)) as client:
+            await client.complete({"model": judge.model, "messages": [{"role": "user", "content": "Say yes."}]})
+
     try:
-        client.chat.completions.create(model=judge.model, messages=[{"role": "user", "content": "Say yes."}])
-    except openai.OpenAIError as error:
+        asyncio.run(ask())
+    except NoReply as error:
         raise UserError(unanswered(judge, error)) from error
 
 
@@ -163,7 +168,8 @@ def annotator(judge: Judge, folder: Path) -> Path:
     chosen = WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS
     [theirs] = yaml.safe_load((constants.EVALUATORS_CONFIG_DIR / chosen / "configs.yaml").read_text()).values()
     client = folder / "client.yaml"
-    client.write_text(yaml.safe_dump({"default": [{"base_url": judge.base_url} if judge.base_url else {}]}))
+    ours = {"client_class": f"{LibraryClient.__module__}.{LibraryClient.__qualname__}", "base_url": judge.base_url}
+    client.write_text(yaml.safe_dump({"default": [ours]}))
     theirs["prompt_template"] = str(constants.EVALUATORS_CONFIG_DIR / theirs["prompt_template"])
     theirs["completions_kwargs"] |= {
         "model_name": judge.model,
@@ -192,7 +198,6 @@ def win_rates(
     The length-controlled rate is defined for AlpacaEval's own 805 instructions, so it is there for all of them only.
     Raises UserError when the judge gave no verdict on more than one answer in twenty.
     """
-    os.environ.setdefault("OPENAI_API_KEY", "none")  # a server of one's own asks for none, the client for some
     level = logging.getLogger().level
     from alpaca_eval import evaluate, metrics
 

@@ -5,17 +5,18 @@ is an Unanswered with its reason; what would go wrong with all of them (no such 
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from heed.errors import UserError
-from heed.files.run_folder import writable
 from heed.judge.cache import Reply
 from heed.judge.parsing import Verdict, read_reply
 from heed.judge.prompts import Message, Question
-from heed.servers.addresses import check_address, is_loopback
+from heed.servers.addresses import is_loopback
+
+if TYPE_CHECKING:
+    from heed.servers.client import NoReply
 
 SEED = 123
 LOCAL_REQUESTS, REMOTE_REQUESTS = 4, 8
@@ -77,39 +78,26 @@ class OpenAIBackend:
         max_tokens: int,
         concurrency: int | None,
     ) -> None:
-        import openai  # takes half a second
+        from heed.servers.client import Server, openai_address, token_for  # takes half a second
 
         self.model, self.max_tokens = model, max_tokens
-        base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
-        check_address(base_url, key="judge_base_url", token="OPENAI_API_KEY")
-        local = is_loopback(base_url)
+        base_url = openai_address(base_url, key="judge_base_url")
         self.server = f"{base_url} {model}"
-        self.base_url = base_url
-        self.concurrency = concurrency or (LOCAL_REQUESTS if local else REMOTE_REQUESTS)
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if local else None)
-        if key is None:
-            raise UserError(
-                f"judge_base_url: {base_url} wants a key; set OPENAI_API_KEY in the environment (to anything, if the "
-                "server asks for none)"
-            )
-        # The client belongs to the event loop it is first used in, so each batch of questions opens one.
-        self._open = lambda: openai.AsyncOpenAI(
-            api_key=key,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=retries,
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=not local),  # a proxy cannot reach this machine
-        )
+        self.concurrency = concurrency or requests_at_once(base_url)
+        token = token_for(base_url, key="judge_base_url")
+        self._address = Server(base_url=base_url, token=token, timeout=timeout, retries=retries)
 
     def prepare(self, questions: Sequence[Question]) -> None:
         """Nothing depends on the others."""
 
     async def __aenter__(self) -> Self:
-        self._client = self._open()
+        from heed.servers.client import Client
+
+        self._client = Client(self._address)  # of this batch, as the event loop is
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._client.close()
+        await self._client.__aexit__()
 
     def body(self, question: Question, without: frozenset[str], more: Sequence[Message] = ()) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -125,27 +113,17 @@ class OpenAIBackend:
         return leave_out(body, without)
 
     async def ask(self, body: dict[str, Any]) -> Reply:
-        import openai
+        from heed.servers.client import NoReply
 
         try:
-            completion = await self._client.chat.completions.create(**body)
-        except openai.APITimeoutError as error:
-            raise Unanswered("timeout", str(error)) from error
-        except openai.APIConnectionError as error:
-            raise Unanswered("connection", f"{self.base_url}: {error.__cause__ or error}") from error
-        except openai.APIStatusError as error:
-            raise explain_status(error.status_code, error.message, body, self.server) from error
-        except (openai.OpenAIError, ValueError) as error:  # a reply that is not of the protocol
-            raise Unanswered("protocol", str(error)) from error
-        choices = getattr(completion, "choices", None)
-        if not choices or choices[0].message is None:
-            raise Unanswered("protocol", f"a reply without choices: {str(completion)[:200]}")
-        usage = completion.usage
+            completion = await self._client.complete(body)
+        except NoReply as error:
+            raise explained(error, body, self.server) from error
         return Reply(
-            text=writable(choices[0].message.content or ""),
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-            cut=choices[0].finish_reason == "length",
+            text=completion.text,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            cut=completion.finish_reason == "length",
         )
 
     def read(self, question: Question, reply: Reply) -> Verdict:
@@ -174,23 +152,29 @@ def leave_out(body: dict[str, Any], without: frozenset[str]) -> dict[str, Any]:
     return kept
 
 
-def explain_status(status: int, message: str, body: dict[str, Any], server: str) -> Exception:
-    """What an HTTP error means: for this parameter, for this request, or for all."""
-    detail = f"{status}: {' '.join(message.split())[:300]}"
-    if status in (401, 403):
+def requests_at_once(base_url: str) -> int:
+    return LOCAL_REQUESTS if is_loopback(base_url) else REMOTE_REQUESTS
+
+
+def explained(error: "NoReply", body: dict[str, Any], server: str) -> Exception:
+    """What a request without a reply means: for this parameter, for this request, or for all."""
+    detail = error.detail
+    if error.kind == "key":
         return UserError(f"judge {server}: the key is refused ({detail}); see OPENAI_API_KEY")
-    if status == 404:
+    if error.kind == "missing":
         return UserError(
             f"judge {server}: there is no such model, or nothing that chats at this address ({detail}); judge_base_url "
             "usually ends in /v1"
         )
-    if status in (400, 413, 422) and re.search(r"context|too (?:long|large)", message, re.IGNORECASE):
+    if error.kind == "redirect":
+        return UserError(f"judge {server}: {detail} (judge_base_url)")
+    if error.kind == "connection":
+        return Unanswered("connection", f"{server.partition(' ')[0]}: {detail}")
+    if error.status in (400, 413, 422) and re.search(r"context|too (?:long|large)", detail, re.IGNORECASE):
         return Unanswered("too_long", detail)
-    if status in (400, 422) and (parameter := refused_parameter(message, body)):
+    if error.status in (400, 422) and (parameter := refused_parameter(detail, body)):
         return ParameterRefused(parameter)
-    if status == 429:
-        return Unanswered("rate_limit", detail)
-    return Unanswered("server_error" if status >= 500 else "refused", detail)
+    return Unanswered(error.kind, detail)
 
 
 def refused_parameter(message: str, body: dict[str, Any]) -> str | None:

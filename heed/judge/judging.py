@@ -25,7 +25,7 @@ from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict, line_of, verdic
 from heed.saying import Say
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
-LIBRARIES = {"openai": "openai", "ollama": "ollama", "decision": "transformers"}
+LIBRARIES = {"openai": "openai", "ollama": "openai", "decision": "transformers"}
 
 
 @dataclass(frozen=True, kw_only=True)

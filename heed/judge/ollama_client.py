@@ -9,19 +9,12 @@ from urllib.parse import urlsplit
 from heed.errors import UserError
 from heed.files.run_folder import writable
 from heed.judge.cache import Reply
-from heed.judge.client import (
-    LOCAL_REQUESTS,
-    REMOTE_REQUESTS,
-    SEED,
-    Unanswered,
-    again,
-    explain_status,
-    leave_out,
-    read_chat,
-)
+from heed.judge.client import SEED, Unanswered, again, explained, leave_out, read_chat, requests_at_once
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
-from heed.servers.addresses import check_address, is_loopback
+from heed.servers.addresses import check_address
+
+KEY = "OLLAMA_API_KEY"
 
 
 class OllamaBackend:
@@ -40,15 +33,18 @@ class OllamaBackend:
         max_tokens: int,
         concurrency: int | None,
     ) -> None:
-        self.model, self.max_tokens, self.retries = model, max_tokens, retries
+        from heed.servers.client import NO_KEY, Server  # takes half a second
+
+        self.model, self.max_tokens = model, max_tokens
         host = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
         host = (host if "://" in host else f"http://{host}").rstrip("/")  # Ollama's own variable has no scheme, mostly
-        check_address(host, key="judge_base_url", token="OLLAMA_API_KEY")
+        check_address(host, key="judge_base_url", token=KEY)
         if urlsplit(host).path:
             raise UserError(f"judge_base_url: {host} names a path; Ollama's own API has none, give http://HOST:11434")
-        self.host, self.local, self.timeout = host, is_loopback(host), timeout
+        self.host = host
         self.server = f"{host} {model}"
-        self.concurrency = concurrency or (LOCAL_REQUESTS if self.local else REMOTE_REQUESTS)
+        self.concurrency = concurrency or requests_at_once(host)
+        self._address = Server(base_url=host, token=os.environ.get(KEY) or NO_KEY, timeout=timeout, retries=retries)
         self._context = self.SMALLEST_CONTEXT
 
     def prepare(self, questions: Sequence[Question]) -> None:
@@ -68,30 +64,33 @@ class OllamaBackend:
         return min(size, most) if most else size
 
     def _context_of_model(self) -> int | None:
-        import httpx
-        import ollama
+        from heed.servers.client import Client, NoReply
+
+        async def show() -> dict[str, Any]:
+            async with Client(self._address) as client:
+                return await client.post("/api/show", {"model": self.model})
 
         try:
-            with ollama.Client(self.host, timeout=self.timeout, trust_env=not self.local) as client:
-                info = client.show(self.model).modelinfo or {}
-        except ollama.ResponseError as error:
-            if error.status_code == 404:
+            known = asyncio.run(show()).get("model_info")
+        except NoReply as error:
+            if error.kind == "missing":
                 raise UserError(
                     f"judge_model: {self.host} has no {self.model}; run: ollama pull {self.model}"
                 ) from error
-            raise UserError(f"judge_base_url: {self.host} says {error.error!r}") from error
-        except (OSError, httpx.TransportError, ValueError) as error:
-            raise UserError(f"judge_base_url: no Ollama answers at {self.host} ({error})") from error
-        return next((int(value) for name, value in info.items() if name.endswith(".context_length")), None)
+            if error.status:
+                raise UserError(f"judge_base_url: {self.host} says {error.detail!r}") from error
+            raise UserError(f"judge_base_url: no Ollama answers at {self.host} ({error.detail})") from error
+        sizes = known.items() if isinstance(known, dict) else ()
+        return next((value for name, value in sizes if name.endswith(".context_length") and type(value) is int), None)
 
     async def __aenter__(self) -> Self:
-        import ollama
+        from heed.servers.client import Client
 
-        self._client = ollama.AsyncClient(self.host, timeout=self.timeout, trust_env=not self.local)
+        self._client = Client(self._address)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._client.close()
+        await self._client.__aexit__()
 
     def body(self, question: Question, without: frozenset[str], more: Sequence[Message] = ()) -> dict[str, Any]:
         options = {"seed": SEED, "temperature": 0, "num_ctx": self._context, "num_predict": self.max_tokens}
@@ -104,41 +103,33 @@ class OllamaBackend:
         context = body["options"]["num_ctx"]
         if least_tokens(body["messages"]) + self.max_tokens > context:
             raise Unanswered("too_long", f"the request cannot fit into a context of {context} tokens")
-        response = await self._send(body)
-        prompt_tokens, completion_tokens = response.prompt_eval_count, response.eval_count
+        value = await self._send(body)
+        message, reason = value.get("message"), value.get("done_reason")
+        text = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(text, str):
+            raise Unanswered("protocol", f"a reply without a message: {str(value)[:200]}")
+        prompt_tokens, completion_tokens = (
+            count if type(count := value.get(name)) is int else None for name in ("prompt_eval_count", "eval_count")
+        )
         # Ollama cuts a prompt that does not fit and answers all the same; its own count gives it away.
         if (prompt_tokens or 0) + self.max_tokens > context:
             raise Unanswered("too_long", f"{prompt_tokens} prompt tokens leave no room in a context of {context}")
         return Reply(
-            text=writable(response.message.content or ""),
+            text=writable(text),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cut=response.done_reason == "length",
+            cut=reason == "length",
         )
 
-    async def _send(self, body: dict[str, Any]) -> Any:
-        """The `ollama` package does not retry."""
-        import httpx
-        import ollama
+    async def _send(self, body: dict[str, Any]) -> dict[str, Any]:
+        from heed.servers.client import NoReply
 
-        for attempt in range(self.retries + 1):
-            try:
-                return await self._client.chat(**body, stream=False)
-            except ollama.ResponseError as error:
-                if error.status_code == 404:
-                    raise UserError(f"judge_model: {self.host} no longer has {self.model} ({error.error})") from error
-                failure = explain_status(error.status_code, error.error, body, self.server)
-                if not isinstance(failure, Unanswered) or failure.reason not in ("rate_limit", "server_error"):
-                    raise failure from error
-            except httpx.TimeoutException as error:
-                failure = Unanswered("timeout", f"no reply ({type(error).__name__})")
-            except (httpx.TransportError, ConnectionError) as error:
-                failure = Unanswered("connection", f"{self.host}: {error}")
-            except ValueError as error:  # not JSON, or not of the protocol
-                raise Unanswered("protocol", str(error)) from error
-            if attempt < self.retries:
-                await asyncio.sleep(min(0.5 * 2**attempt, 8.0))
-        raise failure
+        try:
+            return await self._client.post("/api/chat", body | {"stream": False})
+        except NoReply as error:
+            if error.kind == "missing":
+                raise UserError(f"judge_model: {self.host} no longer has {self.model} ({error.detail})") from error
+            raise explained(error, body, self.server) from error
 
     def read(self, question: Question, reply: Reply) -> Verdict:
         return read_chat(question, reply)

@@ -19,6 +19,7 @@ def is_loopback(url: str) -> bool:
     """Whether an address, with or without a scheme, is one of this machine."""
     host = urlsplit(url if "://" in url else f"//{url}").hostname or ""
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
+        return address.is_loopback or address.is_unspecified  # 0.0.0.0, as servers print it, is this machine
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")

@@ -93,7 +93,7 @@ def refused(reply: Callable[[dict[str, Any]], Reply], **changes: Any) -> str:
 def test_what_goes_wrong_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     assert refused(lambda body: error(401, "Incorrect API key provided: sk-secret")) == (
-        "the token was refused (401: Incorrect API key provided: $OPENAI_API_KEY); set the right one in the "
+        "the key was refused (401: Incorrect API key provided: $OPENAI_API_KEY); set the right one in the "
         "environment: OPENAI_API_KEY"
     )
     assert refused(lambda body: error(404, "model llama not found")) == (
@@ -145,20 +145,41 @@ def test_what_was_answered_before_an_error_is_kept() -> None:
 def test_a_server_that_speaks_something_else_is_refused() -> None:
     with serve(lambda body: (200, {"hello": "world"})) as stub:
         endpoint = Endpoint(base_url=stub.url, model="x")
-        with pytest.raises(UserError, match="did not answer as a chat completion"):
+        with pytest.raises(UserError, match=r"request 0: a reply that is no chat completion: \{'hello'"):
             ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9)
-    with serve(lambda body: completion("", "tool_calls")) as stub, pytest.raises(UserError, match="with 'tool_calls'"):
-        ask(Endpoint(base_url=stub.url, model="x"), [PLAIN], prompt=None, max_new_tokens=9)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        *((each, "stop") for each in ("stop", "eos_token", "stop_sequence", "end_turn", "STOP")),
+        *((each, "length") for each in ("length", "max_tokens", "model_length")),
+        *((each, None) for each in (None, "tool_calls", "abort", 7, ["stop"])),
+    ],
+)
+def test_a_servers_own_finish_reason_is_a_stop_or_a_cut_or_unknown(reason: Any, expected: str | None) -> None:
+    said: list[str] = []
+    with serve(lambda body: completion("Amber.", reason)) as stub:
+        endpoint = Endpoint(base_url=stub.url, model="x")
+        [response] = ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9, say=said.append)
+    assert (response.text, response.finish_reason) == ("Amber.", expected)
+    assert said == (
+        []
+        if expected
+        else [f"1 answers ended for a reason that tells neither whole from cut ({reason}); they count as neither"]
+    )
 
 
 def test_the_token_comes_from_the_environment_and_only_loopback_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Endpoint(base_url="http://localhost:1/v1", model="x").token == "none"
-    assert Endpoint(base_url="http://[::1]:1/v1", model="x").token == "none"
-    with pytest.raises(UserError, match="wants a token; set it in the environment: export OPENAI_API_KEY="):
-        _ = Endpoint(base_url="https://llm.example/v1", model="x").token
+    for host in ("localhost", "[::1]", "0.0.0.0"):
+        assert Endpoint(base_url=f"http://{host}:1/v1", model="x").server.token == "none"
+    with pytest.raises(
+        UserError, match=r"base_url: https://llm\.example/v1 wants a key; set OPENAI_API_KEY in the env"
+    ):
+        _ = Endpoint(base_url="https://llm.example/v1", model="x").server
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
-    assert Endpoint(base_url="https://llm.example/v1", model="x").token == "sk-1"
-    assert "sk-1" not in repr(Endpoint(base_url="https://llm.example/v1", model="x"))
+    server = Endpoint(base_url="https://llm.example/v1", model="x").server
+    assert server.token == "sk-1" and "sk-1" not in repr(server)
     with pytest.raises(UserError, match="is no address of a server"):
         Endpoint(base_url="127.0.0.1:8000", model="x")
     with pytest.raises(UserError, match="leave name and password out"):

@@ -76,7 +76,9 @@ def test_a_judge_that_does_not_answer_gives_no_number(tmp_path: Path) -> None:
 
 def test_a_judge_that_is_not_there_is_missed_before_any_model_is_asked() -> None:
     absent = alpaca.Judge(model="stub", base_url=f"http://127.0.0.1:{free_port()}/v1", logprobs=True)
-    with pytest.raises(UserError, match=r"judge_model: stub at http://127\.0\.0\.1:\d+/v1 does not answer \(Conn"):
+    with pytest.raises(
+        UserError, match=r"judge_model: stub at http://127\.0\.0\.1:\d+/v1 does not answer \(.*[Cc]onnect"
+    ):
         alpaca.refuse_silent(absent)
     with stub_judge("splendid") as (url, requests):
         alpaca.refuse_silent(alpaca.Judge(model="stub", base_url=url, logprobs=True))

@@ -292,6 +292,29 @@ def test_what_would_fail_for_every_row_ends_the_run(
     assert len(server.bodies) == 1 and not (tmp_path / "judge.jsonl").exists()
 
 
+@pytest.mark.parametrize("backend", ["openai", "ollama"])
+def test_a_redirect_is_not_followed_and_its_target_named(
+    stub: Callable[[Says], StubJudge], tmp_path: Path, backend: str
+) -> None:
+    other = stub(overlap)
+    server = stub(lambda body: Trouble(status=307, headers={"Location": f"{other.url}/chat/completions"}))
+    with pytest.raises(UserError, match=rf"it redirects to {other.url}/chat/completions, which is not followed"):
+        judge(server, tmp_path, backend=backend)
+    assert other.bodies == []
+
+
+@pytest.mark.parametrize("backend", ["openai", "ollama"])
+def test_a_reply_without_end_is_a_failure_of_its_row(
+    stub: Callable[[Says], StubJudge], tmp_path: Path, backend: str
+) -> None:
+    server = stub(lambda body: Trouble(body=b" " * 5_000_000) if is_row(body, 3) else overlap(body))
+    judge(server, tmp_path, backend=backend)
+    assert failures(tmp_path) == {3: "too_large"}
+    assert sum(is_row(body, 3) for body in server.bodies) == 1
+    [reason] = [each["reason"] for each in verdicts(tmp_path) if each["failure"]]
+    assert reason == "a reply of more than 4 MiB, which is not taken"
+
+
 def test_no_server_at_all_is_said_at_once(tmp_path: Path) -> None:
     with serve(overlap) as gone:
         pass

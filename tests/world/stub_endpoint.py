@@ -10,7 +10,7 @@ from typing import Any
 Reply = tuple[int, dict[str, Any]]
 
 
-def completion(text: str, finish_reason: str = "stop", **changes: Any) -> Reply:
+def completion(text: str, finish_reason: Any = "stop", **changes: Any) -> Reply:
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
     body = {"id": "x", "object": "chat.completion", "created": 1, "model": "stub", "choices": [choice], "usage": usage}
