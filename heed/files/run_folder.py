@@ -83,11 +83,6 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def writable(text: str) -> str:
-    """Half a surrogate pair, which a server's JSON can hold and UTF-8 cannot, becomes a question mark."""
-    return text.encode(errors="replace").decode()
-
-
 def read_json(path: Path) -> Any:
     """Raises UserError when the file is absent, cannot be read or is damaged."""
     try:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from heed.errors import UserError
-from heed.files.run_folder import writable
 from heed.judge.cache import Cache, Reply, request_key
 from heed.judge.client import Backend, ParameterRefused, Unanswered, again, most_request_tokens
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Question
-from heed.saying import Say
+from heed.saying import Say, writable
 
 GIVE_UP = 10
 """Requests in a row without a reply, after which a server counts as gone."""

@@ -7,11 +7,11 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from heed.errors import UserError
-from heed.files.run_folder import writable
 from heed.judge.cache import Reply
 from heed.judge.client import SEED, Unanswered, again, explained, leave_out, read_chat, requests_at_once
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
+from heed.saying import writable
 from heed.servers.addresses import check_address
 
 KEY = "OLLAMA_API_KEY"

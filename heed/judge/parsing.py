@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from heed.files.run_folder import writable
 from heed.judge.prompts import Kind
+from heed.saying import writable
 
 How = Literal["schema", "json", "number", "word", "reask", "decision", "identical"]
 

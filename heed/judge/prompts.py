@@ -19,7 +19,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from heed.errors import UserError
-from heed.files.run_folder import writable
+from heed.saying import writable
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts" / "judge"
 FIXED = ("system", "reminder", "reask")

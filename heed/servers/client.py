@@ -16,8 +16,7 @@ import httpx2
 import openai
 
 from heed.errors import UserError
-from heed.files.run_folder import writable
-from heed.saying import Say
+from heed.saying import Say, writable
 from heed.servers.addresses import check_address, is_loopback
 
 KEY = "OPENAI_API_KEY"
