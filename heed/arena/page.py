@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 
 from heed.arena import screens
 from heed.arena.matches import Side
@@ -169,6 +170,13 @@ def theme() -> gr.themes.Base:
     return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
+def logged_in(scope: Any) -> bool:
+    """By the cookie that Gradio has given for the password."""
+    app, cookies = scope["app"], HTTPConnection(scope).cookies
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)
+
+
 def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Say) -> None:
     """Answer until Ctrl-C. Raises UserError when the port is taken."""
     page = build(arena, asks_name=password is None)
@@ -192,7 +200,10 @@ def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Say)
             # As `css` Gradio would rewrite the selectors, and cut them at every comma.
             head=f"<style>{(HERE / 'page.css').read_text(encoding='utf-8')}</style>",
             js=(HERE / "page.js").read_text(encoding="utf-8"),
-            app_kwargs={"middleware": [Middleware(Guard, any_host=password is not None)]},
+            app_kwargs={
+                "middleware": [Middleware(Guard, logged_in=None if password is None else logged_in)],
+                "openapi_url": None,  # with it FastAPI's pages of documentation go
+            },
         )
     except (OSError, OverflowError) as error:
         raise UserError(f"port: {port} on {host} cannot be had ({error}); choose another with port: NUMBER") from error

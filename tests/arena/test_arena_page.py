@@ -6,12 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -280,6 +283,59 @@ def test_with_a_password_strangers_see_nothing_and_the_login_is_the_voter(
         wait_for_verdict(page)
         assert {urlsplit(each).netloc for each in visited.requests if each.startswith("http")} == {urlsplit(url).netloc}
     assert [vote["voter"] for vote in votes(tmp_path)] == ["Grace"]
+
+
+@pytest.mark.slow
+def test_who_has_no_password_can_neither_look_nor_fill_the_memory_nor_guess_fast(
+    recorded: list[str], tmp_path: Path
+) -> None:
+    with served(*recorded, HEED_ARENA_PASSWORD=PASSWORD) as (url, _):
+        for path in (
+            "/openapi.json",
+            "/docs",
+            "/config",
+            "/gradio_api/info",
+            "/gradio_api/openapi.json",
+            "/monitoring",
+        ):
+            assert status(url, "GET", path) == 401, path
+        assert status(url, "GET", "/") == 200
+
+        both = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+        assert status(url, "POST", "/gradio_api/queue/join", iter([b"x" * 2**20] * 400), both) in (400, None)
+        assert status(url, "POST", "/login", iter([b"x" * 2**20] * 400), {"Transfer-Encoding": "chunked"}) in (
+            413,
+            None,
+        )
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(3) as threads:
+            assert list(threads.map(lambda word: log_in(url, word), ("one", "two", "three"))) == [400] * 3
+        assert time.monotonic() - began > 1 + 2
+        assert log_in(url, PASSWORD) == 200
+
+
+def status(url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> int | None:
+    """None when the server hangs up while it is still being sent to."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=120)
+    try:
+        connection.request(
+            method,
+            path,
+            body,
+            headers or {},
+            encode_chunked=body is not None and "Transfer-Encoding" in (headers or {}),
+        )
+        return connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):
+        return None
+    finally:
+        connection.close()
+
+
+def log_in(url: str, password: str) -> int | None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    return status(url, "POST", "/login", urlencode({"username": "Ada", "password": password}), form)
 
 
 @pytest.mark.slow
