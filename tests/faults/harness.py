@@ -22,6 +22,9 @@ PRELOADED = [
     "heed.training.trainer",
     "heed.training.preflight",
     "heed.runs.start",
+    "heed.evaluation.run",
+    "heed.answers.generation",
+    "heed.answers.subjects",
     "faults.harness",
     "faults.frozen",
 ]
