@@ -225,9 +225,11 @@ def rows_text(rows: "Sequence[Row]") -> str:
 
 
 def value_text(row: "Row | None") -> str:
+    from heed.report.words import NOT_MEASURED
+
     if row is None:
         return f"{'':>25}"
-    value = "withheld" if row.value is None else f"{row.value:.3f}"
+    value = NOT_MEASURED if row.value is None else f"{row.value:.3f}"
     interval = f"[{row.ci95[0]:.3f}, {row.ci95[1]:.3f}]" if row.ci95 else ""
     return f"{value:>8} {interval:<16}"
 

@@ -31,7 +31,7 @@ from heed.files.hashes import file_sha256
 from heed.judge.judging import answers_hash, group, judged_answers
 from heed.measure.rows import drop_rows
 from heed.runs.finished import Subject, find_base, find_run, resolved_sft_config, set_aside
-from heed.saying import Say
+from heed.saying import Say, count
 
 ANSWER_FILES = (run_folder.RESPONSES_FILE, run_folder.BASE_RESPONSES_FILE)
 
@@ -161,10 +161,8 @@ def take(taken: Taken, folder: Path) -> Evaluation:
 
 def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     asker, subject, other = questions.asker, questions.subject, questions.other
-    say(
-        f"Heed {__version__}: {len(questions.records)} {questions.split or questions.data} rows, "
-        f"prompt {asker.prompt_name}"
-    )
+    rows = count(len(questions.records), f"{questions.split} row" if questions.split else "row")
+    say(f"Heed {__version__}: {rows} of {questions.data}, prompt {asker.prompt_name}")
     systems: dict[str, Asked] = {}
     if questions.other_file is not None:
         systems["other"] = asked_of(folder, questions.other_file.resolve(), model=str(questions.other_file))
@@ -227,9 +225,9 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
     earlier = judged_answers(folder)
     if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
         say("judge: what was said here was about other answers and is taken away; its replies stay in the cache")
-        (folder / run_folder.JUDGE_FILE).unlink(missing_ok=True)
-        (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()
         drop_rows(folder, ("judge",))
+        (folder / run_folder.JUDGE_FILE).unlink(missing_ok=True)
+        (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()  # last: whoever is killed before finds it here again
 
 
 def answer_hashes(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from heed.answers.responses import Answer, read_responses
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
-from heed.saying import Say
+from heed.saying import Say, count
 
 Answers = dict[str, list[Answer]]
 """System -> its answers, the evaluated one's last."""
@@ -59,6 +59,11 @@ class Evaluation:
     @property
     def what(self) -> str:
         return f"{self.split} rows of {self.data}" if self.split else self.data
+
+    @property
+    def rows(self) -> str:
+        """How many of what."""
+        return f"{count(self.n, f'{self.split} row' if self.split else 'row')} of {self.data}"
 
     @property
     def evaluated(self) -> str:

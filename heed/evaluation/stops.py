@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heed.answers.responses import Answer
 from heed.files import run_folder
 from heed.measure.measurements import Measurement, mean_measurement
-from heed.saying import Say
+from heed.saying import Say, count
 
 if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
     from heed.tokens.batches import Example
@@ -64,8 +64,8 @@ def stop_measurements(
     too_long = len(examples) - len(fitting)
     cut = p_eos.count(None) - too_long
     notes = (
-        *((f"{too_long} rows are longer than the model's {positions} positions",) if too_long else ()),
-        *((f"{cut} references were cut and have no end",) if cut else ()),
+        *((f"longer than the model's {positions} positions: {count(too_long, 'row')}",) if too_long else ()),
+        *((f"cut, so without an end: {count(cut, 'reference')}",) if cut else ()),
     )
     return [
         mean_measurement("p_eos", p_eos, notes=notes),
@@ -113,7 +113,11 @@ def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: 
     if any(answer.row_id not in stops for answer in answers):
         return []
     found = {metric: [stops[answer.row_id][metric] for answer in answers] for metric in ("p_eos", "premature_eos")}
+    absent = found["p_eos"].count(None)
+    notes = (
+        (f"no number: the reference of {count(absent, 'row')} was cut or is too long for the model",) if absent else ()
+    )
     return [
-        mean_measurement("p_eos", found["p_eos"]),
-        mean_measurement("premature_eos", found["premature_eos"], better="lower"),
+        mean_measurement("p_eos", found["p_eos"], notes=notes),
+        mean_measurement("premature_eos", found["premature_eos"], better="lower", notes=notes),
     ]

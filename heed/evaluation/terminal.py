@@ -4,6 +4,8 @@ from heed.evaluation.kept import Answers, Evaluation
 from heed.evaluation.scores import Scores
 from heed.measure.comparison import Comparison
 from heed.measure.measurements import Measurement
+from heed.report.words import NOT_MEASURED
+from heed.saying import count
 from heed.tokens.preview import one_line
 
 EXAMPLES_SHOWN = 3
@@ -13,7 +15,7 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
     """A line for each metric: a system each, with its interval, then the paired difference."""
     names = list(evaluation.systems)
     by_name = {name: {each.metric: each for each in found} for name, found in scores.measurements.items()}
-    lines = [f"\n{evaluation.n} {evaluation.what}, mean [95 % interval]"]
+    lines = [f"\n{evaluation.rows}, mean [95 % interval]"]
     width = max(len(metric) for metric in by_name[names[-1]])
     lines.append(f"  {'':<{width}}  " + "  ".join(f"{name:<24}" for name in names).rstrip())
     for metric, found in by_name[names[-1]].items():
@@ -23,14 +25,14 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
     if scores.clean:
         first = next(iter(scores.measurements[names[-1]])).metric
         kept = {name: next(each for each in found if each.metric == first) for name, found in scores.clean.items()}
-        shown = ", ".join(f"{name} {each.value:.3f} (n = {each.n})" for name, each in kept.items())
+        shown = ", ".join(f"{name} {cell(each)} (n = {each.n})" for name, each in kept.items())
         lines.append(f"  {first} without the rows that training rows give away: {shown}")
     return "\n".join(lines)
 
 
 def cell(found: Measurement | None) -> str:
     if found is None or found.value is None:
-        return "not measured"
+        return NOT_MEASURED
     form = decimals(found)
     interval = f" [{found.ci95[0]:{form}}, {found.ci95[1]:{form}}]" if found.ci95 else ""
     return f"{found.value:{form}}{interval}"
@@ -48,7 +50,7 @@ def difference_text(comparison: Comparison | None, measured: Measurement) -> str
     if found.ci95 is not None:
         text += f" [{found.ci95[0]:+{form}}, {found.ci95[1]:+{form}}]"
     if found.wins is not None:
-        text += f"  {found.wins} better, {found.losses} worse"
+        text += f"  {found.wins} better, {found.ties} equal, {found.losses} worse"
     return text
 
 
@@ -57,8 +59,8 @@ def examples_text(evaluation: Evaluation, answers: Answers) -> str:
     asked = answers[evaluation.evaluated]
     by_row = {name: {each.row_id: each.model_response for each in given} for name, given in answers.items()}
     lines = []
-    count = min(EXAMPLES_SHOWN, len(asked))
-    for index in (number * len(asked) // count for number in range(count)):
+    some = min(EXAMPLES_SHOWN, len(asked))
+    for index in (number * len(asked) // some for number in range(some)):
         row = asked[index]
         lines.append(f"\nrow {row.row_id}    {one_line(row.instruction)}")
         if row.input:
@@ -72,7 +74,7 @@ def worse_text(scores: Scores) -> str:
     if scores.comparison is None:
         return ""
     notes = [f"  {note}" for note in scores.comparison.notes]
-    count = len({each.row_id for each in scores.comparison.worse})
+    worse = len({each.row_id for each in scores.comparison.worse})
     total = max((each.n for each in scores.comparison.metrics.values()), default=0)
-    which = "; the report shows which" if count else ""
-    return "\n".join([f"\nworse by some metric on {count} of {total} rows{which}", *notes])
+    which = "; the report shows which" if worse else ""
+    return "\n".join([f"\nworse by some metric on {worse} of {count(total, 'row')}{which}", *notes])

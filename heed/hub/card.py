@@ -18,6 +18,7 @@ from heed.report.evidence import Evidence, read_evidence
 from heed.report.findings import Finding, Value, findings
 from heed.report.headline import headline
 from heed.report.measured import Measured, measured
+from heed.report.notices import notices
 from heed.report.words import interval_text, number, signed
 from heed.saying import count
 
@@ -80,7 +81,8 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "compared": evidence.comparison is not None,
         "results": results(evidence, found) if evaluation else [],
         "benchmarks": [benchmark_line(each) for each in found.benchmarks],
-        "notes": (evidence.comparison or {}).get("notes", []),
+        "notes": [f"{each.title}. {each.text}" for each in notices(evidence) if each.grave] if evaluation else [],
+        "remarks": (evidence.comparison or {}).get("notes", []),
         "samples": shown,
         "sampled": sampled,
         "plot": plot.name if plot.is_file() else "",

@@ -204,7 +204,7 @@ class SampleAnswer(TrainerCallback):
         }
         append_line(self.path, sample)
         question = one_line(" ".join(filter(None, (self.record.instruction, self.record.input))))
-        tqdm.write(f"\nepoch {state.epoch:.0f}   validation row {self.record.row_id}: {question}")
+        tqdm.write(f"\nepoch {state.epoch:.4g}   validation row {self.record.row_id}: {question}")
         tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,15 @@ def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
     scores = scored(tmp_path, evaluation, seen)
 
     assert seen == {0, 1, 9}
+    assert scores_text(evaluation, scores).startswith("\n4 test rows of rows.json, mean [95 % interval]\n")
+    assert replace(evaluation, n=1, split=None).rows == "1 row of rows.json"
     assert [(row.task, row.value, row.n) for row in read_rows(tmp_path) if row.metric == "exact_match"] == [
         ("test rows of rows.json", 0.5, 4),
         ("test rows of rows.json, those given away in training left out", 0.0, 2),
     ]
-    assert "exact_match without the rows that training rows give away: tuned 0.000 (n = 2)" in scores_text(
-        evaluation, scores
+    assert (
+        "exact_match without the rows that training rows give away: tuned 0.000 [0.000, 0.000] (n = 2)"
+        in scores_text(evaluation, scores)
     )
 
 

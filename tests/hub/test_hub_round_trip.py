@@ -24,6 +24,7 @@ from heed.hub import __main__ as command
 from heed.hub.card import input_text, model_card
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import Row, write_rows
+from world.evaluation_folder import judging
 from world.loopback_hub import WRITE_TOKEN, Hub, environment, running
 from world.short_run import run
 from world.small_world import ROOT
@@ -264,6 +265,17 @@ def test_a_run_that_is_not_finished_is_not_sent(stopped: Path, capsys: pytest.Ca
     run_folder = str(stopped.parent / "run")
     assert exit_code(lambda: command.main([run_folder, "--hub_model_id", "tester/unfinished"])) == 2
     assert "is not finished and nothing of it waits to be sent" in capsys.readouterr().err
+
+
+def test_a_card_says_which_judge_cannot_be_trusted(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["tester/full"], folder)
+    evaluate(folder)
+    (folder / "judge_summary.json").write_text(json.dumps(judging(passed=False)))
+
+    text = model_card(folder, None)
+    assert "\n\n- **The judge failed its controls. openai:judge: It was talked into 80..**\n- **The judge" in text
+    assert "\n- it is not known whether both were asked with the same prompt\n- cut: 2 rows are not" in text
 
 
 @pytest.mark.parametrize("name", ["alpaca", "alpaca_short", "chatml", "phi3", "question"])

@@ -60,7 +60,7 @@ def test_stop_measurements_are_those_of_a_loop_over_rows(name: str) -> None:
         assert p_eos.items == pytest.approx([each for each, _ in wanted], abs=1e-12)
         assert premature.items == tuple(each for _, each in wanted)
         assert (p_eos.n, premature.n, premature.better) == (4, 4, "lower")
-        assert p_eos.notes == ("2 references were cut and have no end",)
+        assert p_eos.notes == ("cut, so without an end: 2 references",)
 
 
 def test_a_row_that_the_model_has_no_positions_for_is_counted() -> None:
@@ -68,7 +68,7 @@ def test_a_row_that_the_model_has_no_positions_for_is_counted() -> None:
     long = {"prompt_ids": [5] * 256, "response_ids": [6, EOS]}
     p_eos, premature = stop_measurements(model, [long, ROWS[0]], eos_token_id=EOS)
     assert p_eos.items is not None and p_eos.items[0] is None and p_eos.items[1] is not None
-    assert premature.notes == ("1 rows are longer than the model's 256 positions",)
+    assert premature.notes == ("longer than the model's 256 positions: 1 row",)
     nothing, _ = stop_measurements(model, [long], eos_token_id=EOS)
     assert (nothing.value, nothing.n) == (None, 0)
 

@@ -126,6 +126,42 @@ def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
     assert "1 verdict on tuned (25.0 %) came to nothing (1 garbage)" in html
 
 
+def test_a_metric_that_says_nothing_is_not_measured_and_not_withheld(folder: Path) -> None:
+    nothing = row(name="tuned", metric="distinct_2", value=None, ci95=None, n=0)
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(nothing)) + "\n")
+
+    text = text_of(folder)
+
+    assert "Different pairs of words – not measured not measured – 0" in text
+    assert "withheld" not in text
+
+
+def test_both_sides_of_a_comparison_have_the_same_digits(folder: Path) -> None:
+    ratios = [row(name=name, metric="length_ratio", value=value, ci95=None) for name, value in SIDES]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(asdict(each)) + "\n" for each in ratios))
+    comparison = json.loads((folder / "comparison.json").read_text())
+    comparison["worse"] = [{"row_id": 1, "metric": "length_ratio", "a": 0.25, "b": 9.0}]
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+
+    text = text_of(folder)
+
+    assert "Length, to the reference&#39;s 0.8 1.2" in text
+    assert "Length, to the reference&#39;s 0.2 9.0" in text
+    for name, value in SIDES:
+        items = json.loads((folder / "items.jsonl").read_text().splitlines()[0])
+        with (folder / "items.jsonl").open("a") as file:
+            file.write(json.dumps(items | {"name": name, "metrics": {"length_ratio": value}}) + "\n")
+    assert {each["label"]: each["digits"] for each in data_of(folder)["measures"]} == {
+        "Score by openai:judge": 0,
+        "Exact match": 3,
+        "Length, to the reference's": 1,
+    }
+
+
+SIDES = (("base", 0.75), ("tuned", 1.25))
+
+
 def test_failures_are_a_bar_of_their_own(folder: Path) -> None:
     assert "<title>tuned: 1 failed</title>" in html_of(folder)
 

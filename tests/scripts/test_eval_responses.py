@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from heed.answers.decoding import Batch
 from heed.errors import exit_code
 from heed.files import run_folder
 from heed.models import loading
+from heed.report.evidence import read_evidence
+from heed.report.missing import missing
 from world.locks import held_by_another
 from world.small_world import gpt2, save_model
 from world.stub_endpoint import completion, serve
@@ -109,6 +112,26 @@ def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
     assert "responses.json has changed since it was written down in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_a_report_misses_is_made_by_the_commands_it_names(
+    finished: Path, tmp_path: Path, *, elsewhere: bool
+) -> None:
+    run_of_ours, folder = tmp_path / "run", tmp_path / ("answers" if elsewhere else "run")
+    shutil.copytree(finished, run_of_ours, ignore=shutil.ignore_patterns("checkpoint-*", "*responses*", "evaluation*"))
+    words = ("--model_name_or_path", run_of_ours, "--output_dir", folder, "--max_new_tokens", "5")
+    assert run("generate", *words, "--limit", "2") == 0
+    for name in ("rows.jsonl", "items.jsonl", "comparison.json", "judge.jsonl", "judge_summary.json"):
+        (folder / name).unlink(missing_ok=True)
+    with serve_judge(lambda body: '{"reasoning": "as asked", "score": 50}') as stub:
+        while absent := missing(read_evidence(folder)):
+            command = absent[0].command.replace("BACKEND", "openai").replace("JUDGE", "stub")
+            script, *words_of_it = shlex.split(command)[1:]
+            assert script == "eval_responses.py"
+            judge = ["--judge_base_url", stub.url] if "judge" in words_of_it else []
+            assert run(*words_of_it, *judge) == 0, command
+            assert absent[0] not in missing(read_evidence(folder))
+
+
 def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ("--model_name_or_path", finished)
     assert run("generate", *where, "--compare_with_base", "--max_new_tokens", "5") == 0
@@ -152,7 +175,7 @@ def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys
     assert run(*files) == 2
     assert "output_dir is missing: where are the scores of responses to go?" in capsys.readouterr().err
     assert run(*files, "--output_dir", tmp_path / "out") == 0
-    assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 0 worse", capsys.readouterr().out)
+    assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 1 equal, 0 worse", capsys.readouterr().out)
 
 
 def test_answers_of_other_tools_are_judged_beside_their_scores(
