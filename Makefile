@@ -62,14 +62,14 @@ setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
 
-setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them, and Krippendorff's alpha
+setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
 
 browser-setup:  ## install Chromium, which the tests of pages drive (they are skipped without)
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ]; then echo "Chromium is missing and installing it needs root: sudo apt-get install chromium"; exit 2; fi; \
 	apt-get install -y chromium
 
-arena-setup: .venv/installed-arena  ## add gradio and evalica, for arena.py
+arena-setup: .venv/installed-arena  ## add gradio, for arena.py
 
 benchmarks-setup: .venv/installed-benchmarks  ## add lm_eval and alpaca_eval, for eval_benchmarks.py (180 MB)
 

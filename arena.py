@@ -46,7 +46,6 @@ def rate(arguments: Sequence[str]) -> None:
     command_line = config.parse_command_line(arguments, flags=())
     settings = config.read_settings(command_line, config.field_types(RateConfig))
     ours = config.script_config(RateConfig, settings)
-    check_installed("evalica")
     from heed.arena import ratings, votes
 
     path = Path(ours.votes)
@@ -58,7 +57,7 @@ def rate(arguments: Sequence[str]) -> None:
         print(damage)
     if not cast:
         raise UserError(f"votes: {path} holds no vote")
-    boards, agreed = ratings.leaderboards(cast, seed=ours.seed), ratings.agreements(cast)
+    boards, agreed = ratings.leaderboards(cast), ratings.agreements(cast)
     print(ratings.as_text(boards, agreed))
     try:
         if ours.json is not None:
@@ -79,7 +78,7 @@ def open_arena(arguments: Sequence[str]) -> None:
     if command_line.explain:
         print(config.explain(config.resolved_values(ours, settings)))
         return
-    check_installed("gradio", "evalica")
+    check_installed("gradio")
     password = read_password(ours.host)
     from heed.arena.votes import VoteFile, check_writable
 

@@ -137,7 +137,6 @@ def duel(pair: Pair | None) -> str:
     """Two models: a bar of wins, what was undecided, and losses."""
     if pair is None:
         return ""
-    low, high = pair.win_rate_ci95
     shares = [
         ("win", pair.wins, f"{pair.a} won"),
         ("tie", pair.ties, "ties"),
@@ -150,10 +149,14 @@ def duel(pair: Pair | None) -> str:
         if count
     )
     legend = "".join(f'<li><i class="{kind}"></i>{escape(label)} <b>{count}</b></li>' for kind, count, label in shares)
+    interval = "a tie counts half"
+    if pair.win_rate_ci95 is not None:
+        low, high = pair.win_rate_ci95
+        interval = f"95 % interval {low:.0%} to {high:.0%}; {interval}"
     return (
         f'<div class="duel"><div class="bar" aria-hidden="true">{bar}</div><ul>{legend}</ul>'
         f"<p>Win rate of {escape(pair.a)}: <b>{pair.win_rate:.0%}</b> "
-        f'<span class="muted">(95 % interval {low:.0%} to {high:.0%}; a tie counts half)</span></p></div>'
+        f'<span class="muted">({interval})</span></p></div>'
     )
 
 

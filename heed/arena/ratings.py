@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from heed.arena.votes import Key, Vote
+from heed.measure.alpha import krippendorff_alpha
+from heed.measure.intervals import mean_estimate
 
 PEOPLE = "people"
 MEAN_RATING, SCALE = 1000.0, 400.0
-RESAMPLES = 500
-# Resampling 10 wins of 10 can only give 10 wins: an interval without width. So outcomes are drawn as if each one that a
-# pair can have had been seen half a time more.
-UNSEEN = 0.5
 Z95 = NormalDist().inv_cdf(0.975)
+NEWTON_STEPS, CLOSE = 50, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +49,9 @@ class Pair:
         return self.score / self.votes
 
     @property
-    def win_rate_ci95(self) -> tuple[float, float]:
-        return wilson(self.score, self.votes)
+    def win_rate_ci95(self) -> tuple[float, float] | None:
+        undecided = self.ties + self.both_bad
+        return mean_estimate([1.0] * self.wins + [0.5] * undecided + [0.0] * self.losses).ci95
 
     def turned(self) -> "Pair":
         return Pair(a=self.b, b=self.a, wins=self.losses, losses=self.wins, ties=self.ties, both_bad=self.both_bad)
@@ -114,33 +114,25 @@ class Agreement:
         return self.agreed / self.n
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927). With half points it is rather too wide than too narrow."""
-    share, z2 = successes / n, Z95 * Z95
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return (max(0.0, middle - half), min(1.0, middle + half))
-
-
-def leaderboards(votes: Sequence[Vote], *, seed: int = 0) -> list[Leaderboard]:
+def leaderboards(votes: Sequence[Vote]) -> list[Leaderboard]:
     """One for people and one for each judge, as far as they voted."""
     by_who: dict[str, list[Vote]] = {}
     for vote in sorted(votes, key=lambda vote: (vote.by_judge, vote.voter)):
         by_who.setdefault(who(vote), []).append(vote)
-    return [rate(each, who=name, seed=seed) for name, each in by_who.items()]
+    return [rate(each, who=name) for name, each in by_who.items()]
 
 
 def who(vote: Vote) -> str:
     return vote.voter if vote.by_judge else PEOPLE
 
 
-def rate(votes: Sequence[Vote], *, who: str = PEOPLE, seed: int = 0) -> Leaderboard:
-    """Ratings of the models of these votes, with 95 % intervals from a smoothed bootstrap over votes."""
+def rate(votes: Sequence[Vote], *, who: str = PEOPLE) -> Leaderboard:
+    """Ratings of the models of these votes, with 95 % intervals from the profile of their likelihood."""
     pairs = tally(votes)
     standings: list[Standing] = []
     for group, models in enumerate(groups(pairs), 1):
         inside = [pair for pair in pairs if pair.a in models]
-        standings += stand(models, inside, group=group, seed=seed)
+        standings += stand(models, inside, group=group)
     return Leaderboard(
         who=who,
         votes=len(votes),
@@ -184,15 +176,14 @@ def groups(pairs: Sequence[Pair]) -> list[list[str]]:
     return sorted((sorted(group) for group in found), key=lambda group: (-len(group), group))
 
 
-def stand(models: list[str], pairs: list[Pair], *, group: int, seed: int) -> list[Standing]:
-    counts = np.array([[pair.wins, pair.losses, pair.ties + pair.both_bad] for pair in pairs])
-    rating = elo(models, pairs, counts)
-    rng = np.random.default_rng(seed)
-    total = int(counts.sum())
-    likely = (counts + UNSEEN).ravel()
-    resampled = rng.multinomial(total, likely / likely.sum(), size=RESAMPLES).reshape(RESAMPLES, *counts.shape)
-    drawn = np.array([elo(models, pairs, each) for each in resampled])
-    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
+def stand(models: list[str], pairs: list[Pair], *, group: int) -> list[Standing]:
+    points = points_between(models, pairs)
+    best, _ = likeliest(points, np.zeros(len(models)))
+    rating = on_elo_scale(best)
+    low, high = (
+        on_elo_scale(np.array([profile_end(points, best, model, sign) for model in range(len(models))]))
+        for sign in (-1, 1)
+    )
     order = sorted(range(len(models)), key=lambda index: -rating[index])
     return [
         standing(
@@ -205,6 +196,10 @@ def stand(models: list[str], pairs: list[Pair], *, group: int, seed: int) -> lis
         )
         for index in order
     ]
+
+
+def on_elo_scale(strengths: np.ndarray) -> np.ndarray:
+    return MEAN_RATING + SCALE / math.log(10) * strengths
 
 
 def standing(model: str, pairs: Sequence[Pair], **known: Any) -> Standing:
@@ -221,21 +216,70 @@ def standing(model: str, pairs: Sequence[Pair], **known: Any) -> Standing:
     )
 
 
-def elo(models: Sequence[str], pairs: Sequence[Pair], counts: np.ndarray) -> np.ndarray:
-    """Bradley-Terry strengths as 400 log10, 1000 on the average.
+def points_between(models: Sequence[str], pairs: Sequence[Pair]) -> np.ndarray:
+    """How often the model of a row beat that of a column, ties as half.
 
     Every pair that met gets one more tie (BayesElo's prior, half of it), or a model that never lost would have an
     infinite rating; with it a model that won 10 of 10 leads by 529 points.
     """
-    import evalica  # brings pandas
+    places = {model: place for place, model in enumerate(models)}
+    points = np.zeros((len(models), len(models)))
+    for pair in pairs:
+        a, b = places[pair.a], places[pair.b]
+        points[a, b] += pair.score + 0.5
+        points[b, a] += pair.votes - pair.score + 0.5
+    return points
 
-    xs = [pair.a for pair in pairs for _ in range(3)]
-    ys = [pair.b for pair in pairs for _ in range(3)]
-    winners = [evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw] * len(pairs)
-    weights = (counts + np.array([0, 0, 1])).ravel().astype(float)
-    scores = evalica.bradley_terry(xs, ys, winners, weights=weights, tolerance=1e-8, limit=10_000).scores
-    strengths = SCALE * np.log10(scores.reindex(list(models)).to_numpy())
-    return MEAN_RATING + strengths - strengths.mean()
+
+def log_likelihood(points: np.ndarray, strengths: np.ndarray) -> float:
+    return float(-(points * np.logaddexp(0.0, strengths[None, :] - strengths[:, None])).sum())
+
+
+def curvature(points: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+    """Minus the second derivative of the log-likelihood."""
+    chances = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
+    weights = (points + points.T) * chances * (1 - chances)
+    return np.diag(weights.sum(axis=1)) - weights
+
+
+def likeliest(points: np.ndarray, strengths: np.ndarray, held: int | None = None) -> tuple[np.ndarray, float]:
+    """Bradley-Terry strengths whose sum is that of `strengths`; that of the model `held` stays as it is.
+
+    Newton's method from `strengths`. Also gives how fast the log-likelihood rises with the strength that is held.
+    """
+    count = len(strengths)
+    fixed = np.ones((1, count)) if held is None else np.stack([np.ones(count), np.eye(count)[held]])
+    for _ in range(NEWTON_STEPS):
+        chances = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
+        slope = (points - (points + points.T) * chances).sum(axis=1)
+        system = np.block([[curvature(points, strengths), fixed.T], [fixed, np.zeros((len(fixed), len(fixed)))]])
+        solved = np.linalg.lstsq(system, np.append(slope, np.zeros(len(fixed))), rcond=None)[0]
+        step, before = solved[:count], log_likelihood(points, strengths)
+        while log_likelihood(points, strengths + step) < before - CLOSE and np.abs(step).max() > CLOSE:
+            step = step / 2
+        strengths = strengths + step
+        if np.abs(step).max() < CLOSE:
+            break
+    return strengths, float(solved[-1]) if held is not None else 0.0
+
+
+def profile_end(points: np.ndarray, best: np.ndarray, model: int, sign: int) -> float:
+    """How strong or weak a model can be before the likelihood of the votes falls below what 95 % allow.
+
+    Newton's method on the root of twice the fall, which is nearly a line.
+    """
+    error = math.sqrt(np.linalg.pinv(curvature(points, best))[model, model])
+    most, strengths, value = log_likelihood(points, best), best, best[model] + sign * Z95 * error
+    for _ in range(NEWTON_STEPS):
+        moved = (value - strengths[model]) / (len(best) - 1)
+        start = strengths - moved
+        start[model] = value
+        strengths, slope = likeliest(points, start, held=model)
+        root = math.sqrt(2 * max(0.0, most - log_likelihood(points, strengths)))
+        if abs(root - Z95) < 1e-4:
+            break
+        value += (root - Z95) * root / slope
+    return value
 
 
 def agreements(votes: Sequence[Vote]) -> list[Agreement]:
@@ -254,7 +298,7 @@ def agreements(votes: Sequence[Vote]) -> list[Agreement]:
             with_whom=other,
             n=len(opinions),
             agreed=sum(mine == theirs for mine, theirs in opinions),
-            krippendorff_alpha=alpha(opinions),
+            krippendorff_alpha=krippendorff_alpha(*(one_of_three(each) for each in zip(*opinions, strict=True))),
         )
         for (one, other), opinions in compared.items()
     ]
@@ -265,13 +309,9 @@ def opinion(vote: Vote) -> str:
     return "neither" if vote.preferred is None else "ab"[vote.preferred == vote.key.b]
 
 
-def alpha(opinions: Sequence[tuple[str, str]]) -> float | None:
-    if len({opinion for both in opinions for opinion in both}) < 2:
-        return None  # all of one opinion: agreement by chance would be complete, too
-    import evalica
-    import pandas
-
-    return float(evalica.alpha(pandas.DataFrame(opinions).T, distance="nominal").alpha)
+def one_of_three(opinions: Sequence[str]) -> np.ndarray:
+    """Named opinions as points of which any two are as far apart."""
+    return np.array([[opinion == each for each in ("a", "b", "neither")] for opinion in opinions], dtype=float)
 
 
 def as_json(boards: Sequence[Leaderboard], agreed: Sequence[Agreement]) -> dict[str, Any]:
@@ -298,10 +338,10 @@ def as_text(boards: Sequence[Leaderboard], agreed: Sequence[Agreement]) -> str:
         voters = "" if board.who != PEOPLE else f" of {len(board.voters)} voter{'s' * (len(board.voters) != 1)}"
         lines += [f"{board.who}: {board.votes} votes{voters}", *standings_text(board), ""]
         for pair in board.pairs:
-            low, high = pair.win_rate_ci95
+            interval = f" [{pair.win_rate_ci95[0]:.3f}, {pair.win_rate_ci95[1]:.3f}]" if pair.win_rate_ci95 else ""
             lines.append(
                 f"  {pair.a} against {pair.b}: {pair.wins} won, {pair.losses} lost, {pair.ties} ties, "
-                f"{pair.both_bad} both bad; win rate {pair.win_rate:.3f} [{low:.3f}, {high:.3f}]"
+                f"{pair.both_bad} both bad; win rate {pair.win_rate:.3f}{interval}"
             )
         lines.append("")
     for each in agreed:

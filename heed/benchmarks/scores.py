@@ -11,7 +11,17 @@ import numpy as np
 from heed.benchmarks.asking import Outcome, Score
 from heed.benchmarks.suite import Benchmark
 from heed.files import run_folder
-from heed.measure.intervals import Estimate, mean_estimate, paired_difference
+from heed.measure.intervals import (
+    SMALLEST_UNKNOWN,
+    Estimate,
+    Range,
+    from_draws,
+    limits_of,
+    mean_estimate,
+    paired_difference,
+    range_of,
+    weighted_sums,
+)
 from heed.measure.rows import Row
 
 if TYPE_CHECKING:  # lm_eval is not needed for the other systems
@@ -20,6 +30,7 @@ if TYPE_CHECKING:  # lm_eval is not needed for the other systems
 RESAMPLES, RESAMPLES_OF_MANY, MANY = 500, 200, 5000
 """Resamplings where the library's own aggregation has to be called for each; fewer when it takes long."""
 MANY_TASKS = 20
+RESAMPLES_OF_TASKS = 2000
 
 Aggregate = Callable[[Sequence[Any]], float]
 
@@ -144,17 +155,18 @@ def is_mean_of_means(score: Score) -> bool:
 
 
 def estimate(score: Score, tasks: "Tasks | None") -> Estimate:
-    """The library's value with a 95 % bootstrap interval over its items."""
+    """The library's value with its 95 % interval over its items."""
     n = len(score.pooled) or score.n
     if is_mean(score):
-        return mean_estimate([float(value) for value in score.pooled])
+        values = [float(value) for value in score.pooled]
+        return mean_estimate(values, within=range_of(values))
     if is_mean_of_means(score):
-        return Estimate(value=score.value, ci95=percentiles(resample_tasks(list(score.values.values()))), n=n)
-    if len(score.values) > 1 or len(score.pooled) < 2:  # a group that is neither, or nothing to resample
+        parts = [np.asarray(items, dtype=float) for items in score.values.values()]
+        return replace(of_tasks(parts, range_of(np.concatenate(parts).tolist()), score.value), p=None)
+    if len(score.values) > 1 or n < SMALLEST_UNKNOWN or not score.pooled:  # a group that is neither, or too few
         return Estimate(value=score.value, ci95=None, n=n)
     assert tasks is not None
-    draws = resample(score.pooled, tasks.aggregation(score.task, score.metric))
-    return Estimate(value=score.value, ci95=percentiles(draws), n=n)
+    return replace(resample(score.pooled, tasks.aggregation(score.task, score.metric), score.value), p=None)
 
 
 def difference(ours: Score, theirs: Score, tasks: "Tasks | None") -> Estimate | None:
@@ -164,42 +176,49 @@ def difference(ours: Score, theirs: Score, tasks: "Tasks | None") -> Estimate | 
     } or not ours.pooled:
         return None
     if is_mean(ours) and is_mean(theirs):
-        return paired_difference([float(x) for x in ours.pooled], [float(x) for x in theirs.pooled])
+        mine, others = [float(x) for x in ours.pooled], [float(x) for x in theirs.pooled]
+        return paired_difference(mine, others, within=range_of(mine + others))
     value, n = ours.value - theirs.value, len(ours.pooled)
     if is_mean_of_means(ours) and is_mean_of_means(theirs):
+        low, high = range_of([float(item) for side in (ours, theirs) for item in side.pooled])
         gaps = [np.subtract(items, theirs.values[name], dtype=float) for name, items in ours.values.items()]
-        return Estimate(value=value, ci95=percentiles(resample_tasks(gaps)), n=n)
-    if len(ours.values) > 1 or n < 2:
+        return of_tasks(gaps, (low - high, high - low), value)
+    if len(ours.values) > 1:
         return None
+    if n < SMALLEST_UNKNOWN:
+        return Estimate(value=value, ci95=None, n=n)
     assert tasks is not None
     aggregate = tasks.aggregation(ours.task, ours.metric)
 
     def gap(pairs: Sequence[Any]) -> float:
         return aggregate([mine for mine, _ in pairs]) - aggregate([other for _, other in pairs])
 
-    draws = resample(list(zip(ours.pooled, theirs.pooled, strict=True)), gap)
-    return Estimate(value=value, ci95=percentiles(draws), n=n)
+    return resample(list(zip(ours.pooled, theirs.pooled, strict=True)), gap, value)
 
 
-def resample_tasks(parts: Sequence[Any]) -> np.ndarray:
-    """Means of means; the items of each task are drawn anew, the tasks stay."""
-    generator = np.random.default_rng(0)
-    means = [np.mean(generator.choice(np.asarray(part, dtype=float), (RESAMPLES, len(part))), axis=1) for part in parts]
-    return np.mean(means, axis=0)
+def of_tasks(parts: Sequence[np.ndarray], within: Range, value: float) -> Estimate:
+    """Of a mean of means: the items of each task are drawn, the tasks stay."""
+    ends: list[list[np.ndarray]] = [[], []]
+    for number, part in enumerate(parts):
+        rows = np.stack([part, np.ones(len(part))], axis=1)
+        unseen = np.array([[limit, 1.0] for limit in limits_of(part, within)])
+        for drawn, sums in zip(ends, weighted_sums(rows, unseen, RESAMPLES_OF_TASKS, seed=number), strict=True):
+            drawn.append(sums[:, 0] / sums[:, 1])
+    low, high = (np.mean(drawn, axis=0) for drawn in ends)
+    return from_draws(low, high, value=value, n=sum(map(len, parts)))
 
 
-def resample(items: Sequence[Any], aggregate: Aggregate) -> np.ndarray:
+def resample(items: Sequence[Any], aggregate: Aggregate, value: float) -> Estimate:
+    """Of a score that only its library can compute: the percentiles of items drawn again, unless all draws agree."""
     generator = np.random.default_rng(0)
     count = RESAMPLES if len(items) <= MANY else RESAMPLES_OF_MANY
     draws = (generator.integers(0, len(items), len(items)) for _ in range(count))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sklearn, of draws that hold one label only
-        return np.array([float(aggregate([items[index] for index in draw])) for draw in draws])
-
-
-def percentiles(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+        drawn = np.array([float(aggregate([items[index] for index in draw])) for draw in draws])
+    if np.ptp(drawn) == 0:
+        return Estimate(value=value, ci95=None, n=len(items))
+    return from_draws(drawn, drawn, value=value, n=len(items))
 
 
 def mean_of_tasks(scores: Sequence[Score], *, name: str, metric: str) -> Score | None:

@@ -46,4 +46,3 @@ class RateConfig(ReadRecorder):
     judge: str | None = key(None, help="a judge.jsonl whose pair verdicts are rated beside people's votes")
     json: str | None = key(None, help="file to write leaderboards, win rates and agreement to")
     csv: str | None = key(None, help="file to write the votes to, in arena-rank's columns model_a, model_b, winner")
-    seed: int = key(0, help="seed of the bootstrap intervals")

@@ -10,6 +10,7 @@ from heed.errors import UserError
 from heed.judge.pairs import WORTH, both_orders, outcome
 from heed.judge.scores import spearman
 from heed.judge.verdicts import PairVerdict, ScoreVerdict
+from heed.measure.alpha import krippendorff_alpha
 from heed.saying import Say
 
 Unit = tuple[str, ...]
@@ -32,30 +33,10 @@ def agreement(ours: Mapping[Unit, float], theirs: Mapping[Unit, float], *, a: st
         "on": on,
         "n": len(units),
         "spearman": spearman(xs, ys),
-        "krippendorff_alpha": interval_alpha(xs, ys),
+        "krippendorff_alpha": krippendorff_alpha(xs, ys),
         "mean_absolute_error": mean(map(abs, differences)) if units else None,
         "bias": mean(differences) if units else None,
     }
-
-
-def interval_alpha(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Krippendorff's alpha of two observers. None for fewer than two units, for no variation, or without evalica."""
-    if len(xs) < 2 or len({*xs, *ys}) == 1:
-        return None
-    try:
-        import evalica
-        import pandas
-    except ImportError:
-        return None
-    return float(evalica.alpha(pandas.DataFrame([list(xs), list(ys)]), distance="interval").alpha)
-
-
-def has_evalica() -> bool:
-    try:
-        import evalica  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def scores_of(verdicts: Sequence[ScoreVerdict]) -> Opinion:

@@ -125,7 +125,7 @@ def judge_responses(
     entry = summarise(asker, settings, by_name, scores, compared, [score_prompt, pair_prompt])
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
-    summary = {"judges": entries, "agreement": agreements(verdicts, opinions, say)}
+    summary = {"judges": entries, "agreement": agreements(verdicts, opinions)}
     run_folder.write_lines(folder / run_folder.JUDGE_FILE, [line_of(verdict) for verdict in verdicts])
     run_folder.write_json(folder / run_folder.JUDGE_SUMMARY_FILE, summary)
     return summary
@@ -236,9 +236,7 @@ def said_by(entry: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(entry["judge"], prompt) for prompt in entry["prompts_sha256"]}
 
 
-def agreements(
-    verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None, say: Say
-) -> list[dict[str, Any]]:
+def agreements(verdicts: Verdicts, people: tuple[agreement.Opinion, agreement.Opinion] | None) -> list[dict[str, Any]]:
     """Every two judges, and every judge and people, on scores and on pairs."""
     scores: dict[str, list[ScoreVerdict]] = {}
     pairs: dict[str, list[PairVerdict]] = {}
@@ -252,12 +250,9 @@ def agreements(
     on_pairs = {judge: agreement.outcomes_of(given) for judge, given in pairs.items()}
     if people is not None:
         on_scores["people"], on_pairs["people"] = people
-    found = [
+    return [
         agreement.agreement(one, other, a=a, b=b, on=on)
         for on, opinions in (("scores", on_scores), ("pairs", on_pairs))
         for (a, one), (b, other) in combinations(opinions.items(), 2)
         if one and other
     ]
-    if found and not agreement.has_evalica():
-        say("judge: Krippendorff's alpha needs evalica, which is not installed (make setup-eval)")
-    return found

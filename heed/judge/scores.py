@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from heed.judge.asking import Asker
 from heed.judge.controls import Control
 from heed.judge.prompts import JudgePrompt
 from heed.judge.verdicts import Item, ScoreVerdict, how_it_came
-from heed.measure.intervals import mean_estimate
+from heed.measure.intervals import PERCENT, mean_estimate
 
 MOST_FAILURES = 0.05
 """Share of failures above which a mean is withheld: the rows that could not be judged may be unlike the others."""
@@ -49,7 +48,7 @@ def score_summary(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
     failures = Counter(verdict.failure for verdict in verdicts if verdict.score is None)
     rate = sum(failures.values()) / len(verdicts)
     withheld = rate > MOST_FAILURES
-    estimate = mean_estimate(scores) if scores and not withheld else None
+    estimate = mean_estimate(scores, within=PERCENT) if scores and not withheld else None
     return {
         "mean": estimate.value if estimate else None,
         "ci95": estimate.ci95 if estimate else None,
@@ -78,4 +77,10 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     """Rank correlation; None where there is none to speak of: fewer than three values, or all of a side alike."""
     if len(xs) < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
         return None
-    return float(spearmanr(xs, ys).statistic)
+    return float(np.corrcoef(ranks(xs), ranks(ys))[0, 1])
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """Equal values share the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]

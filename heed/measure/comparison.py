@@ -130,7 +130,7 @@ def difference(metric: Measurement, pairs: Sequence[tuple[int, float, float]], a
         found = scorers.corpus_estimate(metric.metric, after, less=before)
         values = (scorers.corpus_value(metric.metric, before), scorers.corpus_value(metric.metric, after))
     else:
-        found = paired_difference(yours, mine)
+        found = paired_difference(yours, mine, within=metric.within)
         values = (sum(mine) / len(mine), sum(yours) / len(yours))
     sign = SIGNS.get(metric.better)
     gains = [sign * (after - before) for before, after in zip(mine, yours, strict=True)] if sign else None

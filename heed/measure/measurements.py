@@ -1,6 +1,6 @@
 """What a metric found on a set of answers: a value with its interval, and a number for each answer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from heed import __version__
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.measure.intervals import mean_estimate
+from heed.measure.intervals import SHARE, Range, mean_estimate
 from heed.measure.rows import Row
 
 HEED = f"heed {__version__}"
@@ -31,19 +31,36 @@ class Measurement:
     """higher, lower, or neither: a description."""
     scale: float = 1.0
     """The distance from the worst value to the best: 1, or 100 as its library counts."""
+    within: Range = SHARE
+    """What an item can be."""
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def mean_measurement(metric: str, items: Sequence[float | None], **rest: Any) -> Measurement:
-    """The mean over the items that have a number, with its bootstrap interval."""
-    known = [item for item in items if item is not None]
-    items = tuple(items)
+def mean_measurement(
+    metric: str,
+    items: Sequence[float | None],
+    *,
+    within: Range = SHARE,
+    notes: tuple[str, ...] = (),
+    clusters: Sequence[Hashable] | None = None,
+    **rest: Any,
+) -> Measurement:
+    """The mean over the items that have a number, with its interval. `clusters` has that of each item."""
+    known = [place for place, item in enumerate(items) if item is not None]
+    rest |= {"metric": metric, "items": tuple(items), "within": within}
     if not known:
-        notes = (*rest.pop("notes", ()), "it says nothing of any of these answers")
-        return Measurement(metric=metric, value=None, ci95=None, n=0, items=items, notes=notes, **rest)
-    found = mean_estimate(known)
-    return Measurement(metric=metric, value=found.value, ci95=found.ci95, n=found.n, items=items, **rest)
+        return Measurement(
+            value=None, ci95=None, n=0, notes=(*notes, "it says nothing of any of these answers"), **rest
+        )
+    found = mean_estimate(
+        [item for item in items if item is not None],
+        within=within,
+        clusters=None if clusters is None else [clusters[place] for place in known],
+    )
+    if found.ci95 is None:
+        notes = (*notes, f"{found.n} values are too few, or too much alike, for an interval")
+    return Measurement(value=found.value, ci95=found.ci95, n=found.n, notes=notes, **rest)
 
 
 def library(package: str) -> str:

@@ -4,6 +4,7 @@ English articles, punctuation and case are what SQuAD's evaluation takes away
 (https://rajpurkar.github.io/SQuAD-explorer); everything else about a text counts.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -153,6 +154,7 @@ def describe(answers: Sequence[Answer]) -> list[Measurement]:
             "length_ratio",
             [len(own) / length if length else None for own, length in zip(words, wanted, strict=True)],
             better="neither",
+            within=(0.0, math.inf),
         ),
         *(mean_measurement(f"distinct_{n}", [distinct(own, n) for own in words], better="neither") for n in (1, 2)),
     ]

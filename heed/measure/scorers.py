@@ -1,7 +1,7 @@
 """Scores as other libraries compute them, each imported when asked for: ROUGE, chrF, BLEU, BERTScore, `evaluate`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from numbers import Real
@@ -12,7 +12,7 @@ import numpy as np
 
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.measure.intervals import RESAMPLES, Estimate
+from heed.measure.intervals import PERCENT, SMALLEST, SMALLEST_UNKNOWN, Estimate, range_of, resampled, together
 from heed.measure.measurements import Measurement, library, mean_measurement
 
 Texts = Sequence[str]
@@ -62,7 +62,7 @@ CORPUS_METRICS = ("bleu", "chrf")
 def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measurement]:
     """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items.
 
-    Items, and so the interval, are resampled as sacrebleu's own bootstrap does: counts are added up anew.
+    For the interval, the counts of rows are weighted and added up again.
     """
     from sacrebleu.metrics import BLEU
 
@@ -84,6 +84,7 @@ def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measure
             n=found.n,
             items=tuple(items),
             scale=100.0,
+            within=PERCENT,
             library=library("sacrebleu"),
             notes=notes,
             details={"signature": str(metric.get_signature())},
@@ -99,28 +100,62 @@ def corpus_statistics(name: str, responses: Texts, references: Texts) -> np.ndar
 
 
 def corpus_value(name: str, statistics: np.ndarray) -> float:
-    return float(sacrebleu_metric(name)._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+    return score_of(name, statistics.sum(axis=0))
 
 
-def corpus_estimate(name: str, statistics: np.ndarray, less: np.ndarray | None = None) -> Estimate:
+def score_of(name: str, sums: np.ndarray) -> float:
+    if name == "bleu":  # sacrebleu cuts lengths to whole numbers; only their ratio matters
+        sums = np.append(sums[:2] * 1000, sums[2:])
+    return float(sacrebleu_metric(name)._compute_score_from_stats(sums.tolist()).score)
+
+
+DRAWS = 2000  # each calls sacrebleu
+
+
+def unseen_rows(name: str, statistics: np.ndarray) -> np.ndarray:
+    """The counts of a row like the average one of which nothing is right, and of the same where all is."""
+    worst, best = statistics.mean(axis=0), statistics.mean(axis=0)
+    if name == "bleu":  # length, length of the reference, matches of 1 to 4 words, texts of 1 to 4 words
+        worst[2:6] = 0
+        best[0] = best[1]
+        best[2:6] = best[6:] = np.maximum(best[1] - np.arange(4), 0)
+    else:  # for each order: in the answer, in the reference, in both
+        worst[2::3] = 0
+        best[0::3] = best[2::3] = best[1::3]
+    return np.stack([worst, best])
+
+
+def corpus_estimate(
+    name: str,
+    statistics: np.ndarray,
+    less: np.ndarray | None = None,
+    clusters: Sequence[Hashable] | None = None,
+) -> Estimate:
     """The corpus score of one system, or how much it is above that of another (`less`) on the same rows.
 
     Both are resampled together, so that a hard row is hard for both (Koehn 2004, paired bootstrap).
     """
     systems = [statistics] if less is None else [statistics, less]
 
-    def value(rows: np.ndarray) -> float:
-        """Of the rows drawn, as often as each was."""
-        scores = [corpus_value(name, rows[:, None] * each) for each in systems]
+    def value(sums: np.ndarray) -> float:
+        scores = [score_of(name, each) for each in np.split(sums, len(systems))]
         return scores[0] - scores[1] if len(scores) == 2 else scores[0]
 
-    n = len(statistics)
-    actual = value(np.ones(n))
-    if n < 2:
+    rows, n = together(np.concatenate(systems, axis=1), clusters), len(statistics)
+    actual = value(rows.sum(axis=0))
+    if len(rows) < (SMALLEST if len(rows) == n else SMALLEST_UNKNOWN):
         return Estimate(value=actual, ci95=None, n=n)
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    low, high = np.percentile([value(rows) for rows in draws], [2.5, 97.5])
-    return Estimate(value=actual, ci95=(float(low), float(high)), n=n)
+    unseen = [unseen_rows(name, each) for each in np.split(rows, len(systems), axis=1)]
+    if len(unseen) == 2:
+        unseen[1] = unseen[1][::-1]  # at worst the other is right where this one is wrong
+    return resampled(
+        rows,
+        np.concatenate(unseen, axis=1),
+        lambda sums: np.array([value(each) for each in sums]),
+        value=actual,
+        n=n,
+        draws=DRAWS,
+    )
 
 
 # ---- BERTScore
@@ -193,6 +228,7 @@ def bertscore(
         mean_measurement(
             "bertscore",
             items,
+            within=(-1.0, 1.0),
             library=library("bert_score"),
             notes=notes,
             details={"model": model, "num_layers": num_layers, "hash": scorer.hash},
@@ -243,7 +279,8 @@ def module_score(name: str, module: Any, responses: Texts, references: Texts) ->
 def module_measurement(metric: str, value: Any, responses: Texts) -> Measurement:
     items = items_of(value, responses)
     if items is not None:
-        return mean_measurement(metric, items, library=library("evaluate"))
+        within = range_of([item for item in items if item is not None])
+        return mean_measurement(metric, items, within=within, library=library("evaluate"))
     value = float(value)
     notes = ("the module gives one number for all answers, so there is no interval",)
     if not math.isfinite(value):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.skipif(
-    find_spec("gradio") is None or find_spec("evalica") is None,
-    reason="gradio or evalica is missing (make arena-setup installs them)",
+    find_spec("gradio") is None,
+    reason="gradio is missing (make arena-setup installs it)",
 )
 HOSTILE = "<script>document.title = 'owned'</script> ${document.title} {{value}} </div><img src=x onerror=alert(1)>"
 ROWS = [{"instruction": f"Say {row}.", "input": "", "output": f"{row}!", "row_id": row} for row in range(6)]

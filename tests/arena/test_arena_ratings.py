@@ -1,15 +1,13 @@
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
-from heed.arena.ratings import agreements, as_text, leaderboards, rate, wilson
+from heed.arena.ratings import agreements, as_text, leaderboards, rate
 from heed.arena.votes import Vote, Winner
-
-pytest.importorskip("evalica", reason="evalica is missing (make arena-setup installs it)")
 
 VOTE = Vote(time=None, voter="Ada", a="base", b="tuned", winner="b", first="a", row_id=0)
 
@@ -52,10 +50,12 @@ def test_a_model_that_never_lost_has_a_finite_rating_and_an_interval_with_width(
     best, worst = rate(votes("a", "b", wins=10)).standings
 
     assert best.rating - worst.rating == pytest.approx(400 * math.log10(10.5 / 0.5))
-    assert best.ci95[1] - best.ci95[0] > 100
+    # Where the likelihood 10.5 log s + 0.5 log(1 - s) of the gap, s = 1 / (1 + 10^(-gap / 400)), has fallen by 1.92.
+    assert (best.ci95, worst.ci95) == (pytest.approx((1086.6, 1686.3), abs=0.1), pytest.approx((313.7, 913.4), abs=0.1))
 
 
 def test_ratings_are_the_most_likely_strengths() -> None:
+    minimize = pytest.importorskip("scipy.optimize").minimize
     cast = simulated({"a": 0, "b": 100, "c": 250, "d": 300}, 300, np.random.default_rng(1))
     board = rate(cast)
     names = sorted(each.model for each in board.standings)
@@ -95,9 +95,27 @@ def test_models_that_never_met_are_not_compared() -> None:
     assert "never met" in as_text([board], [])
 
 
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+def test_a_win_rate_has_the_interval_of_a_share_and_one_vote_has_none() -> None:
+    [pair] = rate(votes("a", "b", wins=8, losses=2)).pairs
+    assert pair.win_rate_ci95 == pytest.approx((0.4439, 0.9748), abs=1e-4)  # Clopper and Pearson
+    assert rate(votes("a", "b", wins=1)).pairs[0].win_rate_ci95 is None
+
+
+def test_a_thousand_votes_on_fourteen_models_are_rated_at_once() -> None:
+    cast = simulated({f"m{n}": 1000 + 60 * n for n in range(14)}, 1000, np.random.default_rng(0))
+    began = time.perf_counter()
+    rate(cast)
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "gap"), [(10, 300), (20, 600), (60, 0), (200, 400)])
+def test_intervals_of_ratings_cover_the_truth(count: int, gap: float) -> None:
+    strengths = {"a": 1000 + gap / 2, "b": 1000 - gap / 2}
+    rng = np.random.default_rng(0)
+    boards = [rate(simulated(strengths, count, rng, ties=0.0)).standings for _ in range(400)]
+    covered = [each.ci95[0] <= strengths[each.model] <= each.ci95[1] for board in boards for each in board]
+    assert np.mean(covered) >= 0.93
 
 
 def test_judges_do_not_outvote_people() -> None:

@@ -86,7 +86,6 @@ def test_after_the_last_pair_a_voter_is_thanked(tmp_path: Path) -> None:
 def test_texts_of_models_and_people_are_escaped() -> None:
     question = Question(row_id=0, messages=({"role": "user", "content": HOSTILE, "input": HOSTILE},), reference=HOSTILE)
     pages = [question_card(question), answer_card("A", Answer(text=HOSTILE), name=HOSTILE)]
-    pytest.importorskip("evalica", reason="evalica is missing (make arena-setup installs it)")
     names = [(HOSTILE, "b"), ("b", "c"), (HOSTILE, "c")]
     votes = [Vote(time=None, voter=f"judge:{HOSTILE}", a=a, b=b, winner="a", first=None, row_id=0) for a, b in names]
     pages += [standings_card(leaderboards(votes), []), standings_card(leaderboards(votes[:1]), [])]

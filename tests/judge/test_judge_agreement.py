@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from heed.errors import UserError
-from heed.judge.agreement import Opinion, agreement, interval_alpha, read_people
+from heed.judge.agreement import Opinion, agreement, read_people
+from heed.measure.alpha import krippendorff_alpha
 
 
 def test_agreement_has_the_values_one_gets_by_hand() -> None:
@@ -24,8 +25,8 @@ def test_agreement_has_the_values_one_gets_by_hand() -> None:
 
 
 def test_alpha_falls_when_one_side_is_stricter_though_the_ranks_are_the_same() -> None:
-    assert interval_alpha([10, 50, 90], [10, 50, 90]) == pytest.approx(1.0)
-    stricter = interval_alpha([10, 50, 90], [0, 10, 30])
+    assert krippendorff_alpha([10, 50, 90], [10, 50, 90]) == pytest.approx(1.0)
+    stricter = krippendorff_alpha([10, 50, 90], [0, 10, 30])
     assert stricter is not None and stricter < 0.5
 
 

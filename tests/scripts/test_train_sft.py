@@ -309,5 +309,5 @@ def test_help_is_quick_since_it_loads_nothing_heavy(script: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     *shown, loaded = done.stdout.splitlines()
     assert any(line.lstrip().startswith("--") for line in shown)
-    heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "gradio", "evalica", "pandas"}
+    heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "gradio", "pandas"}
     assert not heavy & set(loaded.split())
