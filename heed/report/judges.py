@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heed.measure.comparison import Difference
-from heed.measure.intervals import paired_difference
+from heed.measure.intervals import PERCENT, paired_difference
 from heed.report.evidence import Evidence, Verdict
 from heed.report.findings import Finding, JudgeKey, Value, pair
 
@@ -61,7 +61,7 @@ def judge_difference(evidence: Evidence, judge: dict[str, Any]) -> Difference | 
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return None
-    estimate = paired_difference([ours[row] for row in both], [theirs[row] for row in both])
+    estimate = paired_difference([ours[row] for row in both], [theirs[row] for row in both], within=PERCENT)
     wins, losses = (sum(ours[row] > theirs[row] for row in both), sum(ours[row] < theirs[row] for row in both))
     return Difference(
         a=sum(theirs[row] for row in both) / len(both),

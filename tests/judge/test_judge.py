@@ -127,7 +127,7 @@ def test_two_systems_are_scored_and_compared_and_the_controls_rank_as_expected(
     orders = [each for each in lines if each["kind"] == "pair" and each["row_id"] == 0 and not each["control"]]
     assert [(each["first"], each["winner"]) for each in orders] == [("a", "b"), ("b", "b")]
     text = summary_text(summary)
-    assert "tuned    100.0 [100.0, 100.0] on 3 rows, 0 failed" in text
+    assert "tuned    100.0 [29.2, 100.0] on 3 rows, 0 failed" in text
     assert "base vs tuned: tuned won 2, tied 1 (1 with the same text), lost 0, 0 failed" in text
 
 
