@@ -12,6 +12,7 @@ from heed.data.records import Record
 from heed.files.lines import append_line, rewind_lines
 from heed.prompts.template import Contract
 from heed.tokens.preview import one_line
+from heed.training.checkpointing import show_learned
 
 PICKLED_ARGUMENTS = "training_args.bin"
 
@@ -188,8 +189,15 @@ class SampleAnswer(TrainerCallback):
         self.record, self.answer, self.path = record, answer, path
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
     ) -> None:
+        show_learned(optimizer)
         response = self.answer(model)
         if not state.is_world_process_zero:
             return

@@ -20,6 +20,9 @@ from heed.runs.checkpoints import STAGING
 from heed.saying import Say
 from heed.training.signals import GracefulStop
 
+# Of what an optimizer keeps for each group of parameters, what TrainingArguments say.
+FROM_ARGUMENTS = ("lr", "initial_lr", "weight_decay", "betas", "eps")
+
 
 class WholeCheckpoints(Trainer):
     """A mixin: `class MyTrainer(WholeCheckpoints, TheirTrainer)`. Trainer's own files, made whole or absent.
@@ -53,7 +56,9 @@ class WholeCheckpoints(Trainer):
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's training. Raises UserError for a checkpoint that holds more than tensors."""
         try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            show_learned(self.optimizer)
+            return result
         except UnpicklingError as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"the checkpoint holds more than tensors, so it is not loaded: {reason}") from error
@@ -87,6 +92,7 @@ class WholeCheckpoints(Trainer):
         processes.largest(0)  # nobody writes before the folder is empty
 
         def write() -> None:
+            show_learned(self.optimizer)
             super(WholeCheckpoints, self)._save_checkpoint(model, trial)
 
         def finish() -> None:
@@ -170,8 +176,10 @@ class WholeCheckpoints(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Then set what the arguments say: a learning rate that was changed on purpose must not be overruled by the
-        old one in the checkpoint. What was not changed is set to what it is."""
-        groups = [{name: value for name, value in group.items() if name != "params"} for group in self.param_groups]
+        old one in the checkpoint. What was not changed is set to what it is.
+
+        Some optimizers keep their progress beside these (schedule-free ones their steps): that is the checkpoint's."""
+        groups = [{name: group[name] for name in FROM_ARGUMENTS if name in group} for group in self.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
             return
@@ -206,7 +214,18 @@ class WholeCheckpoints(Trainer):
             self.say(f"WARNING: the best model cannot be loaded, so the last one is kept: {problem}")
             self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
             return
+        show_learned(self.optimizer)  # before: it computes with the weights that are there
         super()._load_best_model()
+
+
+def show_learned(optimizer: Any) -> None:
+    """Schedule-free optimizers train other weights than those that they learn, which are evaluated, asked and saved.
+
+    The next step switches back (Trainer.training_step). Trainer itself switches before it evaluates only, and so saves
+    the wrong ones in a run without evaluations.
+    """
+    if callable(switch := getattr(optimizer, "eval", None)):
+        switch()
 
 
 def attempt(function: Callable[[], None]) -> str:

@@ -17,6 +17,7 @@ from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_
 from heed.saying import Say
 from heed.tokens.batches import FlatCollator, PaddingCollator, supervised_tokens
 from heed.tokens.examples import column, row_lengths
+from heed.training.checkpointing import show_learned
 
 
 class RowEvaluation(Trainer):
@@ -59,6 +60,7 @@ class RowEvaluation(Trainer):
         """
         model = self._evaluation_model()
         model.eval()
+        show_learned(self.optimizer)
         dataset: Any = dataloader.dataset
         world, rank = self.args.world_size, self.args.process_index
         mine = list(range(rank, len(dataset), world))

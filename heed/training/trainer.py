@@ -174,6 +174,8 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         with self.rows_as_collated():
             if self.graphs is not None and isinstance(num_items_in_batch, torch.Tensor):
                 model.train()
+                if callable(switch := getattr(self.optimizer, "train", None)):  # as Trainer does before an eager step
+                    switch()
                 loss = self.graphs.run(inputs, num_items_in_batch)
                 if loss is not None:
                     return loss
