@@ -14,7 +14,6 @@ from heed.files.lines import line_of, read_kept
 from heed.saying import Say
 
 SYNC_SECONDS = 1.0
-WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,35 +85,12 @@ def partial_file(file: Path) -> Path:
 def row_keys(request: Mapping[str, Any], prompts: Sequence[Any]) -> list[str]:
     """A fingerprint for each row, of its prompt (ids or messages) and of the request that all rows share.
 
-    The request names whatever else answers depend on: the model's identity, the contract, max_new_tokens, dtype, and
+    The request names whatever else answers depend on: the model's hash, the contract, max_new_tokens, dtype, and
     for an endpoint its address; not the local engine, since all of them give the same text.
     """
     shared = json.dumps(request, sort_keys=True, default=str)
     texts = (json.dumps(prompt, sort_keys=True) for prompt in prompts)
     return [hashlib.sha256(f"{shared}\n{text}".encode()).hexdigest() for text in texts]
-
-
-def model_identity(name: str, revision: str | None = None) -> list[Any]:
-    """What changes when a model is trained anew in the same folder: the files, their sizes and times.
-
-    The base model of an adapter belongs to it. Contents are not read: weights may be large.
-    """
-    from transformers.utils.hub import cached_file
-
-    paths = (
-        cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-        for file in ("adapter_config.json", "config.json")
-    )
-    file = next((Path(path) for path in paths if path is not None), None)
-    if file is None:
-        return [name, revision]
-    files = sorted({path for pattern in WEIGHTS for path in file.parent.glob(pattern)})
-    stats = [(path.name, path.stat()) for path in files]
-    identity: list[Any] = [name, revision, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
-    if file.name == "adapter_config.json":
-        adapter = run_folder.read_json(file)
-        identity.append(model_identity(adapter["base_model_name_or_path"], adapter.get("revision")))
-    return identity
 
 
 class PartialFile:

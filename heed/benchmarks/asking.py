@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed.benchmarks.identity import model_sha256
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record, rows_sha256
 from heed.files import run_folder
+from heed.models.identity import model_sha256
 from heed.prompts.template import Contract, Prompt
 from heed.runs.finished import Subject
 from heed.saying import Say

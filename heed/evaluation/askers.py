@@ -57,15 +57,16 @@ class LocalAsker:
         from tqdm.auto import tqdm
 
         from heed.answers.generation import generate
-        from heed.answers.partial import model_identity, partial_file, resumed, row_keys
+        from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.responses import response_rows
         from heed.answers.subjects import load_subject
         from heed.evaluation.stops import stop_measurements, write_stops
+        from heed.models.identity import model_sha256
 
         prompt, stop_token_ids = self.prompt_of(subject)
         prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
         request = {
-            "model": model_identity(subject.model, subject.revision),
+            "model": model_sha256(subject.model, subject.revision),
             "contract": self.template_sha256,
             "stop_token_ids": stop_token_ids,
             "max_new_tokens": self.max_new_tokens,

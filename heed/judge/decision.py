@@ -1,9 +1,7 @@
 """A judge without parsing: transformers' decision pipeline reads from one forward pass how likely each anchor is."""
 
-import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from heed.errors import UserError
@@ -11,6 +9,7 @@ from heed.judge.cache import Reply
 from heed.judge.client import Unanswered
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
+from heed.models.identity import model_sha256
 
 SHOWN_AS = {"response": "answer", "first": "answer A", "second": "answer B"}
 """The names that anchors and options go by."""
@@ -29,7 +28,7 @@ class DecisionBackend:
     def __init__(self, model: str) -> None:
         self.model = self.server = model
         self._pipeline = load_pipeline(model)
-        self._fingerprint = fingerprint(model, getattr(self._pipeline.model.config, "_commit_hash", None))
+        self._fingerprint = model_sha256(model)
 
     def prepare(self, questions: Sequence[Question]) -> None:
         """Ask once, so that a model that cannot answer is known before all rows fail."""
@@ -107,13 +106,3 @@ def load_pipeline(model: str) -> Any:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"judge_model: {model} could not be loaded ({' '.join(str(error).split())[:300]})") from error
-
-
-def fingerprint(model: str, commit: str | None) -> str:
-    """What tells the weights of today from those of tomorrow under the same name, without reading gigabytes."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return commit or ""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,7 +1,6 @@
 """An interrupted run goes on where it was, and never takes an answer of another request."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from heed.answers.partial import OnResponse, Response, model_identity, resumed, row_keys
-from world.small_world import ROOT, gpt2, save_model
+from heed.answers.partial import OnResponse, Response, resumed, row_keys
+from world.small_world import ROOT
 
 REQUEST = {"model": ["runs/a", 1], "contract": "c0ffee", "max_new_tokens": 9}
 PROMPTS = [[1, 2], [3], [4, 5, 6], [7], [8]]
@@ -134,17 +133,3 @@ def test_answers_are_kept_until_the_whole_file_is_written(tmp_path: Path) -> Non
     answers, written = Answers(PROMPTS), list[Response]()
     responses, _ = run(path, answers, write=written.extend)
     assert answers.asked == [] and written == responses == unbroken()
-
-
-def test_a_model_trained_anew_in_its_folder_is_another_one(tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "model", gpt2())
-    before = model_identity(str(folder))
-    assert model_identity(str(folder)) == before
-    stat = (folder / "model.safetensors").stat()
-    os.utime(folder / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    after = model_identity(str(folder))
-    assert after != before
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
-    assert model_identity(str(adapter))[-1] == after

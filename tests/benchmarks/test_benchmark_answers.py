@@ -9,8 +9,8 @@ import pytest
 from heed.answers.responses import Answer
 from heed.benchmarks import answers
 from heed.benchmarks.asking import Asking
-from heed.benchmarks.identity import model_sha256
 from heed.benchmarks.loaded import Loaded
+from heed.models.identity import model_sha256
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import load_prompt
 from heed.runs.finished import Subject
@@ -74,7 +74,7 @@ def test_the_contract_is_named_by_its_template_as_in_its_file_and_4_bits_are_ano
     asking, subject = asked
     key = asking.key(subject)
     assert key["contract"] == asking.contract.template_sha256
-    assert key["model_sha256"] == model_sha256(subject.model, None)
+    assert key["model_sha256"] == model_sha256(subject.model)
     assert replace(asking, load_in_4bit=True).key(subject) != key
     stops = replace(asking.contract, stop_token_ids=[0, 1])
     assert replace(asking, contract=stops).key(subject) != key

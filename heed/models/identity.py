@@ -1,0 +1,55 @@
+"""Which weights these are: one hash that changes when a model is trained on, replaced or downloaded anew."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from heed.files import run_folder
+from heed.files.hashes import file_sha256
+
+# What decides how a model answers. Not *.json: in the folder of a run lies what is said about the model.
+DECIDES = (
+    "*.safetensors",
+    "config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+
+def model_sha256(model: str, revision: str | None = None) -> str:
+    """A hash of a folder's weights, configuration and tokenizer; a model of the Hub stands for its commit.
+
+    The base model of an adapter belongs to it.
+    """
+    digest = hashlib.sha256()
+    folder, adapter = Path(model), None
+    if folder.is_dir():
+        for path in sorted({path for pattern in DECIDES for path in folder.glob(pattern)}):
+            digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+        adapter = folder / "adapter_config.json"
+    else:
+        from transformers.utils.hub import cached_file, extract_commit_hash
+
+        found, described = (
+            cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+            for name in ("adapter_config.json", "config.json")
+        )
+        digest.update(f"{model}@{extract_commit_hash(found or described, None) or revision}".encode())
+        adapter = Path(found) if found else None
+    if adapter is not None and adapter.is_file():
+        base = run_folder.read_json(adapter)
+        digest.update(model_sha256(base["base_model_name_or_path"], base.get("revision")).encode())
+    return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Read once by a process, however often it is asked, unless it was written again."""
+    stat = path.stat()
+    return known_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def known_sha256(path: Path, size: int, written: int) -> str:
+    return file_sha256(path)
