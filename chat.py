@@ -98,7 +98,8 @@ class Speakers:
 
 def talk(speakers: Speakers, ours: ChatConfig) -> None:
     """Read lines until there are no more. What goes wrong with one is said, and the next is read."""
-    from heed.answers.conversation import Conversation, stream_answer
+    from heed.answers.conversation import Conversation
+    from heed.answers.streaming import NoRoom, stream_answer
 
     conversation = Conversation(ours.system)
     terminal = sys.stdin.isatty()
@@ -124,11 +125,11 @@ def talk(speakers: Speakers, ours: ChatConfig) -> None:
                     stop_token_ids=stops,
                     max_new_tokens=ours.max_new_tokens,
                     write=lambda piece: print(piece, end="", flush=True),
-                )
+                ).text
                 print()
             conversation.add(question, answer)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}{'; /reset starts over' if isinstance(error, NoRoom) else ''}", file=sys.stderr)
 
 
 def obey(word: str, rest: str, conversation: Any, speakers: Speakers) -> str:

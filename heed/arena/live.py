@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import StoppingCriteria, TextStreamer
-
-from heed.answers.decoding import plain_generation
+from heed.answers.streaming import stream_answer
 from heed.answers.subjects import find_prompt, load_subject
 from heed.arena.contestants import Answer, Ask, Failed
 from heed.arena.matches import Question
 from heed.errors import UserError
-from heed.models.loading import context_length, load_tokenizer
-from heed.models.memory import is_out_of_memory
+from heed.models.loading import load_tokenizer
 from heed.prompts.template import Contract, Prompt, fetch_contract, prompt_from_contract
 from heed.runs.finished import Subject, find_run, in_4bit
 from heed.saying import Say
@@ -58,64 +54,32 @@ def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: Callable[[], st
     return found
 
 
-class Growing(TextStreamer):
-    """Says the whole text so far whenever there is more of it."""
-
-    def __init__(self, tokenizer: Any, say: Say) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.text = ""
-        self.say = say
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        self.text += text
-        self.say(self.text)
-
-
-class Stopped(StoppingCriteria):
-    """Ends generation when nobody waits for it any more."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
-
-
 def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
-    """Greedy answers of a loaded model, one at a time, asked by its contract; the same text as `generate` gives."""
+    """Greedy answers of a loaded model, one at a time, asked by its contract."""
     one_at_a_time = threading.Lock()
-    model, prompt = loaded.model, loaded.prompt
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+        grown = ""
+
+        def write(piece: str) -> None:
+            nonlocal grown
+            grown += piece
+            say(grown)
+
         try:
-            ids = prompt.encode_prompt(question.messages)
+            with one_at_a_time:
+                answer = stream_answer(
+                    loaded.model,
+                    loaded.prompt,
+                    question.messages,
+                    stop_token_ids=loaded.contract.stop_token_ids,
+                    max_new_tokens=max_new_tokens,
+                    write=write,
+                    stop=stop,
+                )
         except UserError as error:
             return Failed(reason=str(error))
-        room = context_length(model) - len(ids)
-        if room < 1:
-            return Failed(reason=f"the question has {len(ids)} tokens, the model {context_length(model)} positions")
-        input_ids = torch.tensor([ids], device=model.device)
-        try:
-            with one_at_a_time, plain_generation(model), torch.no_grad():
-                output = model.generate(
-                    input_ids=input_ids,
-                    attention_mask=torch.ones_like(input_ids),
-                    do_sample=False,
-                    num_beams=1,
-                    max_new_tokens=min(max_new_tokens, room),
-                    eos_token_id=list(loaded.contract.stop_token_ids),
-                    pad_token_id=prompt.eos_token_id,
-                    streamer=Growing(prompt.tokenizer, say),
-                    stopping_criteria=[Stopped(stop)],
-                )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return Failed(reason=f"memory does not suffice for a question of {len(ids)} tokens")
-        written = output[0, len(ids) :].tolist()
-        stopped = bool(written) and written[-1] in loaded.contract.stop_token_ids
-        text = prompt.tokenizer.decode(written[:-1] if stopped else written, skip_special_tokens=True)
-        return Answer(text=str(text), cut=not stopped)
+        return Answer(text=answer.text, cut=answer.cut)
 
     return ask
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import chat
-from heed.answers.conversation import Conversation, stream_answer
+from heed.answers.conversation import Conversation
 from heed.answers.generation import generate
+from heed.answers.streaming import stream_answer
 from heed.data.records import Message
 from heed.errors import exit_code
 from heed.models import loading
@@ -73,7 +74,7 @@ def test_the_answer_is_the_greedy_one_and_comes_in_pieces(folder: Path) -> None:
     prompt = load_prompt("alpaca_short", tiny_tokenizer())
     model = loading.load_finished(str(folder / "tuned"))
     answer = stream_answer(model, prompt, [user("Hello?")], stop_token_ids=[0], max_new_tokens=8, write=pieces.append)
-    assert answer == "".join(pieces) == greedy(folder, [user("Hello?")])
+    assert answer.text == "".join(pieces) == greedy(folder, [user("Hello?")])
     assert len([piece for piece in pieces if piece]) > 1
 
 
@@ -115,7 +116,7 @@ def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
     assert talk(folder, f"/nothing\n{long}\n/base\nOne?\n", monkeypatch=monkeypatch) == 0
     captured = capsys.readouterr()
     assert "error: /nothing is no command; /help lists them" in captured.err
-    assert "so there is no room for an answer; /reset begins anew" in captured.err
+    assert "so there is no room for an answer; /reset starts over" in captured.err
     assert "nobody/knows" in captured.err  # the base by its card, which is not to be had
     assert captured.out.endswith(f"{greedy(folder, [user('One?')])}\n")
 

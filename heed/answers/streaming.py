@@ -1,0 +1,100 @@
+"""A greedy answer that is told while it is written."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, TextStreamer
+
+from heed.answers.decoding import plain_generation
+from heed.data.records import Message
+from heed.errors import UserError
+from heed.models.loading import context_length
+from heed.models.memory import is_out_of_memory
+from heed.prompts.template import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    text: str
+    cut: bool
+    """It ended before the model did."""
+
+
+class NoRoom(UserError):
+    """A conversation that fills the model's context."""
+
+
+class Pieces(TextStreamer):
+    """Passes on words as they are finished."""
+
+    def __init__(self, tokenizer: Any, write: Callable[[str], object]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.write, self.written = write, ""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.written += text
+        self.write(text)
+
+
+class Stopped(StoppingCriteria):
+    """Ends an answer after the token that is being written."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> Any:
+        return torch.full((len(input_ids),), self.stop.is_set(), device=input_ids.device)
+
+
+def stream_answer(
+    model: Any,
+    prompt: Prompt,
+    messages: Sequence[Message],
+    *,
+    stop_token_ids: Sequence[int],
+    max_new_tokens: int,
+    write: Callable[[str], object],
+    stop: threading.Event | None = None,
+) -> Streamed:
+    """The same text as `generate` gives; `write` gets it piece by piece.
+
+    `stop` and Ctrl-C end it early, with what was written so far. Raises NoRoom for a conversation that fills the
+    context of the model, and UserError for one that fills the memory.
+    """
+    ids = prompt.encode_prompt(messages)
+    room = context_length(model) - len(ids)
+    if room < 1:
+        raise NoRoom(
+            f"the conversation has {len(ids)} tokens and the model has positions for {context_length(model)}, so there "
+            "is no room for an answer"
+        )
+    input_ids = torch.tensor([ids], device=model.device)
+    pieces = Pieces(prompt.tokenizer, write)
+    try:
+        with plain_generation(model):
+            output = model.generate(
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                max_new_tokens=min(max_new_tokens, room),
+                eos_token_id=list(stop_token_ids),
+                pad_token_id=prompt.eos_token_id,
+                streamer=pieces,
+                stopping_criteria=[Stopped(stop or threading.Event())],
+            )
+    except KeyboardInterrupt:
+        pieces.end()
+        return Streamed(text=pieces.written, cut=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"memory does not suffice for a conversation of {len(ids)} tokens") from error
+    written = output[0, len(ids) :].tolist()
+    whole = bool(written) and written[-1] in stop_token_ids
+    text = prompt.tokenizer.decode(written[:-1] if whole else written, skip_special_tokens=True)
+    return Streamed(text=str(text), cut=not whole)
