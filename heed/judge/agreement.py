@@ -1,12 +1,12 @@
 """How far two judges agree, or a judge and people: on scores, or on which of two answers is better."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from heed.errors import UserError
+from heed.files.lines import parse
 from heed.judge.pairs import WORTH, both_orders, outcome
 from heed.judge.scores import spearman
 from heed.judge.verdicts import PairVerdict, ScoreVerdict
@@ -71,13 +71,13 @@ def read_people(path: Path, *, say: Say = print) -> tuple[Opinion, Opinion]:
     scores: dict[Unit, list[float]] = {}
     outcomes: dict[Unit, list[float]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     typed = 0
     for number, line in enumerate(lines, 1):
         try:
-            value = json.loads(line)
+            value = parse(line)
             if value["row_id"] is None:
                 typed += 1
             elif "score" in value:

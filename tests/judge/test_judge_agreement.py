@@ -66,6 +66,8 @@ def test_scores_and_votes_of_people_are_read_and_several_voices_count_with_their
         ("[1]", "expected a score"),
         ("85", "expected a score"),
         ("{", "expected a score"),
+        ("[" * 10_000, "too many brackets within brackets"),
+        ("\0\0", "NUL bytes"),
     ],
 )
 def test_a_line_that_is_neither_score_nor_vote_is_named(tmp_path: Path, line: str, message: str) -> None:
