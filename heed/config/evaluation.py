@@ -47,6 +47,14 @@ class EvalConfig(ReadRecorder):
         ["exact_match", "normalized_exact_match", "contains", "token_f1", "rougeL", "chrf", "bleu"],
         help="what is measured; also bertscore, and evaluate:NAME_OR_FOLDER",
     )
+    headline_metric: str | None = key(
+        None,
+        help="the metric that the verdict is about, or judge_score; null: a judge's score, else exact_match, else the "
+        "first; what the others say is adjusted for being many",
+    )
+    cluster: Literal["instruction", "input", "output", "system_prompt"] | None = key(
+        None, help="a field of a row: rows in which it is the same count as one draw in every interval"
+    )
     bertscore_model: str | None = key(None, help="folder of an encoder such as BERT", read_when="metrics: bertscore")
     bertscore_num_layers: int | None = key(
         None, help="the layer that BERTScore compares", read_when="metrics: bertscore"

@@ -55,6 +55,8 @@ class Evaluation:
     time: str
     seconds: float | None
     device: str | None
+    headline_metric: str | None = None
+    """What the verdict is about, named before anything was measured."""
 
     @property
     def what(self) -> str:

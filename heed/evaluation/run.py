@@ -1,6 +1,7 @@
 """An evaluation from its questions to its report, whole or one stage of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from heed.answers.exports import write_alpaca_eval, write_messages
@@ -8,13 +9,15 @@ from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.evaluation.asking import answer, plan_answers
 from heed.evaluation.judged import judge, judge_settings
-from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation
+from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation, write_evaluation
 from heed.evaluation.scores import rows_given_away, score
 from heed.evaluation.terminal import examples_text, scores_text, worse_text
 from heed.files.lock import locked
 from heed.files.run_folder import make_folder
+from heed.judge.judging import JudgeSettings
 from heed.judge.summary import summary_text
 from heed.measure.metrics import Metric, load_metrics
+from heed.measure.verdict import JUDGE_SCORE
 from heed.report import write_report
 from heed.saying import Say
 
@@ -30,6 +33,8 @@ def evaluate(
     folder = evaluation_folder(ours)
     metrics = chosen_metrics(ours) if word in (None, "compare", "score") else None
     judging = judge_settings(ours) if word in (None, "compare", "judge") else None
+    headline = headline_metric(ours, metrics, judging) if metrics is not None else None
+    cluster = ours.cluster if metrics is not None else None
     if word == "judge" and judging is None:
         raise UserError("judge_backend is missing (openai, ollama or decision): who is to judge?")
     people = Path(ours.people) if judging is not None and ours.people is not None else None
@@ -47,7 +52,10 @@ def evaluate(
             evaluation = read_evaluation(folder)
             answers = read_answers(folder, evaluation, say)
         if metrics is not None:
-            scores = score(folder, evaluation, answers, metrics, seen_rows=rows_given_away(evaluation, say), say=say)
+            evaluation = replace(evaluation, headline_metric=headline)
+            write_evaluation(folder, evaluation)
+            seen_rows = rows_given_away(evaluation, say)
+            scores = score(folder, evaluation, answers, metrics, cluster=cluster, seen_rows=seen_rows, say=say)
             say(scores_text(evaluation, scores))
             say(examples_text(evaluation, answers))
             say(worse_text(scores))
@@ -77,6 +85,18 @@ def chosen_metrics(ours: EvalConfig) -> dict[str, Metric]:
     return load_metrics(
         ours.metrics, bertscore_model=ours.bertscore_model, bertscore_num_layers=ours.bertscore_num_layers
     )
+
+
+def headline_metric(ours: EvalConfig, metrics: dict[str, Metric], judging: JudgeSettings | None) -> str | None:
+    """The metric that the verdict is about. Raises UserError for one that is not measured."""
+    judged = judging is not None and judging.mode != "pair"
+    named = ours.headline_metric
+    if named is None:
+        return JUDGE_SCORE if judged else "exact_match" if "exact_match" in metrics else next(iter(metrics), None)
+    if named not in metrics and not (judged and named == JUDGE_SCORE):
+        known = ", ".join([*metrics, *([JUDGE_SCORE] if judged else [])])
+        raise UserError(f"headline_metric: {named} is not measured here; take one of {known}")
+    return named
 
 
 def export(folder: Path, evaluation: Evaluation, answers: Answers) -> list[Path]:

@@ -9,7 +9,7 @@ from heed.evaluation.kept import Answers, Evaluation
 from heed.evaluation.stops import STOP_METRICS, kept_measurements, read_stops
 from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
 from heed.measure.measurements import Measurement, as_rows, make_items, write_items
-from heed.measure.metrics import Metric, measure
+from heed.measure.metrics import Metric, in_clusters, measure
 from heed.measure.rows import Row, write_rows
 from heed.runs.finished import find_run
 from heed.saying import Say
@@ -31,6 +31,7 @@ def score(
     answers: Answers,
     metrics: dict[str, Metric],
     *,
+    cluster: str | None = None,
     seen_rows: frozenset[int],
     say: Say,
 ) -> Scores:
@@ -42,14 +43,17 @@ def score(
     found = {}
     for name, given in answers.items():
         say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
-        found[name] = [*measure(metrics, given), *kept_measurements(stops.get(name, {}), given)]
+        stopped = kept_measurements(stops.get(name, {}), given)
+        if cluster is not None:
+            stopped = in_clusters(stopped, given, [getattr(answer, cluster) for answer in given])
+        found[name] = [*measure(metrics, given, cluster=cluster), *stopped]
     clean: dict[str, list[Measurement]] = {}
     rows: list[Row] = []
     for name, measurements in found.items():
         rows += measurement_rows(evaluation, name, measurements, evaluation.what)
         kept = [each for each in answers[name] if each.row_id not in seen_rows]
         if 0 < len(kept) < len(answers[name]):
-            clean[name] = measure(metrics, kept)
+            clean[name] = measure(metrics, kept, cluster=cluster)
             rows += measurement_rows(
                 evaluation, name, clean[name], f"{evaluation.what}, those given away in training left out"
             )
@@ -64,7 +68,7 @@ def score(
             )
             for name in (evaluation.other, evaluation.evaluated)
         )
-        comparison = compare(a, b)
+        comparison = compare(a, b, headline=evaluation.headline_metric, cluster=cluster)
         write_comparison(folder, comparison)
         provenance = evaluation.provenance(evaluation.evaluated)
         rows += comparison_rows(comparison, task=evaluation.what, n_full=evaluation.n_full, **provenance)

@@ -4,6 +4,7 @@ from heed.evaluation.kept import Answers, Evaluation
 from heed.evaluation.scores import Scores
 from heed.measure.comparison import Comparison
 from heed.measure.measurements import Measurement
+from heed.measure.verdict import JUDGE_SCORE, decides
 from heed.report.words import NOT_MEASURED
 from heed.saying import count
 from heed.tokens.preview import one_line
@@ -27,6 +28,8 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
         kept = {name: next(each for each in found if each.metric == first) for name, found in scores.clean.items()}
         shown = ", ".join(f"{name} {cell(each)} (n = {each.n})" for name, each in kept.items())
         lines.append(f"  {first} without the rows that training rows give away: {shown}")
+    if scores.comparison is not None:
+        lines.append(verdict_text(evaluation, scores.comparison))
     return "\n".join(lines)
 
 
@@ -51,7 +54,19 @@ def difference_text(comparison: Comparison | None, measured: Measurement) -> str
         text += f" [{found.ci95[0]:+{form}}, {found.ci95[1]:+{form}}]"
     if found.wins is not None:
         text += f"  {found.wins} better, {found.ties} equal, {found.losses} worse"
+    if found.verdict:
+        text += f": {found.verdict}" if found.wins is not None else f"  {found.verdict}"
+    if found.n != measured.n:
+        text += f" (on {count(found.n, 'row')} of both: {found.a:{form}}, {found.b:{form}})"
     return text
+
+
+def verdict_text(evaluation: Evaluation, comparison: Comparison) -> str:
+    """Which line decides, and what none of them can say."""
+    metric = comparison.headline or (
+        "the judge's score" if evaluation.headline_metric == JUDGE_SCORE else "none of them"
+    )
+    return f"  {decides(metric)}"
 
 
 def examples_text(evaluation: Evaluation, answers: Answers) -> str:

@@ -1,6 +1,6 @@
 """Two systems on the same rows: what differs, how sure that is, and which rows got worse."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from heed.measure import scorers
 from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
 from heed.measure.rows import Row, measured
+from heed.measure.verdict import holm, verdict
 
 SHOWN = 80  # characters of a text in a message
 
@@ -43,6 +44,13 @@ class Difference:
     ties: int | None
     losses: int | None
     better: str
+    p: float | None = None
+    p_adjusted: float | None = None
+    """Of every metric but the headline's: for being one of so many."""
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.difference, self.ci95, self.p if self.p_adjusted is None else self.p_adjusted, self.better)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +68,23 @@ class Comparison:
     a: str
     b: str
     metrics: dict[str, Difference]
+    headline: str | None
+    """The metric that the verdict is about; None where that is a judge's score."""
     worse: list[Worse]
     """The largest loss first, as a share of what its metric can lose."""
     notes: tuple[str, ...]
 
 
-def compare(a: System, b: System) -> Comparison:
+def compare(a: System, b: System, *, headline: str | None = None, cluster: str | None = None) -> Comparison:
     """Raises UserError when the two were not asked the same rows in the same way, naming the first difference.
 
-    The order of rows may differ. A metric that only one side has, or that knows no single rows, is in the notes.
+    The order of rows may differ. `cluster` names the field of a row whose equals are drawn together. A metric that only
+    one side has, or that knows no single rows, is in the notes.
     """
     refuse_other_rows(a, b)
     refuse_other_prompt(a, b)
     b = in_order_of(a, b)
+    clusters = None if cluster is None else [getattr(answer, cluster) for answer in a.answers]
     ours, theirs = ({each.metric: each for each in side.measurements} for side in (a, b))
     notes = [] if a.contract and b.contract else ["it is not known whether both were asked with the same prompt"]
     differences: dict[str, Difference] = {}
@@ -94,15 +106,33 @@ def compare(a: System, b: System) -> Comparison:
             notes.append(f"{metric}: {len(a.answers) - len(pairs)} rows are not covered on both sides")
         if not pairs:
             continue
-        differences[metric] = difference(before, pairs, a, b)
+        known = {row_id for row_id, _, _ in pairs}
+        of_pairs = None
+        if clusters is not None:
+            of_pairs = [each for answer, each in zip(a.answers, clusters, strict=True) if answer.row_id in known]
+        differences[metric] = difference(before, pairs, a, b, of_pairs)
         sign = SIGNS.get(before.better, 0)
         worse += [
             (sign * (mine - yours) / before.scale, Worse(row_id=row_id, metric=metric, a=mine, b=yours))
             for row_id, mine, yours in pairs
             if sign * (mine - yours) > 0
         ]
+    others = {
+        metric: each.p
+        for metric, each in differences.items()
+        if metric != headline and each.better != "neither" and each.p is not None
+    }
+    for metric, p in holm(others).items():
+        differences[metric] = replace(differences[metric], p_adjusted=p)
     worse.sort(key=lambda each: -each[0])  # a stable sort: rows that lost as much stay in their order
-    return Comparison(a=a.name, b=b.name, metrics=differences, worse=[each for _, each in worse], notes=tuple(notes))
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        metrics=differences,
+        headline=headline if headline in differences else None,
+        worse=[each for _, each in worse],
+        notes=tuple(notes),
+    )
 
 
 SIGNS = {"higher": 1, "lower": -1}
@@ -118,7 +148,13 @@ def in_order_of(a: System, b: System) -> System:
     return replace(b, answers=[b.answers[place] for place in order], measurements=measurements)
 
 
-def difference(metric: Measurement, pairs: Sequence[tuple[int, float, float]], a: System, b: System) -> Difference:
+def difference(
+    metric: Measurement,
+    pairs: Sequence[tuple[int, float, float]],
+    a: System,
+    b: System,
+    clusters: Sequence[Hashable] | None,
+) -> Difference:
     """Of systems whose answers are in the same order."""
     mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
     if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is no mean of items
@@ -127,10 +163,10 @@ def difference(metric: Measurement, pairs: Sequence[tuple[int, float, float]], a
             scorers.corpus_statistics(metric.metric, [answer.model_response for answer in side.answers], references)
             for side in (a, b)
         )
-        found = scorers.corpus_estimate(metric.metric, after, less=before)
+        found = scorers.corpus_estimate(metric.metric, after, less=before, clusters=clusters)
         values = (scorers.corpus_value(metric.metric, before), scorers.corpus_value(metric.metric, after))
     else:
-        found = paired_difference(yours, mine, within=metric.within)
+        found = paired_difference(yours, mine, within=metric.within, clusters=clusters)
         values = (sum(mine) / len(mine), sum(yours) / len(yours))
     sign = SIGNS.get(metric.better)
     gains = [sign * (after - before) for before, after in zip(mine, yours, strict=True)] if sign else None
@@ -144,6 +180,7 @@ def difference(metric: Measurement, pairs: Sequence[tuple[int, float, float]], a
         ties=None if gains is None else sum(gain == 0 for gain in gains),
         losses=None if gains is None else sum(gain < 0 for gain in gains),
         better=metric.better,
+        p=found.p,
     )
 
 
@@ -180,6 +217,9 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
     return path
 
 
+COMPARED = ("a", "b", "wins", "ties", "losses", "better", "p", "p_adjusted", "verdict")
+
+
 def comparison_rows(comparison: Comparison, **provenance: Any) -> list[Row]:
     """Rows for rows.jsonl; `provenance` holds the fields of Row that a comparison does not know."""
     return [
@@ -190,7 +230,7 @@ def comparison_rows(comparison: Comparison, **provenance: Any) -> list[Row]:
             **measured(Estimate(value=each.difference, ci95=each.ci95, n=each.n)),
             library=HEED,
             higher_is_better=each.better != "lower",
-            details={name: getattr(each, name) for name in ("a", "b", "wins", "ties", "losses", "better")},
+            details={name: getattr(each, name) for name in COMPARED},
             **provenance,
         )
         for metric, each in comparison.metrics.items()

@@ -21,7 +21,7 @@ SMALLEST = 2
 """Rows that an interval needs where the range of scores is known."""
 SMALLEST_UNKNOWN = 10
 """Rows, or clusters of rows, that it needs where the range is taken from the scores themselves, or sizes differ."""
-FEWEST_DRAWS, MOST_DRAWS, DRAWN = 2_000, 40_000, 4_000_000
+FEWEST_DRAWS, MOST_DRAWS, DRAWN = 2_000, 40_000, 2_000_000
 BLOCK = 4_000_000  # numbers in memory at once
 ROUNDING = 1e-6  # how far beyond the range a score may lie that other code computed, as a share of the range
 

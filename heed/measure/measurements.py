@@ -1,6 +1,6 @@
 """What a metric found on a set of answers: a value with its interval, and a number for each answer."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -43,21 +43,16 @@ def mean_measurement(
     *,
     within: Range = SHARE,
     notes: tuple[str, ...] = (),
-    clusters: Sequence[Hashable] | None = None,
     **rest: Any,
 ) -> Measurement:
-    """The mean over the items that have a number, with its interval. `clusters` has that of each item."""
-    known = [place for place, item in enumerate(items) if item is not None]
+    """The mean over the items that have a number, with its interval."""
+    known = [item for item in items if item is not None]
     rest |= {"metric": metric, "items": tuple(items), "within": within}
     if not known:
         return Measurement(
             value=None, ci95=None, n=0, notes=(*notes, "it says nothing of any of these answers"), **rest
         )
-    found = mean_estimate(
-        [item for item in items if item is not None],
-        within=within,
-        clusters=None if clusters is None else [clusters[place] for place in known],
-    )
+    found = mean_estimate(known, within=within)
     if found.ci95 is None:
         notes = (*notes, f"{found.n} values are too few, or too much alike, for an interval")
     return Measurement(value=found.value, ci95=found.ci95, n=found.n, notes=notes, **rest)

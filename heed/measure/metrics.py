@@ -8,13 +8,15 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 
 from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.measure import scorers
+from heed.measure.intervals import Estimate, mean_estimate
 from heed.measure.measurements import Measurement, mean_measurement
 
 Metric = Callable[[Sequence[str], Sequence[str]], list[Measurement]]  # (responses, references) -> what was found
@@ -125,14 +127,42 @@ def load_metrics(
     return loaded
 
 
-def measure(metrics: dict[str, Metric], answers: Sequence[Answer]) -> list[Measurement]:
-    """What each metric finds, then what describes the answers. Raises UserError for no answers."""
+def measure(metrics: dict[str, Metric], answers: Sequence[Answer], *, cluster: str | None = None) -> list[Measurement]:
+    """What each metric finds, then what describes the answers. Raises UserError for no answers.
+
+    `cluster` names the field of a row whose equals are drawn together.
+    """
     if not answers:
         raise UserError("there are no answers to measure")
     responses = [answer.model_response for answer in answers]
     references = [answer.output for answer in answers]
     found = [each for metric in metrics.values() for each in metric(responses, references)]
-    return [*found, *describe(answers)]
+    found += describe(answers)
+    return found if cluster is None else in_clusters(found, answers, [getattr(answer, cluster) for answer in answers])
+
+
+def in_clusters(
+    measurements: Sequence[Measurement], answers: Sequence[Answer], clusters: Sequence[Hashable]
+) -> list[Measurement]:
+    """The same values with the intervals of rows that are drawn together."""
+    return [
+        each if each.items is None else replace(each, ci95=clustered(each, answers, clusters).ci95)
+        for each in measurements
+    ]
+
+
+def clustered(measurement: Measurement, answers: Sequence[Answer], clusters: Sequence[Hashable]) -> Estimate:
+    if measurement.metric in scorers.CORPUS_METRICS:
+        statistics = scorers.corpus_statistics(
+            measurement.metric, [each.model_response for each in answers], [each.output for each in answers]
+        )
+        return scorers.corpus_estimate(measurement.metric, statistics, clusters=clusters)
+    assert measurement.items is not None
+    known = [(item, group) for item, group in zip(measurement.items, clusters, strict=True) if item is not None]
+    if not known:
+        return Estimate(value=0.0, ci95=None, n=0)
+    values, groups = zip(*known, strict=True)
+    return mean_estimate(values, within=measurement.within, clusters=groups)
 
 
 def describe(answers: Sequence[Answer]) -> list[Measurement]:

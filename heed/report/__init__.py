@@ -9,6 +9,7 @@ from typing import Any
 
 from heed import __version__
 from heed.files import run_folder
+from heed.measure.verdict import decides
 from heed.pages import render_page, write_page
 from heed.report import charts, words
 from heed.report.answers import browser_data
@@ -58,6 +59,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
             "By a judge": found.judged,
             "How answers end": found.stops,
         },
+        "decides": decides(words.in_sentence(found.primary.label)) if found.primary else "",
         "parts": found.parts,
         "outcomes": outcomes(evidence, [*found.metrics, *(each for each in found.parts if each.system == "metrics")]),
         "worse": worse(evidence),

@@ -96,12 +96,8 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """better, worse, or unclear when the interval holds 0."""
-        assert self.difference is not None
-        ci95 = self.difference.ci95
-        if ci95 is None or ci95[0] <= 0 <= ci95[1]:
-            return "unclear"
-        return "better" if (self.difference.difference > 0) == self.higher_is_better else "worse"
+        """In the words of measure/verdict.py; empty for what describes."""
+        return self.difference.verdict if self.difference is not None else ""
 
 
 def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
@@ -199,6 +195,7 @@ def difference_from_base(rows: Sequence[Row]) -> Difference | None:
                 ties=None,
                 losses=None,
                 better="higher" if row.higher_is_better else "lower",
+                p=told.get("p"),
             )
     return None
 

@@ -47,13 +47,16 @@ def difference_text(finding: Finding) -> str:
     difference = finding.difference
     if difference is None:
         return ""
-    words = {"better": "", "worse": " It got worse.", "unclear": " The interval holds zero: no clear difference."}
     interval = interval_text(difference.ci95, wide=finding.wide, with_sign=True)
-    text = f"The paired difference on {count(difference.n, 'row')} is "
+    text = f"The paired difference on {count(difference.n, 'row')} "
+    if any(each.n != difference.n for each in finding.values):
+        sides = (number(side, wide=finding.wide) for side in (difference.b, difference.a))
+        text += f"that both cover ({' against '.join(sides)}) "
+    text += "is "
     text += signed(difference.difference, wide=finding.wide) + (f" ({interval})" if interval else "")
     if difference.wins is not None:
-        text += f": better on {difference.wins:,}, equal on {difference.ties:,}, worse on {difference.losses:,}"
-    return text + "." + words[finding.verdict]
+        text += f"; better on {difference.wins:,}, equal on {difference.ties:,}, worse on {difference.losses:,}"
+    return f"{text}: {finding.verdict}." if finding.verdict else f"{text}."
 
 
 def training_headline(evidence: Evidence) -> Headline:

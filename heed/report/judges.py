@@ -73,7 +73,19 @@ def judge_difference(evidence: Evidence, judge: dict[str, Any]) -> Difference | 
         ties=len(both) - wins - losses,
         losses=losses,
         better="higher",
+        p=estimate.p,
+        p_adjusted=adjusted(evidence, judge, estimate.p),
     )
+
+
+def adjusted(evidence: Evidence, judge: dict[str, Any], p: float | None) -> float | None:
+    """For being one of all metrics and judges; None for the judge that the headline is about."""
+    compared = (evidence.comparison or {}).get("metrics", {})
+    decides = (evidence.evaluation or {}).get("headline_metric") not in compared
+    judges = scoring_judges(evidence)
+    if p is None or (decides and judge is judges[0]):
+        return None
+    return min(1.0, p * (len(compared) + len(judges)))
 
 
 def trusted(judge: dict[str, Any], name: str | None) -> bool:

@@ -33,9 +33,12 @@ def measured(evidence: Evidence) -> Measured:
 
 
 def primary(evidence: Evidence, judged: list[Finding], metrics: list[Finding]) -> Finding | None:
-    """The first judge that can be trusted, else exact match, else the first metric."""
+    """What was named before the run; else the first judge that can be trusted, exact match, the first metric."""
+    named = (evidence.evaluation or {}).get("headline_metric")
+    known = [each for each in metrics if each.of(evidence.ours) is not None]
+    if found := next((each for each in known if each.metric == named), None):
+        return found
     for judge, finding in zip(scoring_judges(evidence), judged, strict=True):
         if trusted(judge, evidence.ours):
             return finding
-    known = [each for each in metrics if each.of(evidence.ours) is not None]
     return next((each for each in known if each.metric == "exact_match"), known[0] if known else None)

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.evaluation.kept import Asked, Evaluation, read_answers, read_evaluation, write_evaluation
+from heed.evaluation.run import headline_metric
 from heed.evaluation.scores import Scores, rows_given_away, score
 from heed.evaluation.terminal import scores_text
 from heed.files.hashes import file_sha256
+from heed.judge.judging import JudgeSettings
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import read_rows
 
@@ -75,7 +78,7 @@ def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
         ("test rows of rows.json, those given away in training left out", 0.0, 2),
     ]
     assert (
-        "exact_match without the rows that training rows give away: tuned 0.000 [0.000, 0.000] (n = 2)"
+        "exact_match without the rows that training rows give away: tuned 0.000 [0.000, 0.842] (n = 2)"
         in scores_text(evaluation, scores)
     )
 
@@ -91,3 +94,16 @@ def test_answers_that_are_gone_are_named(tmp_path: Path, evaluation: Evaluation)
 
     with pytest.raises(UserError, match=r"responses\.json is gone since it was written down in .*evaluation\.json"):
         read_evaluation(tmp_path)
+
+
+def test_the_headline_is_named_before_anything_is_measured_and_must_be_measured() -> None:
+    metrics = load_metrics(["token_f1", "exact_match"])
+    judging = JudgeSettings(backend="ollama", model="llama3")
+    assert headline_metric(EvalConfig(), metrics, None) == "exact_match"
+    assert headline_metric(EvalConfig(), load_metrics(["token_f1"]), None) == "token_f1"
+    assert headline_metric(EvalConfig(), metrics, judging) == "judge_score"
+    assert headline_metric(EvalConfig(headline_metric="token_f1"), metrics, judging) == "token_f1"
+    with pytest.raises(
+        UserError, match="headline_metric: judge_score is not measured here; take one of token_f1, exact_match"
+    ):
+        headline_metric(EvalConfig(headline_metric="judge_score"), metrics, None)

@@ -125,4 +125,43 @@ def test_a_comparison_is_written_and_gives_rows(tmp_path: Path) -> None:
         0.25,
         4,
     )
-    assert row.details == {"a": 0.5, "b": 0.75, "wins": 2, "ties": 1, "losses": 1, "better": "higher"}
+    assert row.details == {
+        **{"a": 0.5, "b": 0.75, "wins": 2, "ties": 1, "losses": 1, "better": "higher"},
+        **{"p": pytest.approx(1.0, abs=0.01), "p_adjusted": 1.0, "verdict": "no clear difference"},
+    }
+
+
+def test_one_metric_decides_and_the_others_are_adjusted_for_being_many() -> None:
+    texts = {row: OUTPUTS[row % 4] for row in range(4)}
+    rows = {row: texts[row % 4] for row in range(4)}
+    found = compare(
+        system("base", dict.fromkeys(rows, "no"), ["exact_match", "token_f1"]),
+        system("tuned", rows, ["exact_match", "token_f1"]),
+        headline="exact_match",
+    )
+    assert found.headline == "exact_match" and found.metrics["exact_match"].p_adjusted is None
+    assert found.metrics["exact_match"].p == 0.125  # four of four, as McNemar's exact test has it
+    assert found.metrics["exact_match"].verdict == "no clear difference"
+    adjusted = found.metrics["token_f1"].p_adjusted
+    assert adjusted is not None and adjusted >= 0.25  # one of three that could be better or worse
+    assert compare(BASE, TUNED, headline="judge_score").headline is None
+
+
+def test_rows_of_one_question_are_drawn_together() -> None:
+    def answers(name: str, right: bool) -> System:
+        given = [
+            Answer(
+                row_id=row, instruction=f"Q{row % 12}", input="", output="yes", model_response="yes" if right else "no"
+            )
+            for row in range(120)
+        ]
+        return System(
+            name=name, answers=given, measurements=measure(load_metrics(["exact_match"]), given), contract="c0ffee"
+        )
+
+    base, tuned = answers("base", False), answers("tuned", True)
+    alone, together = (
+        compare(base, tuned, cluster=cluster).metrics["exact_match"] for cluster in (None, "instruction")
+    )
+    assert alone.ci95 is not None and together.ci95 is not None
+    assert alone.ci95[0] > 0.9 and 0.4 < together.ci95[0] < 0.6  # 12 of 12, not 120 of 120

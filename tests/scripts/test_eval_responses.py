@@ -64,7 +64,7 @@ def test_the_held_out_rows_are_answered_by_base_and_tuned_model(
     assert all(row["model_response"].endswith("!") for row in rows)  # it learned the manner
     base = json.loads((finished / "responses_base.json").read_text())
     assert [row["model_response"] for row in base] != [row["model_response"] for row in rows]
-    assert re.search(r"exact_match +0\.000 \[0\.000, 0\.000\] +\d\.\d{3}", out) and out.count("expected ") == 3
+    assert re.search(r"exact_match +0\.000 \[0\.000, 0\.602\] +\d\.\d{3}", out) and out.count("expected ") == 3
     assert f"report    {finished}/report.html" in out and str(finished / "responses.json") in out
 
 
@@ -139,7 +139,7 @@ def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest
         judge = ("--judge_backend", "openai", "--judge_model", "stub", "--judge_base_url", stub.url)
         assert run("judge", *where, *judge, "--judge_control_rows", "2") == 0
 
-    assert "tuned     50.0 [50.0, 50.0] on 4 rows, 0 failed" in capsys.readouterr().out
+    assert "tuned     50.0 [19.8, 80.2] on 4 rows, 0 failed" in capsys.readouterr().out
     rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
     scored = [(row["name"], row["value"]) for row in rows if row["metric"] == "judge_score"]
     assert scored == [("base", 50.0), ("tuned", 50.0)]
