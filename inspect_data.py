@@ -109,7 +109,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.data.splits import SPLITS
     from heed.models import loading
     from heed.prompts.template import load_prompt
-    from heed.tokens.encoding import encode_records
+    from heed.tokens.encoding import encode_row
     from heed.tokens.preview import measure_learned, preview_rows
     from heed.training import plan
 
@@ -129,7 +129,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
 
     collator = make_collator(sft, prompt.eos_token_id)
     first = list(islice((row for row in rows() if isinstance(row, Record)), ours.preview_rows))
-    examples = encode_records(first, prompt, policy)
+    examples = [example for record in first for example in encode_row(record, prompt, policy)]
     usable = [example for example in examples if example["outcome"] != "too_long"]
     if usable:
         places = {record.row_id: record.place for record in first}

@@ -69,7 +69,11 @@ def work(comparison: Comparison) -> Work:
     rows = examples("short", comparison.prompts, vocabulary=vocabulary, seed=0)
     lengths = random.Random(0)
     limits = [min(MOST, max(1, round(lengths.expovariate(1 / comparison.mean)))) for _ in rows]
-    return Work(prompts_ids=[list(ids) for ids in rows["prompt_ids"]], limits=limits, stop_token_id=vocabulary)
+    return Work(
+        prompts_ids=[row["input_ids"][: row["spans"][0][0]] for row in rows],
+        limits=limits,
+        stop_token_id=vocabulary,
+    )
 
 
 class Limits(StoppingCriteria):

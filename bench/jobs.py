@@ -94,8 +94,8 @@ def joined(rows: Dataset) -> Dataset:
     return Dataset.from_list(
         [
             {
-                "input_ids": [*row["prompt_ids"], *row["response_ids"]],
-                "labels": [*[IGNORE] * len(row["prompt_ids"]), *row["response_ids"]],
+                "input_ids": row["input_ids"],
+                "labels": [*[IGNORE] * row["spans"][0][0], *row["input_ids"][row["spans"][0][0] :]],
             }
             for row in rows
         ]

@@ -141,7 +141,8 @@ def flat_batch(tokens: int, supervised: int, example_tokens: int) -> dict[str, A
     count = max(1, tokens // example_tokens)
     length, learned = tokens // count, max(1, supervised // count)
     examples = [
-        {"prompt_ids": [number % 7 + 1] * (length - learned), "response_ids": [1] * learned} for number in range(count)
+        {"input_ids": [number % 7 + 1] * (length - learned) + [1] * learned, "spans": [(length - learned, length)]}
+        for number in range(count)
     ]
     return FlatCollator(pad_token_id=0, loss_on="response", share_prefix=False)(examples)
 

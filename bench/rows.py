@@ -90,12 +90,13 @@ def examples(name: str, count: int, *, vocabulary: int, seed: int = 0) -> Datase
         prompts.append([*preamble(int(number), kind.preamble), *rest.tolist()])
         body = random.integers(1, vocabulary, size=min(response_length, MAX_LENGTH - prompt_length) - 1)
         responses.append([*body.tolist(), EOS])
+    whole = [before + answer for before, answer in zip(prompts, responses, strict=True)]
     return Dataset.from_dict(
         {
             "row_id": list(range(count)),
-            "prompt_ids": prompts,
-            "response_ids": responses,
-            "prompt_tokens": list(map(len, prompts)),
+            "input_ids": whole,
+            "spans": [[[len(before), len(ids)]] for before, ids in zip(prompts, whole, strict=True)],
+            "tokens": list(map(len, whole)),
             "response_tokens": list(map(len, responses)),
         }
     )

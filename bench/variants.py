@@ -176,7 +176,7 @@ def own_dtype(job: Job, rows: Dataset, **setting: Any) -> Run:
 
 def sft_packing(job: Job, rows: Dataset) -> Run:
     """Rows of 1,024 tokens packed from several examples, as many rows a step as hold the job's tokens."""
-    tokens = sum(map(len, rows["prompt_ids"])) + sum(map(len, rows["response_ids"]))
+    tokens = int(row_lengths(rows).sum())
     packed = math.ceil(tokens / job.all_steps / 1024)
     return own_dtype(job, rows, packing=True, per_device_train_batch_size=packed)
 

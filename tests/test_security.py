@@ -239,8 +239,7 @@ def test_no_text_of_a_user_becomes_a_control_token(style: str) -> None:
 
     def controls(user: str, extra: str, answer: str) -> tuple[list[int], str]:
         question: Message = {"role": "user", "content": user, "input": extra}
-        prompt_ids, response_ids = prompt.encode([question, {"role": "assistant", "content": answer}])
-        ids = prompt_ids + response_ids
+        ids, _ = prompt.encode([question, {"role": "assistant", "content": answer}])
         return [token for token in ids if token in control], str(tokenizer.decode(ids))
 
     clean, _ = controls("Say it.", "This.", "Said.")

@@ -96,7 +96,8 @@ def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prom
         for row, _, reasons in judged(rows, scan):
             if not isinstance(row, Record) or reasons:
                 continue
-            for turn in learned_turns(row.messages, policy.loss_on):
+            turns = learned_turns(row.messages)
+            for turn in turns if policy.loss_on == "response" else turns[-1:]:
                 asked = prompt.render(row.messages[:turn], generation_prompt=True)
                 file.write(as_line({"input": asked, "output": row.messages[turn]["content"]}))
                 count += 1

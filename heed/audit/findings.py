@@ -35,7 +35,7 @@ KINDS: dict[str, Kind] = {
     "cut_response": Kind(
         meaning="over max_length: the end of the response is cut off, and EOS with it", threshold=0.05
     ),
-    "little_learned": Kind(meaning="less than 2 % of the tokens are learned", threshold=0.5),
+    "little_learned": Kind(meaning="less than 2 % of its tokens are learned", threshold=0.5),
     "double_bos": Kind(meaning="begins with two BOS tokens", threshold=0.0),
     "boundary_merge": Kind(
         meaning="prompt and answer would have other tokens at their seam if tokenized together", threshold=0.25
@@ -93,7 +93,7 @@ class Audit:
     def tokens(self) -> dict[str, int]:
         """Sums over the rows of all splits."""
         rows = self.scan.rows[self.scan.rows["split"] != UNUSED]
-        names = ("prompt_tokens", "response_tokens", "learned_tokens", "lost_tokens")
+        names = ("tokens", "response_tokens", "learned_tokens", "lost_tokens")
         return {name: int(rows[name].sum(dtype=np.int64)) for name in names}
 
     def summary(self) -> str:
@@ -180,12 +180,11 @@ def table(audit: Audit) -> str:
     rows = audit.scan.rows
     parts = ", ".join(f"{name} {int((rows['split'] == number).sum()):,}" for number, name in enumerate(SPLITS))
     tokens = audit.tokens
-    everything = tokens["prompt_tokens"] + tokens["response_tokens"]
     lost = f"; {tokens['lost_tokens']:,} more are lost to max_length" if tokens["lost_tokens"] else ""
     lines = [
         f"audit of {len(rows):,} rows: {parts}",
-        f"{everything:,} tokens, {tokens['learned_tokens']:,} of them learned "
-        f"({tokens['learned_tokens'] / max(1, everything):.1%}){lost}",
+        f"{tokens['tokens']:,} tokens, {tokens['learned_tokens']:,} of them learned "
+        f"({tokens['learned_tokens'] / max(1, tokens['tokens']):.1%}){lost}",
         "",
         f"  {'finding':<20} {'count':>8}  {'share':>7}  {'at most':>7}",
     ]

@@ -16,9 +16,8 @@ from heed.audit.seam import merges
 from heed.data.records import Record
 from heed.data.splits import hash_point
 from heed.prompts.template import Prompt
-from heed.tokens.batches import supervised_tokens
-from heed.tokens.encoding import Policy, encode_turns
-from heed.tokens.lengths import fit
+from heed.tokens.encoding import Policy, encode_row
+from heed.tokens.examples import Example, supervised_tokens
 
 LITTLE = 0.02  # of a row's tokens are learned: not worth its price
 PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
@@ -84,34 +83,47 @@ class Looker:
 
     def look_at_tokens(self, record: Record, row: np.void) -> int:
         """Add up the examples that a row gives; returns how many they are."""
-        count = 0
-        eos = self.prompt.eos_token_id
+        examples = encode_row(record, self.prompt, self.policy)
         bos = self.prompt.tokenizer.bos_token_id
         flags = np.uint32(row["flags"])
-        for _, whole in encode_turns(record.messages, self.prompt, self.policy.loss_on, record.place):
-            count += 1
-            policy = "drop" if self.policy.on_long_row == "error" else self.policy.on_long_row
-            encoded, outcome = fit(whole, max_length=self.policy.max_length, on_long_row=policy)
-            before = supervised_tokens(whole._asdict(), self.policy.loss_on)
-            learned = 0 if outcome == "too_long" else supervised_tokens(encoded._asdict(), self.policy.loss_on)
-            row["prompt_tokens"] += len(whole.prompt_ids)
-            row["response_tokens"] += len(whole.response_ids)
-            row["learned_tokens"] += learned
-            row["lost_tokens"] += before - learned
-            if outcome != "whole":
-                flags |= BIT[outcome]
-            if whole.response_ids == [eos]:
-                flags |= BIT["no_target"]
-            if outcome in ("whole", "cut_prompt") and encoded.response_ids.index(eos) != len(encoded.response_ids) - 1:
-                flags |= BIT["eos_not_learned"]
-            if outcome != "too_long" and learned < LITTLE * (len(encoded.prompt_ids) + len(encoded.response_ids)):
-                flags |= BIT["little_learned"]
-            if bos is not None and whole.prompt_ids[:2] == [bos, bos]:
+        for example in examples:
+            learned = supervised_tokens(example, self.policy.loss_on)
+            cut = example["cut_tokens"] if self.policy.loss_on == "all" or example["outcome"] == "cut_response" else 0
+            row["tokens"] += example["tokens"] + example["cut_tokens"]
+            row["response_tokens"] += example["response_tokens"]
+            if example["outcome"] == "cut_response":
+                row["response_tokens"] += cut
+            if example["outcome"] == "too_long":
+                row["lost_tokens"] += learned
+            else:
+                row["learned_tokens"] += learned
+                row["lost_tokens"] += cut
+            if example["outcome"] != "whole":
+                flags |= BIT[example["outcome"]]
+            if bos is not None and example["input_ids"][:2] == [bos, bos]:
                 flags |= BIT["double_bos"]
-            if merges(self.prompt, whole):
-                flags |= BIT["boundary_merge"]
+            flags |= self.span_flags(example)
+        kept = [example["tokens"] for example in examples if example["outcome"] != "too_long"]
+        # Turns that are apart repeat what stands before them: the longest example has every token once.
+        if kept and row["learned_tokens"] < LITTLE * max(kept):
+            flags |= BIT["little_learned"]
         row["flags"] = flags
-        return count
+        return len(examples)
+
+    def span_flags(self, example: Example) -> np.uint32:
+        """What is wrong with the answers of an example, each seen by itself."""
+        flags = np.uint32(0)
+        eos = self.prompt.eos_token_id
+        for start, end in example["spans"]:
+            answer = example["input_ids"][start:end]
+            cut = example["outcome"] == "cut_response" and end == len(example["input_ids"])
+            if answer == [eos]:
+                flags |= BIT["no_target"]
+            if example["outcome"] != "too_long" and not cut and answer.index(eos) != len(answer) - 1:
+                flags |= BIT["eos_not_learned"]
+            if merges(self.prompt, example["input_ids"][:start], answer):
+                flags |= BIT["boundary_merge"]
+        return flags
 
 
 def split_place(place: str) -> tuple[str, int, int]:

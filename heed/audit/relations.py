@@ -53,7 +53,7 @@ def flag(table: np.ndarray, rows: np.ndarray, name: str, like: np.ndarray) -> No
 
 def judge_lengths(table: np.ndarray) -> None:
     """Flag rows that are much shorter or longer than the rest."""
-    logs = np.log(np.maximum(1, table["prompt_tokens"].astype(np.int64) + table["response_tokens"]))
+    logs = np.log(np.maximum(1, table["tokens"]))
     low, high = np.quantile(logs, [0.25, 0.75])
     reach = FAR_OUT * max(high - low, 0.1)  # rows of one length all but a few must not make those few odd
     table["flags"][(logs < low - reach) | (logs > high + reach)] |= BIT["odd_length"]

@@ -44,7 +44,7 @@ ROW = np.dtype(
         ("content", "u8"),
         ("question", "u8"),
         ("answer", "u8"),
-        ("prompt_tokens", "i4"),
+        ("tokens", "i4"),
         ("response_tokens", "i4"),
         ("learned_tokens", "i4"),
         ("lost_tokens", "i4"),  # that max_length took from the learned ones

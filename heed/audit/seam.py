@@ -1,18 +1,18 @@
 """Where the answer begins: whether prompt and answer would melt into other tokens there."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from heed.prompts.template import Encoded, Prompt
+from heed.prompts.template import Prompt
 
 SEAM = 3  # tokens on either side of where the answer begins
 
 
-def merges(prompt: Prompt, example: Encoded) -> bool:
+def merges(prompt: Prompt, before: Sequence[int], answer: Sequence[int]) -> bool:
     """Whether the tokens at the seam would be others if prompt and answer were tokenized together."""
-    eos = prompt.eos_token_id
-    head = tuple(token for token in example.response_ids[:SEAM] if token != eos)
-    return seam_merges(prompt.tokenizer, tuple(example.prompt_ids[-SEAM:]), head)
+    head = tuple(token for token in answer[:SEAM] if token != prompt.eos_token_id)
+    return seam_merges(prompt.tokenizer, tuple(before[-SEAM:]), head)
 
 
 @lru_cache(maxsize=100_000)

@@ -10,7 +10,7 @@ from heed.measure.measurements import Measurement, mean_measurement
 from heed.saying import Say, count
 
 if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
-    from heed.tokens.batches import Example
+    from heed.tokens.examples import Example
 
 STOP_METRICS = ("p_eos", "premature_eos", "cut")
 """How answers end, apart from what they say: rows of the system "stop"."""
@@ -25,10 +25,10 @@ def stop_measurements(
     on_done: Callable[[int], object] = lambda count: None,
     say: Say = print,
 ) -> list[Measurement]:
-    """`p_eos` and `premature_eos` of encoded rows (prompt_ids, response_ids), the reference being given to the model.
+    """`p_eos` and `premature_eos` of encoded examples, the references being given to the model.
 
-    One item for each example, in order; `batch_size` rows at most go through the model at once. A row that is longer
-    than the model's context, or was cut, has no number, and the notes count it.
+    One item for each example, in order, the mean over its spans; `batch_size` rows at most go through the model at
+    once. A row that is longer than the model's context, or was cut, has no number, and the notes count it.
     """
     import torch
 
@@ -36,10 +36,11 @@ def stop_measurements(
     from heed.models.loading import context_length
     from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
     from heed.tokens.batches import PaddingCollator
+    from heed.tokens.examples import supervised_tokens
 
     positions = context_length(model)
     collate = PaddingCollator(pad_token_id=eos_token_id, loss_on="response")
-    lengths = [len(example["prompt_ids"]) + len(example["response_ids"]) for example in examples]
+    lengths = [len(example["input_ids"]) for example in examples]
     fitting = sorted((place for place, length in enumerate(lengths) if length <= positions), key=lengths.__getitem__)
 
     @torch.no_grad()
@@ -53,13 +54,13 @@ def stop_measurements(
     premature = list(p_eos)
     size = BatchSize(1, key="batch_size", relief="leave long rows out", say=say)
     if fitting:
-        scored = max(len(examples[place]["response_ids"]) for place in fitting)
+        scored = max(supervised_tokens(examples[place], "response") for place in fitting)
         needed = forward_bytes(model.config, tokens=lengths[fitting[-1]], scored=scored, itemsize=4)
         size.rows = rows_that_fit(free_memory(model.device), needed, most=batch_size)
     for part, scores in size.batches(fitting, score):
         for place, (_, ended, probability, early) in zip(part, scores.tolist(), strict=True):
             if ended:
-                p_eos[place], premature[place] = probability, early
+                p_eos[place], premature[place] = probability / ended, early / ended
         on_done(len(part))
     too_long = len(examples) - len(fitting)
     cut = p_eos.count(None) - too_long

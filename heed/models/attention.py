@@ -1,4 +1,4 @@
-"""Attention over flat rows: an example sees the prefix its batch shares and itself, and nothing of its neighbours.
+"""Attention over flat rows: an example sees itself, and nothing of its neighbours but what it begins with as they do.
 
 A flat row holds the examples of a batch end to end (`batches.FlatCollator`). transformers hands whatever keywords a
 model is called with to the attention function it finds under a registered name, so the layout of the row gets here
@@ -34,7 +34,7 @@ def flat_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     segment_lengths: Sequence[int] | None = None,
-    prefix_length: int = 0,
+    segment_parents: Sequence[int | None] | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     cu_seq_lens_k: torch.Tensor | None = None,
     max_length_q: int = 0,
@@ -55,7 +55,8 @@ def flat_attention(
         return varlen_attention(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
     if segment_lengths is None:
         raise TypeError(f"{FLAT} needs the layout of a flat row; a padded batch belongs to another attention")
-    return segment_attention(query, key, value, segment_lengths, prefix_length, scaling, dropout), None
+    parents = segment_parents or (None,) * len(segment_lengths)
+    return segment_attention(query, key, value, segment_lengths, parents, scaling, dropout), None
 
 
 def varlen_attention(
@@ -70,7 +71,8 @@ def varlen_attention(
 ) -> tuple[torch.Tensor, None]:
     """torch's own FlashAttention over segments, CUDA only.
 
-    Where a segment has more keys than queries (a shared prefix stands before it), its last query sees its last key:
+    Where a segment has more keys than queries (what others begin with too stands before it), its last query sees its
+    last key:
     the causal triangle is aligned bottom right. `bench/gpu.py` checks this on the device before it times anything.
     """
     from torch.nn.attention.varlen import varlen_attn
@@ -91,7 +93,7 @@ def segment_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     lengths: Sequence[int],
-    prefix: int,
+    parents: Sequence[int | None],
     scaling: float | None,
     dropout: float,
 ) -> torch.Tensor:
@@ -100,17 +102,24 @@ def segment_attention(
     if query.device.type == "cpu":  # in half precision a CPU takes half as long again
         exact = torch.promote_types(asked, torch.float32)
         query, key, value = query.to(exact), key.to(exact), value.to(exact)
-    queries, keys, values = (each.split(list(lengths), dim=2) for each in (query, key, value))
+    queries, keys, values = (list(each.split(list(lengths), dim=2)) for each in (query, key, value))
     outputs = []
     with torch.autocast(query.device.type, enabled=False):  # it would turn them back
-        for number, own in enumerate(queries):
-            k, v, mask = keys[number], values[number], None
-            if prefix and number:  # segment 0 is the prefix itself
-                k, v = torch.cat((keys[0], k), dim=2), torch.cat((values[0], v), dim=2)
-                mask = bottom_right(own.shape[2], k.shape[2], own.device)
+        for number, (own, parent) in enumerate(zip(queries, parents, strict=True)):
+            mask = None
+            if parent is not None:  # its keys are the path up to it already
+                keys[number] = torch.cat((keys[parent], keys[number]), dim=2)
+                values[number] = torch.cat((values[parent], values[number]), dim=2)
+                mask = bottom_right(own.shape[2], keys[number].shape[2], own.device)
             outputs.append(
                 scaled_dot_product_attention(
-                    own, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling
+                    own,
+                    keys[number],
+                    values[number],
+                    attn_mask=mask,
+                    is_causal=mask is None,
+                    dropout_p=dropout,
+                    scale=scaling,
                 )
             )
     return torch.cat(outputs, dim=2).transpose(1, 2).to(asked)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from heed.tokens.batches import IGNORE, LOSS_KEYS, Batch, Example, LossOn, supervised_tokens
+from heed.tokens.batches import IGNORE, LOSS_KEYS, Batch
+from heed.tokens.examples import Example, LossOn, learned_places
 
 
 def target_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -31,9 +33,9 @@ def row_scores(
 ) -> torch.Tensor:
     """What a batch with each example's targets together says of every example: shape (examples, 4), float64, CPU.
 
-    The summed negative log-likelihood of its targets, in nats; 1 if its response ends in a learned EOS, else 0 (it was
-    cut, and the next two are 0); P(EOS) at that end; 1 if EOS is the likeliest token at an earlier place of the
-    response, else 0. One forward pass gives all of it, and one copy to the CPU.
+    The summed negative log-likelihood of its targets, in nats; how many of its spans end in a learned EOS (one that was
+    cut does not, and is left out of the next two); the sum of P(EOS) at those ends; in how many of them EOS is the
+    likeliest token at an earlier place. One forward pass gives all of it, and one copy to the CPU.
     """
     logits, targets = target_logits(model, batch), batch["targets"]
     nll = nll_of(logits, targets)
@@ -43,11 +45,15 @@ def row_scores(
     rows = []
     for own, example in zip(table.split(list(batch["row_targets"]), dim=1), examples, strict=True):
         own_nll, own_early, learned = own
-        answer = min(len(example["response_ids"]), supervised_tokens(example, loss_on))  # targets, the row's last ones
         row = [own_nll.sum().item(), 0.0, 0.0, 0.0]
-        if answer and example["response_ids"][-1] == eos_token_id:
-            own_nll, own_early = own_nll[learned > 0][-answer:], own_early[learned > 0][-answer:]
-            # The last target is EOS itself, so its likelihood is known already.
-            row[1:] = [1.0, own_nll[-1].neg().exp().item(), own_early[:-1].sum().clamp(max=1).item()]
+        own_nll, own_early = own_nll[learned > 0], own_early[learned > 0]
+        places = learned_places(example, loss_on)
+        for start, end in example["spans"]:
+            first, last = np.searchsorted(places, (start, end - 1)).tolist()
+            if last < len(places) and places[last] == end - 1 and example["input_ids"][end - 1] == eos_token_id:
+                row[1] += 1
+                # The span's last target is EOS itself, so its likelihood is known already.
+                row[2] += own_nll[last].neg().exp().item()
+                row[3] += own_early[first:last].sum().clamp(max=1).item()
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float64)

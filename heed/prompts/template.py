@@ -4,7 +4,8 @@ The laws a template must obey are checked once, when it is loaded:
 - the prompt (messages up to the answer, with the generation prompt) is a prefix of the whole conversation's text;
 - the prompt does not end in a space, which would melt into the answer's first token;
 - the text does not depend on the day it is rendered.
-What is learned then follows from lengths: prompt ids are one thing, response ids another, and nothing is searched for.
+What is learned then follows from lengths: what stands before an answer is tokenized apart from it, and nothing is
+searched for.
 """
 
 import hashlib
@@ -38,10 +39,10 @@ PLAIN_PROBE: tuple[Message, ...] = ({"role": "user", "content": PROBE_QUESTION},
 
 
 class Encoded(NamedTuple):
-    """The ids a model reads and those it is to write; the response ends in EOS."""
+    """Ids, and the spans of them that the assistant wrote: [start, end), each ending in the token that stops."""
 
-    prompt_ids: list[int]
-    response_ids: list[int]
+    input_ids: list[int]
+    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,10 @@ class Prompt:
         return self._tokenize(text, markers)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
-        """Ids of a conversation that ends with the assistant's answer, parted where the answer begins.
+        """Ids of a conversation that ends with the assistant's answer, which is the one span.
 
-        The two parts are tokenized apart, so the model meets in training exactly the prompt ids of generation.
+        What stands before it and the answer are tokenized apart, so the model meets in training exactly the prompt ids
+        of generation.
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
         """
@@ -90,8 +92,9 @@ class Prompt:
                 f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; mend the template"
             )
         refuse_final_space(prompt, self.name)
-        response_ids = self._tokenize(whole[len(prompt) :], markers)
-        return Encoded(self._tokenize(prompt, markers), end_in_eos(response_ids, self.eos_token_id))
+        prompt_ids = self._tokenize(prompt, markers)
+        input_ids = prompt_ids + end_in_eos(self._tokenize(whole[len(prompt) :], markers), self.eos_token_id)
+        return Encoded(input_ids, [(len(prompt_ids), len(input_ids))])
 
     def _tokenize(self, text: str, markers: "Markers | None") -> list[int]:
         if markers is None:
@@ -112,8 +115,8 @@ class Prompt:
 
     def contract(self) -> "Contract":
         """What generation must keep to; saved with every checkpoint."""
-        encoded = self.encode(PROBE)
-        control_ids = set(self.tokenizer.all_special_ids) & set(encoded.response_ids)
+        input_ids, [(start, _)] = self.encode(PROBE)
+        control_ids = set(self.tokenizer.all_special_ids) & set(input_ids[start:])
         return Contract(
             prompt=self.name,
             template=self.template,
@@ -123,8 +126,8 @@ class Prompt:
             stop_token_ids=sorted(control_ids | {self.eos_token_id}),
             golden_messages=[dict(message) for message in PROBE],
             golden_text=self.render(PROBE, generation_prompt=False),
-            golden_prompt_ids=encoded.prompt_ids,
-            golden_response_ids=encoded.response_ids,
+            golden_prompt_ids=input_ids[:start],
+            golden_response_ids=input_ids[start:],
         )
 
 

@@ -172,13 +172,15 @@ def total(values: Iterable[float | None]) -> Any:
 
 
 def rejected(evidence: Evidence) -> list[tuple[str, int]]:
-    """Rows that were not learned from, or not whole, by reason."""
+    """Rows that were not learned from, not whole, or not as one conversation, by reason."""
     reasons = Counter(reason for row in evidence.rejected for reason in row["reasons"])
     counts = [(f"Left out: {reason}", count) for reason, count in reasons.most_common()]
     words = {
         "too_long": "Left out: longer than max_length",
         "cut_prompt": "Shortened: the beginning of the prompt was cut off",
         "cut_response": "Shortened: the end of the response and its EOS were cut off",
+        "apart_history": "Learned apart: the template shows the turns before otherwise than they were learned",
+        "apart_tokens": "Learned apart: the turns before have other tokens in the next prompt",
     }
     for split, encoded in ((evidence.run or {}).get("encoded") or {}).items():
         counts += [(f"{text} ({split})", encoded[key]) for key, text in words.items() if encoded.get(key)]

@@ -1,37 +1,29 @@
-"""Examples to tensors: flat or padded batches whose targets come from lengths, never from comparing ids."""
+"""Examples to tensors: flat or padded batches whose targets come from spans, never from comparing ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-LossOn = Literal["response", "all"]
+from heed.tokens import tree
+from heed.tokens.examples import Example, LossOn, learned_places
+from heed.tokens.tree import Tree
+
 IGNORE = -100  # torch's cross_entropy passes over targets with this value
-Example = Mapping[str, Any]
 Batch = dict[str, Any]
 # What the loss needs of a batch; the rest are the model's own arguments.
 LOSS_KEYS = ("labels", "targets", "weights", "row_targets", "tokens")
-
-
-def first_learned(example: Example, loss_on: LossOn) -> int:
-    """The place of the first token that is learned. The first of a row has nothing before it to be predicted from."""
-    return 1 if loss_on == "all" else max(1, len(example["prompt_ids"]))
-
-
-def supervised_tokens(example: Example, loss_on: LossOn) -> int:
-    return len(example["prompt_ids"]) + len(example["response_ids"]) - first_learned(example, loss_on)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaddingCollator:
     """Pads a batch on the right with EOS.
 
-    A complete response ends in its own EOS, which is learned; the EOS behind it are padding, and their labels are
-    -100. So are those of the prompt under `loss_on="response"`. Labels stand at the place of their own token, as
-    everywhere in transformers.
+    A complete answer ends in the token that stops, which is learned; the EOS after the last one are padding, and their
+    labels are -100. So are those of what is only read. Labels stand at the place of their own token, as everywhere in
+    transformers.
     """
 
     pad_token_id: int
@@ -48,17 +40,17 @@ class PaddingCollator:
         weight 0 where a row has no target in a kept column; row_targets, how many of them belong to each example;
         tokens, the number of real tokens.
         """
-        lengths = [len(example["prompt_ids"]) + len(example["response_ids"]) for example in examples]
+        lengths = [len(example["input_ids"]) for example in examples]
         shape = (len(examples), max(lengths))
         input_ids = torch.full(shape, self.pad_token_id)
         attention_mask = torch.zeros(shape, dtype=torch.long)
         labels = torch.full(shape, IGNORE)
         for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-            ids = torch.tensor([*example["prompt_ids"], *example["response_ids"]])
+            ids = torch.tensor(example["input_ids"], dtype=torch.long)
             input_ids[row, :length] = ids
             attention_mask[row, :length] = 1
-            first = first_learned(example, self.loss_on)
-            labels[row, first:length] = ids[first:]
+            places = torch.from_numpy(learned_places(example, self.loss_on))
+            labels[row, places] = ids[places]
         kept = (labels[:, 1:] != IGNORE).any(dim=0).nonzero().flatten()
         targets = labels[:, kept + 1].flatten()
         return {
@@ -77,9 +69,9 @@ class PaddingCollator:
 class FlatCollator:
     """Lays the examples of a batch end to end in one row: no padding, and the same loss and gradient.
 
-    What all examples begin with (the template's preamble, at least) stands in the row once, since a causal model
-    computes the same for it in each of them. That is exact only without dropout: `share_prefix` says whether to.
-    Positions restart in every example, and `heed.attention` keeps the examples apart.
+    What several examples begin with stands in the row once, at every depth (`tree`), since a causal model computes the
+    same for it in each of them. That is exact only without dropout: `share_prefix` says whether to. Positions restart
+    in every example, and `heed.models.attention` keeps the examples apart.
     """
 
     pad_token_id: int
@@ -101,91 +93,93 @@ class FlatCollator:
         logits_to_keep, the places from which a target is predicted; and the layout that `attention.flat_attention`
         reads.
 
-        For the loss: targets and weights of the kept logits (a target in the shared prefix counts once for each
-        example that learns it; filling counts 0); row_targets, how many targets each example has (by_row);
-        tokens, the number of tokens the examples have.
+        For the loss: targets and weights of the kept logits (a target that several examples learn at one place counts
+        once for each; filling counts 0); row_targets, how many targets each example has (by_row); tokens, the number
+        of tokens the examples have.
         """
-        rows = [[*example["prompt_ids"], *example["response_ids"]] for example in examples]
-        firsts = [first_learned(example, self.loss_on) for example in examples]
-        prefix = shared_prefix(rows) if self.share_prefix else 0
-        lengths = [len(row) - prefix for row in rows]
-        starts = np.cumsum([prefix, *lengths[:-1]]).tolist()
-        filling = self.filling(prefix + sum(lengths), len(rows))
+        rows = [np.asarray(example["input_ids"], dtype=np.int64) for example in examples]
+        lists = [example["input_ids"] for example in examples]
+        laid = tree.shared(lists) if self.share_prefix else tree.apart(lists)
+        used = sum(map(len, laid.segments))
+        filling = self.filling(used, len(laid.segments))
 
-        input_ids = rows[0][:prefix] + [token for row in rows for token in row[prefix:]]
-        input_ids += [self.pad_token_id] * sum(filling)
-        places = [np.arange(prefix), *(np.arange(prefix, len(row)) for row in rows), np.zeros(sum(filling), np.int64)]
-        kept, targets, weights = self.learned(rows, firsts, starts, prefix)
-        spare = grained(len(targets), self.multiple) - len(targets) if filling else 0
-        row = torch.tensor([input_ids])
+        spare = np.full(sum(filling), self.pad_token_id, dtype=np.int64)
+        input_ids = np.concatenate([*(rows[part.row][part.begin : part.end] for part in laid.segments), spare])
+        places = np.concatenate([*(np.arange(part.begin, part.end) for part in laid.segments), np.zeros_like(spare)])
+        kept, targets, weights, row_targets = self.targets(examples, laid)
+        unused = grained(len(targets), self.multiple) - len(targets) if filling else 0
+        row = torch.from_numpy(input_ids)[None]
         batch: Batch = {
             "input_ids": row,
-            "position_ids": torch.from_numpy(np.concatenate(places))[None],
+            "position_ids": torch.from_numpy(places)[None],
             # Never looked at; but without a mask some models search for padding, which waits for the device.
             "attention_mask": torch.ones_like(row),
-            "logits_to_keep": torch.from_numpy(np.concatenate([kept, np.zeros(spare, dtype=np.int64)])),
-            "targets": torch.from_numpy(np.concatenate([targets, np.zeros(spare, dtype=np.int64)])),
-            "weights": torch.from_numpy(np.concatenate([weights, np.zeros(spare, dtype=np.float32)])),
+            "logits_to_keep": torch.from_numpy(np.pad(kept, (0, unused))),
+            "targets": torch.from_numpy(np.pad(input_ids[targets], (0, unused))),
+            "weights": torch.from_numpy(np.pad(weights.astype(np.float32), (0, unused))),
             "tokens": torch.tensor(sum(map(len, rows))),
         }
         if self.by_row:
-            batch["row_targets"] = tuple(len(row) - first for row, first in zip(rows, firsts, strict=True))
-        return batch | self.layout(prefix, lengths + filling)
+            batch["row_targets"] = row_targets
+        return batch | self.layout(laid, filling)
 
-    def filling(self, used: int, examples: int) -> list[int]:
-        """Lengths of further examples that teach nothing: they fill the row, and the number of examples, up to a shape
+    def filling(self, used: int, segments: int) -> list[int]:
+        """Lengths of further segments that teach nothing: they fill the row, and the number of segments, up to a shape
         that occurs often. None without `multiple`, and none for a long row."""
         if self.multiple == 1 or used > MOST_FILLED:
             return []
-        count = EXAMPLES - examples % EXAMPLES  # one at least, and none of them empty
+        count = SEGMENTS - segments % SEGMENTS  # one at least, and none of them empty
         return [len(part) for part in np.array_split(np.arange(grained(used + count, self.multiple) - used), count)]
 
-    def learned(
-        self, rows: Sequence[Sequence[int]], firsts: Sequence[int], starts: Sequence[int], prefix: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where each target is predicted from, the targets, and how many examples each counts for.
+    def targets(self, examples: Sequence[Example], laid: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Places in the row: from where each target is predicted, and of the target itself; how many examples each
+        counts for; and how many belong to each example.
 
-        The last token of the prefix predicts the first token of every example's own part: it is kept once for each.
+        The last token of a shared beginning predicts the next one of every example that goes on from there.
         """
-        kept, targets, weights = [], [], []
-        if prefix and not self.by_row:
-            common = np.arange(1, prefix)
-            counts = (np.asarray(firsts)[:, None] <= common).sum(axis=0)
-            common = common[counts > 0]
-            kept.append(common - 1)
-            targets.append(np.asarray(rows[0], dtype=np.int64)[common])
-            weights.append(counts[counts > 0].astype(np.float32))
-        for row, first, start in zip(rows, firsts, starts, strict=True):
-            own = np.arange(first if self.by_row else max(first, prefix), len(row))
-            sources = own - 1
-            kept.append(np.where(sources < prefix, sources, sources - prefix + start))
-            targets.append(np.asarray(row, dtype=np.int64)[own])
-            weights.append(np.ones(len(own), dtype=np.float32))
-        return np.concatenate(kept), np.concatenate(targets), np.concatenate(weights)
+        starts = np.cumsum([0, *map(len, laid.segments)])
+        sources, targets = [], []
+        for example, path in zip(examples, laid.paths, strict=True):
+            places = np.concatenate([np.arange(starts[part], starts[part + 1]) for part in path])
+            learned = learned_places(example, self.loss_on)
+            sources.append(places[learned - 1])
+            targets.append(places[learned])
+        row_targets = tuple(map(len, targets))
+        kept, wanted = np.concatenate(sources), np.concatenate(targets)
+        if self.by_row:
+            return kept, wanted, np.ones(len(wanted)), row_targets
+        wanted, first, counts = np.unique(wanted, return_index=True, return_counts=True)
+        return kept[first], wanted, counts, row_targets
 
-    def layout(self, prefix: int, lengths: Sequence[int]) -> Batch:
-        """Where the segments of the row are: first the shared prefix, if any, then one for each example."""
-        segments = [prefix, *lengths] if prefix else list(lengths)
+    def layout(self, laid: Tree, filling: Sequence[int]) -> Batch:
+        """Where the segments of the row are, and what stands before each of them."""
+        lengths = [*map(len, laid.segments), *filling]
+        parents = [part.parent for part in laid.segments] + [None] * len(filling)
+        shares = any(parent is not None for parent in parents)
         if not self.varlen:
-            return {"segment_lengths": tuple(segments), "prefix_length": prefix}
-        keys = [prefix, *(prefix + length for length in lengths)] if prefix else segments
-        layout: Batch = {
-            "cu_seq_lens_q": torch.from_numpy(np.cumsum([0, *segments]).astype(np.int32)),
-            "cu_seq_lens_k": torch.from_numpy(np.cumsum([0, *keys]).astype(np.int32)),
-            "max_length_q": grained(int(max(segments)), self.multiple),
-            "max_length_k": grained(int(max(keys)), self.multiple),
+            layout: Batch = {"segment_lengths": tuple(lengths)}
+            return layout | ({"segment_parents": tuple(parents)} if shares else {})
+        starts = np.cumsum([0, *lengths])
+        own = [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
+        keys = [np.concatenate([own[part] for part in laid.path(number)]) for number in range(len(laid.segments))]
+        keys += own[len(laid.segments) :]
+        if shares and filling:  # the last segment, which teaches nothing, reads as much as fills the keys up as well
+            gathered = sum(map(len, keys))
+            keys[-1] = np.pad(keys[-1], (grained(gathered, self.multiple) - gathered, 0))
+        key_lengths = [len(each) for each in keys]
+        layout = {
+            "cu_seq_lens_q": torch.from_numpy(starts.astype(np.int32)),
+            "cu_seq_lens_k": torch.from_numpy(np.cumsum([0, *key_lengths]).astype(np.int32)),
+            "max_length_q": grained(max(lengths), self.multiple),
+            "max_length_k": grained(max(key_lengths), self.multiple),
         }
-        if prefix:
-            shared, ends = np.arange(prefix), np.cumsum(segments)
-            own = [part for start, end in pairwise(ends) for part in (shared, np.arange(start, end))]
-            layout["kv_index"] = torch.from_numpy(np.concatenate([shared, *own]))
-        return layout
+        return layout | ({"kv_index": torch.from_numpy(np.concatenate(keys))} if shares else {})
 
 
 # Longer rows are left as they are: their kernels take longer than launching them, so nobody wants a graph. At about
 # 10 us a launch and 400 TFLOP/s the two are even near this length, in GPT-2 small as in medium (an estimate).
 MOST_FILLED = 4096
-EXAMPLES = 8  # with `multiple`, the number of examples in a row is filled up to a multiple of this
+SEGMENTS = 8  # with `multiple`, the number of segments in a row is filled up to a multiple of this
 
 
 def grained(number: int, multiple: int) -> int:
@@ -195,7 +189,7 @@ def grained(number: int, multiple: int) -> int:
 
 
 def shared_prefix(rows: Sequence[list[int]]) -> int:
-    """How many tokens all rows begin with, short of the shortest row's last: every example keeps a part of its own."""
+    """How many tokens all rows begin with, short of the shortest row's last: every row keeps a part of its own."""
     if len(rows) < 2:
         return 0
     # The smallest and the largest in lexicographic order differ first where any two do.

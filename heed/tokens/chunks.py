@@ -11,7 +11,7 @@ import pyarrow
 from heed.data.records import RawRow, Record, Rejected, check_row
 from heed.data.sources import source_name
 from heed.data.splits import SPLITS, SplitName
-from heed.tokens.encoding import encode_rows
+from heed.tokens.encoding import count, encode_rows
 from heed.tokens.recipe import Recipe, how_often
 
 CHUNK = 1000  # rows that are tokenized at once
@@ -65,19 +65,9 @@ def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
     table = encode_rows(train, recipe.prompt, recipe.policy)
     repeats = [times[row_id] for row_id in table["row_id"].to_pylist()]
     table = table.take(np.repeat(np.arange(table.num_rows), repeats))
-    outcomes = table["outcome"].to_pylist()
-    kept = [outcome != "too_long" for outcome in outcomes]
+    kept = table["outcome"].to_numpy() != "too_long"
     places = {record.row_id: record.place for record in train}
-    long = [places[row_id] for row_id, keep in zip(table["row_id"].to_pylist(), kept, strict=True) if not keep]
+    long = [places[row_id] for row_id in np.unique(table["row_id"].to_numpy()[~kept])]
+    counts.update(count(table), read=len(rows), rejected=len(rejected))
     table = table.filter(pyarrow.array(kept, type=pyarrow.bool_()))
-    learned = sum(table["response_tokens"].to_pylist())
-    counts.update(Counter(outcomes))
-    counts.update(
-        read=len(rows),
-        rejected=len(rejected),
-        rows=len(set(table["row_id"].to_pylist())),
-        examples=table.num_rows,
-        tokens=learned + sum(table["prompt_tokens"].to_pylist()),
-        response_tokens=learned,
-    )
     return Chunk(train=table, held_out=held_out, rejected=rejected, hashes=hashes, counts=counts, long=long)

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import datasets
 import numpy as np
@@ -19,13 +19,11 @@ from heed import workers
 from heed.data.records import Message, Record
 from heed.errors import UserError
 from heed.prompts.hashes import prompt_hash
-from heed.prompts.template import Encoded, Prompt
-from heed.tokens.batches import LossOn
-from heed.tokens.examples import FEATURES, column, row_lengths
-from heed.tokens.lengths import Outcome, fit
+from heed.prompts.template import Prompt
+from heed.tokens.examples import FEATURES, FORMAT, LossOn, column, columns, row_lengths
+from heed.tokens.lengths import OnLongRow, Outcome, fit
 from heed.tokens.shards import whole_file
 
-OnLongRow = Literal["error", "drop", "cut_prompt", "cut_response"]
 PLACES_SHOWN = 5
 CHUNK = 500  # rows that a process tokenizes in one go
 
@@ -44,14 +42,14 @@ class EncodedSplit:
     """One split as the collator wants it, every example with the number of its tokens."""
 
     dataset: Dataset
-    """Columns row_id, turn, outcome, prompt_ids, response_ids, prompt_tokens, response_tokens."""
+    """Columns as `examples.FEATURES` has them."""
     counts: dict[str, int]
-    """rows, examples, tokens and response_tokens that are used; whole, cut_prompt, cut_response, too_long."""
+    """As `count` gives them."""
     cache_key: str
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, prompt and response together, in the order of `dataset`; int64."""
+        """Tokens of each example, in the order of `dataset`; int64."""
         return row_lengths(self.dataset)
 
 
@@ -60,8 +58,6 @@ def encode_split(
 ) -> EncodedSplit:
     """Tokenize a split once; the ids are cached by the content of everything they depend on.
 
-    A conversation with several assistant turns gives an example for each, since what comes before a turn is its
-    prompt. Under `loss_on="all"` the last turn's example alone teaches the whole conversation, each token once.
     `num_proc` processes share the work, None for as many as pay; they change neither the ids nor the cache.
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
@@ -70,12 +66,12 @@ def encode_split(
     if not path.is_file():
         write_tokens(path, records, prompt, policy, workers.how_many(len(records), num_proc))
     encoded = Dataset.from_file(str(path))
-    counts = count(encoded)
+    counts = count(columns(encoded))
     if counts["too_long"]:
         too_long = column(encoded, "outcome") == "too_long"
         if policy.on_long_row == "error":
             places = {record.row_id: record.place for record in records}
-            long = [places[row_id] for row_id in column(encoded, "row_id")[too_long]]
+            long = [places[row_id] for row_id in np.unique(column(encoded, "row_id")[too_long])]
             raise UserError(long_rows_message(long, len(records), policy.max_length))
         encoded = encoded.select(np.flatnonzero(~too_long))
     return EncodedSplit(dataset=encoded, counts=counts, cache_key=key)
@@ -95,10 +91,65 @@ def cache_file(key: str) -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "heed" / f"{key}.arrow"
 
 
-def encode_records(records: Sequence[Record], prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
-    """The examples of a few records as `encode_split` makes them, too long ones among them."""
-    examples: list[dict[str, Any]] = encode_rows(records, prompt, policy).to_pylist()
-    return examples
+def encode_rows(records: Sequence[Record], prompt: Prompt, policy: Policy) -> pyarrow.Table:
+    """The examples of some records, in their order; columns as FEATURES has them."""
+    examples = [example for record in records for example in encode_row(record, prompt, policy)]
+    return pyarrow.Table.from_pylist(examples, schema=FEATURES.arrow_schema)
+
+
+def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
+    """The examples of a conversation, too long ones among them.
+
+    An answer goes on with the example before it when that is, id by id, the beginning of what generation would be
+    given here; a conversation of which this holds throughout is one example. Otherwise the answer, with all that stands
+    before it, is an example of its own. `max_length` is held against every answer with all that stands before it, so
+    what fits is learned as if each answer were alone. Under `loss_on: all` the last example alone teaches the whole
+    conversation, each token once.
+    """
+    found: list[dict[str, Any]] = []
+    for turn in learned_turns(record.messages):
+        try:
+            whole = prompt.encode(record.messages[: turn + 1])
+        except UserError as error:  # a template may be right for most rows and wrong for one
+            raise UserError(f"{record.place}: {error}") from error
+        encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
+        spans, apart = list(encoded.spans), ""
+        if found and found[-1]["outcome"] == "whole" and outcome in ("whole", "cut_response"):
+            before = found[-1]
+            if encoded.input_ids[: spans[0][0]][: before["tokens"]] == before["input_ids"]:
+                spans = [*before["spans"], *spans]
+                apart = before["apart"]
+                found.pop()
+            else:
+                apart = why_apart(record.messages, before["turn"], turn, prompt)
+        found.append(
+            {
+                "row_id": record.row_id,
+                "turn": turn,
+                "outcome": outcome,
+                "apart": apart,
+                "input_ids": encoded.input_ids,
+                "spans": spans,
+                "tokens": len(encoded.input_ids),
+                "response_tokens": sum(end - start for start, end in spans),
+                "cut_tokens": len(whole.input_ids) - len(encoded.input_ids),
+            }
+        )
+    return found if policy.loss_on == "response" else [found[-1] | {"apart": ""}]
+
+
+def learned_turns(messages: Sequence[Message]) -> list[int]:
+    """The turns that the assistant wrote."""
+    return [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def why_apart(messages: Sequence[Message], before: int, turn: int, prompt: Prompt) -> str:
+    """Why what was learned up to the turn `before` is not the beginning of the prompt of another `turn`.
+
+    "history": the template shows it otherwise, without its thinking perhaps; "tokens": it has other tokens there.
+    """
+    then = prompt.render(messages[: before + 1], generation_prompt=False)
+    return "tokens" if prompt.render(messages[:turn], generation_prompt=True).startswith(then) else "history"
 
 
 OUTCOMES = {
@@ -106,53 +157,39 @@ OUTCOMES = {
     "cut_response": "with the end of the response and EOS cut off",
     "too_long": "dropped",
 }
+APART = {
+    "history": "the template shows earlier turns otherwise than they were learned",
+    "tokens": "earlier turns have other tokens in the next prompt",
+}
 
 
-def told_long(counts: Mapping[str, int], max_length: int) -> list[str]:
-    """A line on what became of examples that are longer than `max_length`, if there are any."""
-    told = [f"{counts[reason]:,} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
-    return [f"          longer than max_length {max_length}: {', '.join(told)}"] if told else []
+def accounted(counts: Mapping[str, int], max_length: int) -> list[str]:
+    """Lines on what became of answers that are longer than `max_length`, and of conversations that are not one."""
+    cut = [f"{counts[reason]:,} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
+    lines = [f"          longer than max_length {max_length}: {', '.join(cut)}"] if cut else []
+    return lines + [
+        f"          {counts[f'apart_{reason}']:,} answers do not go on with the example before: {text}"
+        for reason, text in APART.items()
+        if counts[f"apart_{reason}"]
+    ]
 
 
-def encode_rows(records: Sequence[Record], prompt: Prompt, policy: Policy) -> pyarrow.Table:
-    """The examples of some records, in their order; columns as FEATURES has them."""
-    examples: list[dict[str, Any]] = []
-    for record in records:
-        for turn, whole in encode_turns(record.messages, prompt, policy.loss_on, record.place):
-            encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
-            lengths = {"prompt_tokens": len(encoded.prompt_ids), "response_tokens": len(encoded.response_ids)}
-            examples.append({"row_id": record.row_id, "turn": turn, "outcome": outcome} | encoded._asdict() | lengths)
-    return pyarrow.Table.from_pylist(examples, schema=FEATURES.arrow_schema)
+COUNTS = ("rows", "examples", "tokens", "response_tokens", *get_args(Outcome), *(f"apart_{reason}" for reason in APART))
 
 
-def learned_turns(messages: Sequence[Message], loss_on: LossOn) -> list[int]:
-    """The assistant turns that give an example: under `loss_on: all` the last one, which learns those before it too."""
-    turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-    return turns if loss_on == "response" else turns[-1:]
-
-
-def encode_turns(
-    messages: Sequence[Message], prompt: Prompt, loss_on: LossOn, place: str
-) -> Iterator[tuple[int, Encoded]]:
-    """Each assistant turn that gives an example, and its ids at full length."""
-    for turn in learned_turns(messages, loss_on):
-        try:
-            yield turn, prompt.encode(messages[: turn + 1])
-        except UserError as error:  # a template may be right for most rows and wrong for one
-            raise UserError(f"{place}: {error}") from error
-
-
-def count(encoded: Dataset) -> dict[str, int]:
-    """Count rows and tokens that can be used, and examples by outcome."""
-    outcomes = column(encoded, "outcome")
-    used = outcomes != "too_long"
-    response_tokens = int(column(encoded, "response_tokens")[used].sum())
+def count(table: pyarrow.Table) -> dict[str, int]:
+    """By COUNTS: rows, examples and tokens that are used; examples by outcome; those that are apart from the turn
+    before them, by reason."""
+    values = {name: table[name].to_numpy() for name in ("row_id", "outcome", "apart", "tokens", "response_tokens")}
+    used = values["outcome"] != "too_long"
     return {
-        "rows": len(np.unique(column(encoded, "row_id")[used])),
+        "rows": len(np.unique(values["row_id"][used])),
         "examples": int(used.sum()),
-        "tokens": int(column(encoded, "prompt_tokens")[used].sum()) + response_tokens,
-        "response_tokens": response_tokens,
-    } | {outcome: int((outcomes == outcome).sum()) for outcome in get_args(Outcome)}
+        "tokens": int(values["tokens"][used].sum(dtype=np.int64)),
+        "response_tokens": int(values["response_tokens"][used].sum(dtype=np.int64)),
+        **{outcome: int((values["outcome"] == outcome).sum()) for outcome in get_args(Outcome)},
+        **{f"apart_{reason}": int((values["apart"] == reason).sum()) for reason in APART},
+    }
 
 
 def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
@@ -165,8 +202,8 @@ def long_rows_message(places: Sequence[str], rows: int, max_length: int) -> str:
 
 
 def cache_key(records: Sequence[Record], prompt: Prompt, policy: Policy) -> str:
-    """SHA-256 over rows, template, tokenizer, policy, columns and code version: any change tokenizes anew."""
-    digest = hashlib.sha256(f"{prompt_hash(prompt)}{FEATURES}{json.dumps(asdict(policy))}".encode())
+    """SHA-256 over rows, template, tokenizer, policy, format and code version: any change tokenizes again."""
+    digest = hashlib.sha256(f"{prompt_hash(prompt)}{FORMAT}{FEATURES}{json.dumps(asdict(policy))}".encode())
     for record in records:
         digest.update(f"{record.row_id}:{record.content_hash}\n".encode())
     return digest.hexdigest()

@@ -1,20 +1,52 @@
-"""What an encoded example is, as columns of an Arrow data set."""
+"""What an encoded example is: ids, and the spans of them that the assistant wrote and that are learned."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import datasets
 import numpy as np
+import pyarrow
 from datasets import Dataset
 
+LossOn = Literal["response", "all"]
+Example = Mapping[str, Any]
+"""input_ids and spans, [start, end) pairs in order; what FEATURES names beside them is about the example."""
+FORMAT = 2  # of the columns and what they mean: kept examples of another one are not read
 FEATURES = datasets.Features(
     {
         "row_id": datasets.Value("int64"),
-        "turn": datasets.Value("int32"),
-        "outcome": datasets.Value("string"),
-        "prompt_ids": datasets.List(datasets.Value("int32")),
-        "response_ids": datasets.List(datasets.Value("int32")),
-        "prompt_tokens": datasets.Value("int32"),
-        "response_tokens": datasets.Value("int32"),
+        "turn": datasets.Value("int32"),  # the last of the row that is learned here
+        "outcome": datasets.Value("string"),  # what max_length did: whole, cut_prompt, cut_response, too_long
+        "apart": datasets.Value("string"),  # why it does not go on with the turn before: history, tokens, or nothing
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "spans": datasets.List(datasets.List(datasets.Value("int32"), length=2)),
+        "tokens": datasets.Value("int32"),
+        "response_tokens": datasets.Value("int32"),  # those within spans
+        "cut_tokens": datasets.Value("int32"),  # those that max_length took
     }
 )
+
+
+def learned_places(example: Example, loss_on: LossOn) -> np.ndarray:
+    """Places of the tokens that are learned: of the spans, or under `all` of the whole example.
+
+    The first token of an example has nothing before it to be predicted from.
+    """
+    if loss_on == "all":
+        return np.arange(1, len(example["input_ids"]))
+    places = [np.arange(max(1, start), end) for start, end in example["spans"]]
+    return np.concatenate(places) if places else np.arange(0)
+
+
+def supervised_tokens(example: Example, loss_on: LossOn) -> int:
+    return len(learned_places(example, loss_on))
+
+
+def columns(dataset: Dataset) -> pyarrow.Table:
+    """The columns that hold one number or word for each example, in the data set's order."""
+    names = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Value)]
+    table: pyarrow.Table = dataset.select_columns(names).with_format("arrow")[:]
+    return table
 
 
 def column(dataset: Dataset, name: str) -> np.ndarray:
@@ -25,5 +57,5 @@ def column(dataset: Dataset, name: str) -> np.ndarray:
 
 
 def row_lengths(dataset: Dataset) -> np.ndarray:
-    """Tokens of each example of an encoded data set, prompt and response together, in its order; int64."""
-    return column(dataset, "prompt_tokens") + column(dataset, "response_tokens")
+    """Tokens of each example of an encoded data set, in its order; int64."""
+    return column(dataset, "tokens")

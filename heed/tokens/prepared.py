@@ -33,7 +33,8 @@ from heed.files.lock import try_to_lock
 from heed.prompts.hashes import digest
 from heed.saying import Say
 from heed.tokens import chunks
-from heed.tokens.encoding import EncodedSplit, long_rows_message, told_long
+from heed.tokens.encoding import COUNTS, EncodedSplit, accounted, long_rows_message
+from heed.tokens.examples import FORMAT
 from heed.tokens.recipe import Recipe, check_mixture, identity
 from heed.tokens.shards import Shards
 
@@ -143,6 +144,7 @@ def write(
     if path := changed(files, since=started):
         raise UserError(f"data: {path} was written to while it was read; prepare the set again when it is whole")
     return identity(recipe) | {
+        "format": FORMAT,
         "rows_sha256": rows_sha256.hexdigest(),
         "files": files,
         "row_format": row_format,
@@ -162,7 +164,7 @@ def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     lines += [
         f"          {number:,} {name}" for name, number in sorted(counts.items()) if name.startswith(("in ", "from "))
     ]
-    lines += told_long(counts, facts["max_length"])
+    lines += accounted(counts, facts["max_length"])
     if facts["rejected"]:
         lines.append(f"          {facts['rejected']:,} bad rows left out, listed in {run_folder.REJECTED_FILE}")
     if facts["ignored_fields"]:
@@ -194,10 +196,9 @@ def load(folder: Path, recipe: Recipe) -> EncodedSplit:
             raise UserError(f"{path} is missing or not as long as when it was written; prepare the folder again")
         parts.append(Dataset.from_file(str(path)))
     counts = Counter(facts["counts"])
-    names = ("rows", "examples", "tokens", "response_tokens", "whole", "cut_prompt", "cut_response", "too_long")
     train = EncodedSplit(
         dataset=concatenate_datasets(parts),
-        counts={name: counts[name] for name in names},
+        counts={name: counts[name] for name in COUNTS},
         cache_key=digest(facts["shards"]),
     )
     return train
@@ -217,6 +218,11 @@ def check_source(folder: Path, source: Source) -> None:
 
 
 def refuse_other(folder: Path, facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if facts.get("format") != FORMAT:
+        raise UserError(
+            f"prepared: {folder} was written by another version of Heed, which kept examples otherwise; prepare it "
+            "again"
+        )
     differ = [name for name in wanted if facts.get(name) != wanted[name]]
     if differ:
         name = differ[0]

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from heed.tokens.examples import Example
+
 LINE = 160  # characters
 GREEN, RED, DIM, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[0m"
 CUTS = {
@@ -25,7 +27,7 @@ def wants_color() -> bool:
 def learned_places(batch: Mapping[str, Any]) -> list[int]:
     """Places of the tokens that are learned in a batch of one example, read from what the loss is given.
 
-    A logit predicts the token behind its own place. Both collators say so by the same three names.
+    A logit predicts the token after its own place. Both collators say so by the same three names.
     """
     kept, weights = batch["logits_to_keep"].tolist(), batch["weights"].tolist()
     places = sorted(place + 1 for place, weight in zip(kept, weights, strict=True) if weight)
@@ -48,7 +50,7 @@ class Learned:
     """Share of the prompts' tokens."""
     response: float
     whole: int
-    """Examples with a whole response."""
+    """Responses that were not cut."""
     eos: int
     """How many of those learn their EOS."""
 
@@ -65,18 +67,18 @@ def percent(share: float) -> str:
     return f"{shown:.1f} %" if shown % 1 else f"{shown:.0f} %"
 
 
-def measure_learned(examples: Sequence[Mapping[str, Any]], collator: Any, eos_token_id: int) -> Learned:
+def measure_learned(examples: Sequence[Example], collator: Any, eos_token_id: int) -> Learned:
     """Each example goes through the collator of the training alone, and its targets are counted."""
     prompt = response = learned_prompt = learned_response = whole = eos = 0
     for example in examples:
-        places = learned_places(collator([example]))
-        start, length = len(example["prompt_ids"]), len(example["prompt_ids"]) + len(example["response_ids"])
-        prompt, response = prompt + start, response + len(example["response_ids"])
-        learned_prompt += sum(place < start for place in places)
-        learned_response += sum(place >= start for place in places)
-        if example["response_ids"][-1] == eos_token_id:
-            whole += 1
-            eos += places[-1:] == [length - 1]
+        places = set(learned_places(collator([example])))
+        inside = {place for start, end in example["spans"] for place in range(start, end)}
+        prompt, response = prompt + len(example["input_ids"]) - len(inside), response + len(inside)
+        learned_prompt += len(places - inside)
+        learned_response += len(places & inside)
+        ends = [end - 1 for _, end in example["spans"] if example["input_ids"][end - 1] == eos_token_id]
+        whole += len(ends)
+        eos += len(places.intersection(ends))
     return Learned(
         examples=len(examples),
         prompt=learned_prompt / max(1, prompt),
@@ -121,7 +123,7 @@ def preview(
 
 def preview_rows(
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Mapping[str, Any]],
+    examples: Sequence[Example],
     collator: Any,
     places: Mapping[int, str] | None = None,
 ) -> str:
@@ -134,13 +136,17 @@ def preview_rows(
     for example in examples:
         batch = collator([example])
         input_ids, learned = batch["input_ids"][0].tolist(), learned_places(batch)
-        start = len(example["prompt_ids"])
-        of_response = sum(place >= start for place in learned)
+        responses = sum(end - start for start, end in example["spans"])
+        of_response = sum(start <= place < end for place in learned for start, end in example["spans"])
         where = f" ({one_line(places[example['row_id']])})" if places else ""
-        ends = "EOS learned" if learned and input_ids[learned[-1]] == tokenizer.eos_token_id else "EOS not learned"
+        stops = [end - 1 in learned and input_ids[end - 1] == tokenizer.eos_token_id for _, end in example["spans"]]
+        ends = "EOS learned" if all(stops) else "EOS not learned"
+        if len(stops) > 1:
+            ends = f"EOS of {sum(stops)} of {len(stops)} responses learned"
         text = preview(tokenizer, input_ids, learned, color=color)
         shares = (
-            f"response {of_response} of {len(example['response_ids'])}, prompt {len(learned) - of_response} of {start}"
+            f"response {of_response} of {responses}, "
+            f"prompt {len(learned) - of_response} of {len(input_ids) - responses}"
         )
         cut = CUTS.get(example.get("outcome", "whole"))
         if cut:

@@ -15,8 +15,8 @@ from heed import processes
 from heed.models.likelihood import row_scores
 from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.saying import Say
-from heed.tokens.batches import FlatCollator, PaddingCollator, supervised_tokens
-from heed.tokens.examples import column, row_lengths
+from heed.tokens.batches import FlatCollator, PaddingCollator
+from heed.tokens.examples import column, row_lengths, supervised_tokens
 from heed.training.checkpointing import show_learned
 
 
@@ -55,8 +55,9 @@ class RowEvaluation(Trainer):
         Trainer's own loop averages batch means, so its eval_loss depends on the batch size
         (huggingface/transformers#39241). Here each row gives a sum and a count, whichever process it falls to. Logits
         are computed where there are targets, and none outlive their batch; all numbers come from these.
-        `p_eos` (the mean probability of EOS where the reference ends) and `premature_eos` (the share of rows whose
-        likeliest token is EOS somewhere before) leave rows out whose response was cut; `cut_rows` are these.
+        `p_eos` (the mean probability of EOS where a span ends) and `premature_eos` (the share of spans whose likeliest
+        token is EOS somewhere before) leave spans out that were cut, as at most a row's last one is; `cut_rows` are the
+        rows of these.
         """
         model = self._evaluation_model()
         model.eval()
@@ -82,15 +83,18 @@ class RowEvaluation(Trainer):
             found.append(scores)
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         own = torch.cat(found)[:counted]
-        learned = sum(supervised_tokens(dataset[index], loss_on) for index in mine[:counted])
-        totals = (*own.sum(dim=0).tolist(), learned, counted)
-        nll, ended, p_eos, premature, tokens, count = (sum(each) for each in zip(*gather_object([totals]), strict=True))
+        examples = [dataset[index] for index in mine[:counted]]
+        learned = sum(supervised_tokens(example, loss_on) for example in examples)
+        spans = sum(len(example["spans"]) for example in examples)
+        totals = (*own.sum(dim=0).tolist(), learned, spans, counted)
+        everyone = zip(*gather_object([totals]), strict=True)
+        nll, ended, p_eos, premature, tokens, spans, count = (sum(each) for each in everyone)
         metrics = {
             "loss": nll / tokens if tokens else float("nan"),
             **({"p_eos": p_eos / ended, "premature_eos": premature / ended} if ended else {}),
             "rows": int(count),
             "tokens": int(tokens),
-            "cut_rows": int(count - ended),
+            "cut_rows": int(spans - ended),
         }
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         no_predictions = np.empty(0)

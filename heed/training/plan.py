@@ -27,7 +27,7 @@ from heed.prompts.template import Contract, Prompt, load_prompt
 from heed.saying import Say
 from heed.tokens import prepared
 from heed.tokens.batches import FlatCollator, PaddingCollator
-from heed.tokens.encoding import EncodedSplit, Policy, encode_split, told_long
+from heed.tokens.encoding import EncodedSplit, Policy, accounted, encode_split
 from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
 from heed.tokens.recipe import Recipe, make_recipe
@@ -314,7 +314,7 @@ def encode(
             f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "
             f"{counts['response_tokens']:,} of them in responses"
         )
-        for line in told_long(counts, max_length):
+        for line in accounted(counts, max_length):
             say(line)
         if not counts["examples"]:
             raise UserError(f"no {name} row is left within max_length {max_length}")

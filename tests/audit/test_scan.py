@@ -105,11 +105,11 @@ def test_a_held_out_row_that_training_has_seen_is_flagged_on_both_sides(prompt: 
 )  # fmt: skip
 def test_long_rows_tell_what_is_lost(prompt: Prompt, on_long_row: Any, flag: str, learned: int, lost: int) -> None:
     [record] = records(("Say a.", "word " * 29 + "end"))
-    whole = prompt.encode(record.messages)
-    policy = Policy(max_length=len(whole.prompt_ids) + 10, on_long_row=on_long_row, loss_on="response")
+    ids, [(start, end)] = prompt.encode(record.messages)
+    policy = Policy(max_length=start + 10, on_long_row=on_long_row, loss_on="response")
     scanned = look([record, *records(*FINE)], prompt, policy)
     row = scanned.rows[0]
-    assert len(whole.response_ids) == 33
+    assert end - start == 33 and end == len(ids)
     assert names(scanned, 0)[0] == flag and "little_learned" not in names(scanned, 0)
     assert (row["learned_tokens"], row["lost_tokens"]) == (learned, lost)
 
@@ -145,8 +145,20 @@ def test_every_turn_of_a_conversation_counts(prompt: Prompt) -> None:
     turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}] * 2
     talk = Record(row_id=0, place="talk.jsonl:1", messages=tuple(turns))  # type: ignore[arg-type]
     scanned = look([talk], prompt)
-    hello = len(prompt.encode(talk.messages[:2]).response_ids)
-    assert scanned.examples == 2 and scanned.rows["learned_tokens"].tolist() == [2 * hello]
+    [(start, end)] = prompt.encode(talk.messages[:2]).spans
+    hello = end - start
+    assert scanned.examples == 1 and scanned.rows["learned_tokens"].tolist() == [2 * hello]
+
+
+def test_a_long_chat_is_not_little_learned(prompt: Prompt) -> None:
+    """Whether it is one example, or a template that drops earlier thinking makes an example of every answer."""
+    turns = [{"role": "user", "content": "Hi there. " * 5}, {"role": "assistant", "content": "Ho."}] * 12
+    talk = Record(row_id=0, place="talk.jsonl:1", messages=tuple(turns))  # type: ignore[arg-type]
+    template = prompt.template.replace("+ message.content + eos", "+ message.content[0 if loop.last else 1 :] + eos")
+    forgetful = make_prompt("forgetful", template, prompt.tokenizer)
+    for style, examples in ((prompt, 1), (forgetful, 12)):
+        scanned = look([talk], style, Policy(max_length=2048, on_long_row="error", loss_on="response"))
+        assert scanned.examples == examples and "little_learned" not in names(scanned, 0)
 
 
 def test_bad_rows_are_counted_apart(prompt: Prompt) -> None:

@@ -57,8 +57,7 @@ def test_every_tool_learns(name: str) -> None:
 )
 def test_synthetic_rows_are_as_long_as_the_real_ones(name: str, prompt: float, response: float, padded: float) -> None:
     rows = examples(name, 8000, vocabulary=50257)
-    prompts, responses = map(len, rows["prompt_ids"]), map(len, rows["response_ids"])
-    lengths = list(zip(prompts, responses, strict=True))
+    lengths = [(start, end - start) for [[start, end]] in rows["spans"]]
     assert sum(p for p, _ in lengths) / 8000 == pytest.approx(prompt, rel=0.02)
     assert sum(r for _, r in lengths) / 8000 == pytest.approx(response, rel=0.02)
     totals = [p + r for p, r in lengths]
@@ -68,11 +67,11 @@ def test_synthetic_rows_are_as_long_as_the_real_ones(name: str, prompt: float, r
 
 
 def test_synthetic_rows_share_their_preamble_and_end_in_eos() -> None:
-    short, alpaca = (examples(name, 200, vocabulary=2000)["prompt_ids"] for name in ("short", "alpaca"))
+    short, alpaca = (examples(name, 200, vocabulary=2000)["input_ids"] for name in ("short", "alpaca"))
     assert len({tuple(ids[:24]) for ids in short}) == 1
     assert len({tuple(ids[:8]) for ids in alpaca}) == 1
     assert len({tuple(ids[:24]) for ids in alpaca}) == 2
-    assert all(ids[-1] == EOS and EOS not in ids[:-1] for ids in examples("short", 50, vocabulary=2000)["response_ids"])
+    assert all(ids[-1] == EOS and EOS not in ids[:-1] for ids in examples("short", 50, vocabulary=2000)["input_ids"])
 
 
 def test_ratios_are_paired_by_round() -> None:
@@ -98,8 +97,8 @@ def test_what_is_wanted_of_sft_is_wanted_of_its_best_setting() -> None:
 
 
 def test_a_tool_that_fails_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)heed on tiny_neox fp32 short: .*KeyError: .response_ids"):
-        run_apart("heed", TINY, TINY.examples().remove_columns("response_ids"))
+    with pytest.raises(RuntimeError, match=r"(?s)heed on tiny_neox fp32 short: .*KeyError: .spans"):
+        run_apart("heed", TINY, TINY.examples().remove_columns("spans"))
 
 
 def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,26 +17,34 @@ from transformers import (
 from heed.errors import UserError
 from heed.models import attention
 from heed.models.attention import check_flat, flat_refusal, flat_rows
+from heed.tokens import tree
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
 from heed.training.trainer import target_nll, token_mean_loss
-from world.small_world import LLAMA, MODELS, llama, plain_varlen_attn, qwen2, qwen3
+from world.small_world import LLAMA, MODELS, example, llama, plain_varlen_attn, qwen2, qwen3
 
 PREAMBLE = [5, 6, 7, 8, 9, 10]
 ROWS = {
     "usual": [
-        {"prompt_ids": [*PREAMBLE, 11, 12], "response_ids": [13, 14, 0]},
-        {"prompt_ids": [*PREAMBLE, 15], "response_ids": [16, 0]},
-        {"prompt_ids": [*PREAMBLE, 11, 17, 18, 19], "response_ids": [20, 21, 22, 23, 0]},
+        example([*PREAMBLE, 11, 12], [13, 14, 0]),
+        example([*PREAMBLE, 15], [16, 0]),
+        example([*PREAMBLE, 11, 17, 18, 19], [20, 21, 22, 23, 0]),
     ],
-    "equal rows": [{"prompt_ids": PREAMBLE, "response_ids": [11, 12, 0]}] * 3,
+    "equal rows": [example(PREAMBLE, [11, 12, 0])] * 3,
     "rows of one token": [
-        {"prompt_ids": [5], "response_ids": []},
-        {"prompt_ids": [], "response_ids": [6]},
-        {"prompt_ids": [5, 6], "response_ids": [7, 0]},
+        example([5], []),
+        example([], [6]),
+        example([5, 6], [7, 0]),
     ],
     "learned from different places on": [
-        {"prompt_ids": [5, 6], "response_ids": [7, 8, 0]},
-        {"prompt_ids": [5], "response_ids": [6, 7, 9, 0]},
+        example([5, 6], [7, 8, 0]),
+        example([5], [6, 7, 9, 0]),
+    ],
+    "a tree of conversations": [
+        {"input_ids": [*PREAMBLE, 11, 12, 0, 5, 6, 7, 0], "spans": [[7, 9], [11, 13]]},
+        {"input_ids": [*PREAMBLE, 11, 12, 0, 5, 6, 8, 0], "spans": [[7, 9], [11, 13]]},
+        {"input_ids": [*PREAMBLE, 11, 12, 0], "spans": [[7, 9]]},
+        example([5, 6, 7, 30, 31, 32], [33, 0]),
+        example([5, 6, 7, 30, 31, 32, 33], [34, 0]),
     ],
 }
 # Llama's and Qwen's RMSNorm rounds to float32 whatever the model's type is, and so do their gradients.
@@ -47,6 +55,12 @@ FAMILIES: dict[str, tuple[Callable[..., PreTrainedModel], float]] = {
     "qwen2": (qwen2, 1e-6),
     "qwen3": (qwen3, 1e-6),
 }
+
+
+@pytest.fixture(autouse=True)
+def share_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few tokens it saves."""
+    monkeypatch.setattr(tree, "LEAST", 1)
 
 
 def gradient(model: PreTrainedModel, loss: torch.Tensor) -> torch.Tensor:

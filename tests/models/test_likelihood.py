@@ -12,17 +12,14 @@ from transformers import PreTrainedModel, TrainingArguments
 from heed.evaluation.stops import stop_measurements
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
 from heed.training.trainer import HeedTrainer
-from world.small_world import MODELS
+from world.small_world import MODELS, example
 
 EOS = 0
 SHARED = [7, 8, 9]
 # The third and the last were cut: they do not end in EOS. The fourth has nothing but its end, the fifth no prompt.
 PROMPTS = [[*SHARED, 11], [*SHARED, 12, 13], SHARED, [*SHARED, 14], [], [*SHARED, 11]]
 RESPONSES = [[21, 22, EOS], [23, 24, 25, 26, EOS], [27, 28], [EOS], [*SHARED, 29, EOS], [21, 22, 23]]
-ROWS: list[dict[str, Any]] = [
-    {"prompt_ids": prompt, "response_ids": response, "prompt_tokens": len(prompt), "response_tokens": len(response)}
-    for prompt, response in zip(PROMPTS, RESPONSES, strict=True)
-]
+ROWS: list[dict[str, Any]] = [example(prompt, response) for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
 
 
 def eager_to_stop(name: str) -> PreTrainedModel:
@@ -39,12 +36,12 @@ def row_by_row(model: PreTrainedModel) -> list[tuple[float | None, float | None]
     """What a textbook writes: one row at a time, all logits, softmax, argmax."""
     found: list[tuple[float | None, float | None]] = []
     for row in ROWS:
-        ids = [*row["prompt_ids"], *row["response_ids"]]
+        ids, [[start, _]] = row["input_ids"], row["spans"]
         if ids[-1] != EOS:
             found.append((None, None))
             continue
         logits = model(input_ids=torch.tensor([ids])).logits[0]
-        first = max(1, len(row["prompt_ids"]))
+        first = max(1, start)
         greedy = logits[first - 1 : -2].argmax(dim=-1).tolist()
         found.append((logits[-2].softmax(dim=-1)[EOS].item(), float(EOS in greedy)))
     return found
@@ -65,7 +62,7 @@ def test_stop_measurements_are_those_of_a_loop_over_rows(name: str) -> None:
 
 def test_a_row_that_the_model_has_no_positions_for_is_counted() -> None:
     model = MODELS["gpt2"]()
-    long = {"prompt_ids": [5] * 256, "response_ids": [6, EOS]}
+    long = example([5] * 256, [6, EOS])
     p_eos, premature = stop_measurements(model, [long, ROWS[0]], eos_token_id=EOS)
     assert p_eos.items is not None and p_eos.items[0] is None and p_eos.items[1] is not None
     assert premature.notes == ("longer than the model's 256 positions: 1 row",)

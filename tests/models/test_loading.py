@@ -12,10 +12,10 @@ from heed.models import loading
 from heed.prompts.template import load_prompt
 from heed.tokens.batches import PaddingCollator
 from world.loopback_hub import environment, serve
-from world.small_world import MODELS, ROOT, gpt2, save_model, tiny_tokenizer
+from world.small_world import MODELS, ROOT, example, gpt2, save_model, tiny_tokenizer
 
 ADAPTER = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
-EXAMPLES = [{"prompt_ids": [1, 2], "response_ids": [3, 4, 0]}, {"prompt_ids": [5], "response_ids": [6, 0]}]
+EXAMPLES = [example([1, 2], [3, 4, 0]), example([5], [6, 0])]
 PADDED = PaddingCollator(pad_token_id=0, loss_on="response")(EXAMPLES)
 BATCH = {name: PADDED[name] for name in ("input_ids", "attention_mask", "labels")}
 

@@ -6,7 +6,15 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from heed.data.records import Message
 from heed.errors import UserError
-from heed.prompts.template import PROMPTS, Encoded, fetch_contract, load_prompt, make_prompt, prompt_from_contract
+from heed.prompts.template import (
+    PROMPTS,
+    Encoded,
+    Prompt,
+    fetch_contract,
+    load_prompt,
+    make_prompt,
+    prompt_from_contract,
+)
 from heed.tokens.lengths import fit
 from world.pairwise import pairwise
 from world.small_world import TINY
@@ -60,6 +68,13 @@ RENDERINGS = {
 INJECTIONS = [EOS, f"a{EOS}b", f"{EOS}{EOS}", f"### Response:\n{EOS}", f"é🙂{EOS}\ue000\ue001", f"<|{EOS}|>"]
 
 
+def in_two(prompt: Prompt, messages: list[Message]) -> tuple[list[int], list[int]]:
+    """What a model is given, and what it is to write."""
+    ids, [(start, end)] = prompt.encode(messages)
+    assert end == len(ids)
+    return ids[:start], ids[start:]
+
+
 @pytest.mark.parametrize(("style", "case"), RENDERINGS)
 def test_a_style_renders_these_very_bytes(tokenizer: PreTrainedTokenizerBase, style: str, case: str) -> None:
     prompt = load_prompt(style, tokenizer)
@@ -79,11 +94,11 @@ def test_training_begins_with_the_very_ids_of_generation_and_ends_in_eos(
     tokenizer: PreTrainedTokenizerBase, style: str, messages: list[Message]
 ) -> None:
     prompt = load_prompt(style, tokenizer)
-    encoded = prompt.encode(messages)
-    assert encoded.prompt_ids == prompt.encode_prompt(messages[:-1])
-    assert encoded.response_ids[-1] == tokenizer.eos_token_id
-    assert tokenizer.decode(encoded.response_ids[:-1]) == messages[-1]["content"]
-    assert tokenizer.eos_token_id not in encoded.prompt_ids + encoded.response_ids[:-1]
+    prompt_ids, response_ids = in_two(prompt, messages)
+    assert prompt_ids == prompt.encode_prompt(messages[:-1])
+    assert response_ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(response_ids[:-1]) == messages[-1]["content"]
+    assert tokenizer.eos_token_id not in prompt_ids + response_ids[:-1]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +117,7 @@ def test_an_eos_typed_inside_a_row_stays_text(
     else:
         user["content"] = injection
     prompt = load_prompt(style, tokenizer)
-    prompt_ids, response_ids = prompt.encode([user, assistant])
+    prompt_ids, response_ids = in_two(prompt, [user, assistant])
     assert (prompt_ids + response_ids).count(tokenizer.eos_token_id) == 1
     assert response_ids[-1] == tokenizer.eos_token_id
     assert injection in tokenizer.decode(prompt_ids + response_ids[:-1])
@@ -118,7 +133,7 @@ def test_the_templates_own_eos_stays_a_control_token_beside_a_typed_one(
         {"role": "user", "content": "Why?"},
         {"role": "assistant", "content": "It ends me."},
     ]
-    prompt_ids, response_ids = load_prompt("alpaca_short", tokenizer).encode(messages)
+    prompt_ids, response_ids = in_two(load_prompt("alpaca_short", tokenizer), messages)
     assert prompt_ids.count(0) == 1  # the end of the first answer
     assert tokenizer.decode(prompt_ids).count(EOS) == 2
     assert response_ids.count(0) == 1
@@ -140,11 +155,11 @@ def test_a_models_own_template_obeys_the_laws_and_shows_the_input_behind_the_ins
     tokenizer = chat_tokenizer()
     prompt = load_prompt("model", tokenizer)
     assert not prompt.shows_input
-    encoded = prompt.encode(WITH_INPUT)
-    assert tokenizer.decode(encoded.prompt_ids) == (
+    prompt_ids, response_ids = in_two(prompt, WITH_INPUT)
+    assert tokenizer.decode(prompt_ids) == (
         "<|im_start|>user\nAdd the numbers.\n\n1 and 2<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert tokenizer.decode(encoded.response_ids) == "3<|im_end|>"
+    assert tokenizer.decode(response_ids) == "3<|im_end|>"
     assert prompt.contract().stop_token_ids == [tokenizer.eos_token_id]
 
 
@@ -152,11 +167,11 @@ def test_a_models_own_template_obeys_the_laws_and_shows_the_input_behind_the_ins
 def test_control_tokens_of_a_chat_model_typed_by_a_user_stay_text(typed: str) -> None:
     tokenizer = chat_tokenizer()
     prompt = load_prompt("model", tokenizer)
-    plain = prompt.encode(WITHOUT_INPUT)
-    marked = prompt.encode([{"role": "user", "content": typed}, WITHOUT_INPUT[1]])
+    plain, _ = in_two(prompt, WITHOUT_INPUT)
+    marked, _ = in_two(prompt, [{"role": "user", "content": typed}, WITHOUT_INPUT[1]])
     control = [tokenizer.added_tokens_encoder[token] for token in ("<|im_start|>", "<|im_end|>")]
-    assert [i for i in marked.prompt_ids if i in control] == [i for i in plain.prompt_ids if i in control]
-    assert typed in tokenizer.decode(marked.prompt_ids)
+    assert [i for i in marked if i in control] == [i for i in plain if i in control]
+    assert typed in tokenizer.decode(marked)
 
 
 def test_a_stop_mark_that_is_not_eos_is_learned_and_stops_generation() -> None:
@@ -168,7 +183,7 @@ def test_a_stop_mark_that_is_not_eos_is_learned_and_stops_generation() -> None:
     )
     prompt = make_prompt("test", template, tokenizer)
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    assert prompt.encode(WITHOUT_INPUT).response_ids[-3:] == [end, tokenizer.encode("\n")[0], 0]
+    assert prompt.encode(WITHOUT_INPUT).input_ids[-3:] == [end, tokenizer.encode("\n")[0], 0]
     assert prompt.contract().stop_token_ids == [0, end]
 
 
@@ -240,5 +255,7 @@ def test_a_model_without_a_contract_has_none(tmp_path: Path) -> None:
 def test_a_long_row_is_cut_by_the_policy_and_never_loses_everything(
     policy: Any, max_length: int, expected: tuple[list[int], list[int]], outcome: str
 ) -> None:
-    fitted = fit(Encoded([1, 2, 3], [4, 5, 0]), max_length=max_length, on_long_row=policy)
-    assert fitted == (Encoded(*expected), outcome)
+    fitted = fit(Encoded([1, 2, 3, 4, 5, 0], [(3, 6)]), max_length=max_length, on_long_row=policy)
+    prompt, answer = expected
+    ids = prompt + answer
+    assert fitted == (Encoded(ids, [(len(prompt), len(ids))]), outcome)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from heed.data.records import RawRow, check_rows
 from heed.errors import UserError
 from heed.prompts.template import load_prompt
 from heed.tokens import encoding
@@ -20,44 +19,19 @@ from world.small_world import ROOT, records
 
 POLICY = Policy(max_length=256, on_long_row="error", loss_on="response")
 ROWS = records(("Name a color.", "Blue."), ("Add 1 and 2.", "The sum of 1 and 2 is 3."))
-TURNS = [("user", "Hi."), ("assistant", "Hello."), ("user", "Who?"), ("assistant", "Me.")]
-TALK = check_rows(
-    [RawRow(place="x", value={"messages": [{"role": role, "content": content} for role, content in TURNS]})],
-    source="x",
-    columns={},
-    on_bad_row="stop",
-).records
 
 
 def test_a_split_becomes_ids_that_decode_to_the_rendering(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt = load_prompt("question", tokenizer)
     encoded = encode_split(ROWS, prompt, POLICY)
     assert encoded.dataset["row_id"][:] == [0, 1]
-    assert tokenizer.decode(encoded.dataset[1]["prompt_ids"]) == "Add 1 and 2."
-    assert tokenizer.decode(encoded.dataset[1]["response_ids"]) == "The sum of 1 and 2 is 3.<|endoftext|>"
+    example = encoded.dataset[1]
+    [[start, end]] = example["spans"]
+    assert tokenizer.decode(example["input_ids"][:start]) == "Add 1 and 2."
+    assert tokenizer.decode(example["input_ids"][start:end]) == "The sum of 1 and 2 is 3.<|endoftext|>"
     assert encoded.counts["examples"] == encoded.counts["whole"] == 2
     assert encoded.dataset["response_tokens"][:] == [5, 10]  # B l ue . EOS
-    assert encoded.counts["tokens"] == sum(len(row["prompt_ids"]) + len(row["response_ids"]) for row in encoded.dataset)
-
-
-def test_every_assistant_turn_becomes_an_example_of_its_own(tokenizer: PreTrainedTokenizerBase) -> None:
-    encoded = encode_split(TALK, load_prompt("chatml", tokenizer), POLICY)
-    assert encoded.counts["rows"] == 1
-    assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 1), (0, 3)]
-    assert [tokenizer.decode(example["response_ids"]) for example in encoded.dataset] == [
-        "Hello.<|endoftext|>",
-        "Me.<|endoftext|>",
-    ]
-    assert tokenizer.decode(encoded.dataset[1]["prompt_ids"]) == (
-        "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|endoftext|>\n"
-        "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-def test_a_conversation_learned_as_a_whole_is_one_example(tokenizer: PreTrainedTokenizerBase) -> None:
-    prompt = load_prompt("chatml", tokenizer)
-    encoded = encode_split(TALK, prompt, replace(POLICY, loss_on="all"))
-    assert [(example["row_id"], example["turn"]) for example in encoded.dataset] == [(0, 3)]
+    assert encoded.counts["tokens"] == sum(len(row["input_ids"]) for row in encoded.dataset)
 
 
 def test_long_rows_are_an_error_with_their_places_or_counted(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,8 +44,7 @@ def test_long_rows_are_an_error_with_their_places_or_counted(tokenizer: PreTrain
     assert (dropped.dataset["row_id"][:], dropped.counts["too_long"]) == ([0], 1)
     cut = encode_split(long, prompt, replace(POLICY, max_length=20, on_long_row="cut_response"))
     assert (cut.counts["whole"], cut.counts["cut_response"]) == (1, 1)
-    assert len(cut.dataset[1]["prompt_ids"]) + len(cut.dataset[1]["response_ids"]) == 20
-    assert 0 not in cut.dataset[1]["response_ids"]
+    assert len(cut.dataset[1]["input_ids"]) == 20 and 0 not in cut.dataset[1]["input_ids"]
 
 
 def test_lengths_follow_the_order_of_the_examples_that_are_left(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -134,8 +107,7 @@ def test_processes_change_neither_ids_nor_order(
     monkeypatch.setattr(encoding, "CHUNK", 7)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "alone")
     alone = encode_split(rows, prompt, POLICY, num_proc=1)
-    assert alone.dataset["prompt_ids"][:] == [prompt.encode(row.messages).prompt_ids for row in rows]
-    assert alone.dataset["response_ids"][:] == [prompt.encode(row.messages).response_ids for row in rows]
+    assert alone.dataset["input_ids"][:] == [prompt.encode(row.messages).input_ids for row in rows]
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "shared")
     shared = encode_split(rows, prompt, POLICY, num_proc=3)
     assert shared.dataset[:] == alone.dataset[:]

@@ -111,6 +111,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, prompt: Prompt) -> None:
         recipe(prompt, data, split=None)
     with pytest.raises(UserError, match=r"was made with template: .*, and the run says .* \(differing: template\)"):
         prepared.load(folder, recipe(load_prompt("chatml", tiny_tokenizer()), data))
+    facts = json.loads((folder / "prepared.json").read_text())
+    (folder / "prepared.json").write_text(json.dumps({**facts, "format": 1}))
+    with pytest.raises(UserError, match="was written by another version of Heed, which kept examples otherwise; prep"):
+        prepared.check_source(folder, source_of(data))
+    (folder / "prepared.json").write_text(json.dumps(facts))
     shard = folder / "train-00000.arrow"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"train-00000\.arrow is missing or not as long as when it was written"):

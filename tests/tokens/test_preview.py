@@ -3,6 +3,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
 from heed.tokens.preview import learned_places, measure_learned, one_line, preview, preview_rows, token_texts
+from world.small_world import example
 
 
 def test_every_token_shows_its_border_and_whether_it_is_learned(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -16,9 +17,9 @@ def test_every_token_shows_its_border_and_whether_it_is_learned(tokenizer: PreTr
 def test_rows_are_previewed_as_the_collator_gives_them(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = {"row_id": 7, "prompt_ids": tokenizer.encode("Go"), "response_ids": [*tokenizer.encode("."), 0]}
-    text = preview_rows(tokenizer, [example], PaddingCollator(pad_token_id=0, loss_on="response"))
-    assert f"row 7: {len(example['prompt_ids']) + 2} tokens, 2 learned" in text
+    row = example(tokenizer.encode("Go"), [*tokenizer.encode("."), 0], row_id=7)
+    text = preview_rows(tokenizer, [row], PaddingCollator(pad_token_id=0, loss_on="response"))
+    assert f"row 7: {len(tokenizer.encode('Go')) + 2} tokens, 2 learned" in text
     assert text.endswith("[.][<|endoftext|>]")
 
 
@@ -37,8 +38,8 @@ def test_a_letter_of_several_tokens_is_shown_whole(tokenizer: PreTrainedTokenize
 @pytest.mark.parametrize("loss_on", ["response", "all"])
 def test_what_is_learned_is_read_from_the_targets_of_either_collator(loss_on: LossOn) -> None:
     examples = [
-        {"prompt_ids": [5, 6, 7], "response_ids": [8, 0]},
-        {"prompt_ids": [5, 6], "response_ids": [8, 9]},  # cut: no EOS
+        example([5, 6, 7], [8, 0]),
+        example([5, 6], [8, 9]),  # cut: no EOS
     ]
     for collator in (
         PaddingCollator(pad_token_id=0, loss_on=loss_on),
@@ -52,8 +53,8 @@ def test_what_is_learned_is_read_from_the_targets_of_either_collator(loss_on: Lo
 
 
 def test_a_cut_is_shown_where_it_is(tokenizer: PreTrainedTokenizerBase) -> None:
-    example = {"row_id": 0, "outcome": "cut_response", "prompt_ids": tokenizer.encode("Go"), "response_ids": [11]}
-    text = preview_rows(tokenizer, [example], PaddingCollator(pad_token_id=0, loss_on="response"), {0: "rows.json:1"})
+    row = example(tokenizer.encode("Go"), [11], row_id=0, outcome="cut_response")
+    text = preview_rows(tokenizer, [row], PaddingCollator(pad_token_id=0, loss_on="response"), {0: "rows.json:1"})
     assert "row 0 (rows.json:1)" in text and "EOS not learned)" in text
     assert text.endswith("<cut: the response's end is cut off (max_length): EOS is not learned>")
 
@@ -61,10 +62,10 @@ def test_a_cut_is_shown_where_it_is(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_colors_are_for_terminals_that_want_them(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example = {"row_id": 0, "prompt_ids": tokenizer.encode("Go"), "response_ids": [11, 0]}
+    row = example(tokenizer.encode("Go"), [11, 0], row_id=0)
     collator = PaddingCollator(pad_token_id=0, loss_on="response")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\033[32m<|endoftext|>\033[0m" in preview_rows(tokenizer, [example], collator)
+    assert "\033[32m<|endoftext|>\033[0m" in preview_rows(tokenizer, [row], collator)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\033[" not in preview_rows(tokenizer, [example], collator)
+    assert "\033[" not in preview_rows(tokenizer, [row], collator)

@@ -83,6 +83,13 @@ def save_model(folder: Path, model: PreTrainedModel) -> Path:
     return folder
 
 
+def example(prompt_ids: list[int], response_ids: list[int], **about: Any) -> dict[str, Any]:
+    """An encoded example with one answer."""
+    ids = [*prompt_ids, *response_ids]
+    facts = {"tokens": len(ids), "response_tokens": len(response_ids)}
+    return {"input_ids": ids, "spans": [[len(prompt_ids), len(ids)]], **facts, **about}
+
+
 def records(*pairs: tuple[str, str]) -> list[Record]:
     return [
         Record(

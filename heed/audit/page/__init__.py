@@ -16,7 +16,7 @@ from heed.data.splits import SPLITS, UNUSED
 from heed.pages import render_page, write_page
 from heed.prompts.template import Prompt
 from heed.tokens.batches import FlatCollator, PaddingCollator
-from heed.tokens.encoding import Policy, encode_records
+from heed.tokens.encoding import Policy, encode_row
 from heed.tokens.order import RowBatches, Strategy
 from heed.tokens.preview import CUTS, learned_places, token_texts
 
@@ -42,7 +42,7 @@ def choose_rows(scan: Scan, limit: int = ROWS_SHOWN) -> list[int]:
 
     At most `limit` rows and about TOKENS_SHOWN tokens.
     """
-    tokens = scan.rows["prompt_tokens"].astype(np.int64) + scan.rows["response_tokens"]
+    tokens = scan.rows["tokens"]
     rarest_first = sorted((scan.flagged(name) for name in FLAGS), key=len)
     share = max(1, limit // (2 * len(FLAGS)))
     unflagged = np.flatnonzero(scan.rows["flags"] == 0)
@@ -81,7 +81,7 @@ def write_inspector(
             if len(shown) == len(chosen):
                 break
     used = scan.rows[scan.rows["split"] != UNUSED]
-    prompts, responses = used["prompt_tokens"].astype(np.int64), used["response_tokens"].astype(np.int64)
+    tokens, responses = used["tokens"].astype(np.int64), used["response_tokens"].astype(np.int64)
     html = render_page(
         FOLDER / "page.jinja",
         styles=[FOLDER / "style.css"],
@@ -95,9 +95,9 @@ def write_inspector(
         absent=[finding.name for finding in audit.findings if not finding.count],
         kinds=KINDS,
         charts=[
-            chart("prompt", prompts),
+            chart("prompt", tokens - responses),
             chart("response", responses),
-            chart("both", prompts + responses),
+            chart("both", tokens),
         ],
         width=CHART_WIDTH,
         height=CHART_HEIGHT,
@@ -120,8 +120,7 @@ def measure_padding(
 ) -> Padding:
     """Deal the training rows out as the first epoch will, and count what padding to the longest of a batch adds."""
     train = scan.rows[scan.rows["split"] == 0]
-    lengths = train["prompt_tokens"].astype(np.int64) + train["response_tokens"]
-    lengths = np.minimum(lengths, max_length or lengths.max(initial=1))
+    lengths = np.minimum(train["tokens"].astype(np.int64), max_length or train["tokens"].max(initial=1))
     if tokens_per_batch is not None:
         tokens_per_batch = max(tokens_per_batch, int(lengths.max(initial=1)))
     batches = RowBatches(
@@ -148,7 +147,7 @@ def page_row(
         "flags": [FLAGS.index(name) for name in flags],
         "like": scan.place(like) if like >= 0 else "",
         "otherwise": scan.place(scan.other_answer(position)) if "conflicting_answers" in flags else "",
-        "examples": [page_example(example, prompt, collator) for example in encode_records([record], prompt, policy)],
+        "examples": [page_example(example, prompt, collator) for example in encode_row(record, prompt, policy)],
     }
 
 
@@ -161,7 +160,7 @@ def page_example(example: dict[str, Any], prompt: Prompt, collator: FlatCollator
     return {
         "tokens": token_texts(prompt.tokenizer, ids),
         "labels": "".join("l" if place in learned else "r" for place in range(len(ids))),
-        "prompt": len(example["prompt_ids"]),
+        "spans": example["spans"],
         "eos": [place for place, token in enumerate(ids) if token == prompt.eos_token_id],
         "outcome": example["outcome"],
         "cut": CUTS.get(example["outcome"], ""),

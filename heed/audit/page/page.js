@@ -49,7 +49,7 @@
     example.tokens.forEach((token, place) => {
       const learned = example.labels[place] === "l";
       const span = element("span", (learned ? "l" : "r") + (ends.has(place) ? " eos" : ""), visible(token));
-      span.title = `token ${place}, ${place < example.prompt ? "prompt" : "response"}, ${learned ? "learned" : "only read"}`;
+      span.title = `token ${place}, ${example.spans.some(([start, end]) => start <= place && place < end) ? "response" : "prompt"}, ${learned ? "learned" : "only read"}`;
       box.append(span);
     });
     if (cut && example.outcome !== "cut_prompt") box.append(cut);
