@@ -103,6 +103,7 @@ def column_map(sft: SftConfig) -> str:
 def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     """Look at every row, show and write what is asked for; raises UserError when a finding stops training."""
     from heed.audit import findings
+    from heed.audit.cache import check_cache
     from heed.data.reading import data_source
     from heed.data.records import Record
     from heed.data.sources import file_hashes, parts, stream
@@ -114,6 +115,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.training import plan
 
     source = data_source(sft)
+    check_cache()
     check_outputs(ours, [location for _, location in parts(source)])
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)

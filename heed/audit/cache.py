@@ -13,6 +13,8 @@ import numpy as np
 
 from heed.audit.scan import Scan
 from heed.data.sources import Source, file_hashes
+from heed.errors import UserError
+from heed.files import run_folder
 from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy
@@ -27,6 +29,16 @@ def scan_key(
     evaluations = {name: file_hashes(Source(data=name)) for name in against}
     parts = [VERSION, dict(files), dict(reading), prompt_hash(prompt), asdict(policy), evaluations]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def check_cache() -> None:
+    """Raises UserError when nothing can be kept where the datasets library keeps what it has made of rows."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    if there := run_folder.closed(folder):
+        raise UserError(
+            f"the cache {folder} cannot be used, since nothing can be written into {there}; name a folder that can be "
+            "written into with the environment variable HF_DATASETS_CACHE (or HF_HOME, for models too)"
+        )
 
 
 def cache_file(key: str) -> Path:

@@ -42,6 +42,12 @@ LEFT_FOR_GOOD = 3600.0  # seconds without a byte
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 
 
+def closed(folder: Path) -> Path | None:
+    """What keeps a folder from being written into, or made: the nearest of its parents that is there."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    return None if there.is_dir() and os.access(there, os.W_OK) else there
+
+
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

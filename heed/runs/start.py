@@ -1,6 +1,5 @@
 """Where a run begins: at step 0, at a checkpoint, or nowhere, since it is done."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,7 @@ def check_folder(folder: Path, *, resume: str, overwrite: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir: {folder} is a file")
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    if there := run_folder.closed(folder):
         raise UserError(f"output_dir: {folder} cannot be made, since nothing can be written into {there}")
     path = None if resume in ("auto", "never") else Path(resume)
     if path is not None and not path.is_dir():

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import processes
-from heed.audit.cache import cached_scan, scan_key, store_scan
+from heed.audit.cache import cached_scan, check_cache, scan_key, store_scan
 from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
 from heed.audit.scan import RowSource, scan
 from heed.config import SftConfig
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def longest_prompt(self) -> Record:
-        """The validation row whose question is the longest."""
+        """The validation row whose question is the longest; there is one where `samples` is not 0."""
         return max(self.splits["validation"], key=lambda record: sum(len(each["content"]) for each in record.messages))
 
     @property
@@ -91,6 +91,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
 
     Raises UserError for rows, templates, models and lengths that cannot work together.
     """
+    check_cache()
     reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
     if args.eval_strategy != "no" and not splits["validation"]:
         raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
