@@ -40,12 +40,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def rate(arguments: Sequence[str]) -> None:
     """Print the leaderboards of a votes file; no page, no model."""
-    if "--help" in arguments or "-h" in arguments:
-        print(config.help_text(RateConfig, __doc__ or ""))
+    loaded = config.load(RateConfig, arguments, doc=__doc__, flags=())
+    if loaded is None:
         return
-    command_line = config.parse_command_line(arguments, flags=())
-    settings = config.read_settings(command_line, config.field_types(RateConfig))
-    ours = config.script_config(RateConfig, settings)
+    ours = loaded.config
     from heed.arena import ratings, votes
 
     path = Path(ours.votes)
@@ -69,15 +67,10 @@ def rate(arguments: Sequence[str]) -> None:
 
 
 def open_arena(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
-        print(config.help_text(ArenaConfig, __doc__ or "", more=f"\n{PASSWORD_VARIABLE}: password that voters give"))
+    loaded = config.load(ArenaConfig, arguments, doc=__doc__, more=f"\n{PASSWORD_VARIABLE}: password that voters give")
+    if loaded is None:
         return
-    command_line = config.parse_command_line(arguments, flags=("explain",))
-    settings = config.read_settings(command_line, config.field_types(ArenaConfig))
-    ours = config.script_config(ArenaConfig, settings)
-    if command_line.explain:
-        print(config.explain(config.resolved_values(ours, settings)))
-        return
+    ours = loaded.config
     check_installed("gradio")
     password = read_password(ours.host)
     from heed.arena.votes import VoteFile, check_writable
@@ -88,14 +81,12 @@ def open_arena(arguments: Sequence[str]) -> None:
     check_writable(path)
     file = VoteFile(path)
     arena = make_arena(ours, file)
-    host, port = ours.host, ours.port
-    config.refuse_unread(ours, settings)
     print(f"votes     {path}: {len(file.read())} so far")
     if damage := file.damage:
         print(f"          {damage}")
     from heed.arena.page import serve
 
-    serve(arena, host=host, port=port, password=password, say=print)
+    serve(arena, host=ours.host, port=ours.port, password=password, say=print)
 
 
 def check_installed(*packages: str) -> None:

@@ -30,15 +30,10 @@ PROMPT = "> "
 
 
 def main(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
-        print(config.help_text(ChatConfig, __doc__ or ""))
+    loaded = config.load(ChatConfig, arguments, doc=__doc__)
+    if loaded is None:
         return
-    command_line = config.parse_command_line(arguments, flags=("explain",))
-    settings = config.read_settings(command_line, config.field_types(ChatConfig))
-    ours = config.script_config(ChatConfig, settings)
-    if command_line.explain:
-        print(config.explain(config.resolved_values(ours, settings)))
-        return
+    ours = loaded.config
     if ours.max_new_tokens < 1:
         raise UserError(f"max_new_tokens: {ours.max_new_tokens} leaves no room for an answer; give 1 or more")
     be_quiet()

@@ -37,27 +37,23 @@ COMMANDS = ("list", "run", "execute")
 
 
 def main(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
-        print(config.help_text(BenchmarkConfig, __doc__ or ""))
-        return
     words = list(arguments)
     command = words.pop(0) if words and not words[0].startswith("--") else "run"
     if command not in COMMANDS:
         raise UserError(f"{command!r} is not one of {', '.join(COMMANDS)}")
-    command_line = config.parse_command_line(words, flags=("explain",))
-    settings = config.read_settings(command_line, config.field_types(BenchmarkConfig))
-    if command == "list":
-        print(listing(said_about(settings)))
+    if command == "list" and not config.asks_for_help(words):
+        line = config.parse_command_line(words, flags=())
+        print(listing(said_about(config.read_settings(line, config.field_types(BenchmarkConfig)))))
         return
-    if command == "execute":
-        settings.setdefault("tasks", config.Setting(value=[HUMANEVAL], source="follows execute"))
-    ours = config.script_config(BenchmarkConfig, settings)
-    if command_line.explain:
-        print(config.explain(config.resolved_values(ours, settings)))
+    executes = command == "execute"
+    follows = {"tasks": config.Setting(value=[HUMANEVAL], source="follows execute")} if executes else {}
+    loaded = config.load(BenchmarkConfig, words, doc=__doc__, word="execute" if executes else None, follows=follows)
+    if loaded is None:
         return
+    ours = loaded.config
     said = shlex.join(["eval_benchmarks.py", *arguments])
     prepare = {"run": run, "execute": execute}[command]
-    measure = prepare(ours, settings, said)
+    measure = prepare(ours, said)
     folder = output_folder(ours)
 
     from heed.files.lock import locked
@@ -95,7 +91,7 @@ Measure = Callable[[], "Iterator[list[Row]]"]
 """Loads the heavy libraries, asks, and gives the rows as they are known."""
 
 
-def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Measure:
+def run(ours: BenchmarkConfig, said: str) -> Measure:
     """Ask every model every benchmark. What could stop the run is looked at before a model is loaded."""
     benchmarks = find_benchmarks(ours.tasks)
     names = {each.name for each in benchmarks}
@@ -135,7 +131,6 @@ def run(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Measure:
     dtype, batch_size, limit = ours.dtype, ours.batch_size, ours.limit
     load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
     folder = output_folder(ours)
-    config.refuse_unread(ours, settings)  # whatever was to be read has been read
     print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
 
     def measure() -> "Iterator[list[Row]]":
@@ -181,7 +176,7 @@ def refuse_less(key: str, value: int | None, least: int, why: str) -> None:
         raise UserError(f"{key}: {value} {why}")
 
 
-def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Measure:
+def execute(ours: BenchmarkConfig, said: str) -> Measure:
     """Run the programs that lie in the evaluation folder."""
     from heed.benchmarks import execution
 
@@ -189,7 +184,6 @@ def execute(ours: BenchmarkConfig, settings: config.Settings, said: str) -> Meas
     unsafe_code, without_sandbox = ours.unsafe_code, ours.without_sandbox
     if ours.tasks != [HUMANEVAL]:
         raise UserError(f"tasks: {', '.join(ours.tasks)}, but only {HUMANEVAL} has programs to execute")
-    config.refuse_unread(ours, settings)
     execution.check_allowed(unsafe_code=unsafe_code, without_sandbox=without_sandbox)
     return lambda: iter([execution.run_programs(folder, without_sandbox=without_sandbox, command=said)])
 

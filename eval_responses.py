@@ -30,22 +30,13 @@ WORDS = ("generate", "compare", "score", "judge", "export", "report")
 
 
 def main(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
-        print(config.help_text(EvalConfig, __doc__ or ""))
-        return
     word = arguments[0] if arguments and arguments[0] in WORDS else None
-    command_line = config.parse_command_line(arguments[1:] if word else arguments, flags=("explain",))
-    settings = config.read_settings(command_line, config.field_types(EvalConfig))
-    ours = config.script_config(EvalConfig, settings)
-    if command_line.explain:
-        print(config.explain(config.resolved_values(ours, settings)))
+    loaded = config.load(EvalConfig, arguments[1:] if word else arguments, doc=__doc__, word=word)
+    if loaded is None:
         return
-    if word is not None:
-        # A file describes the whole evaluation, so a part of it need not read every key.
-        settings = {name: setting for name, setting in settings.items() if setting.source == "command line"}
     from heed.evaluation.run import evaluate  # heavy, and the command line is known to be good by now
 
-    evaluate(ours, word, check=lambda: config.refuse_unread(ours, settings))
+    evaluate(loaded.config, word)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 
 
 def main(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
+    if config.asks_for_help(arguments):
         more = "Every key of train_sft.py may stand in the config; those about data, prompt and lengths are read."
         print(config.help_text(InspectConfig, __doc__ or "", more=more))
         return
@@ -41,8 +41,6 @@ def main(arguments: Sequence[str]) -> None:
     if ours.run is not None:
         print(step_text(Path(ours.run), ours.step))
         return
-    if ours.step is not None:
-        raise UserError(f"step: {ours.step} of which run? give --run FOLDER as well")
     sft = config.script_config(SftConfig, settings)
     if command_line.column_map:
         print(column_map(sft))
@@ -56,6 +54,7 @@ def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settin
     types = [config.field_types(schema) for schema in (TrainingArguments, SftConfig, InspectConfig)]
     settings = config.read_settings(command_line, types[0] | types[1] | types[2])
     ours = config.script_config(InspectConfig, settings)
+    config.refuse_unread(InspectConfig, settings)
     if ours.against:
         listed = settings.get("audit_against")
         both = [*(listed.value if listed else []), *ours.against]

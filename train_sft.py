@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
+from heed.data.reading import parted
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
 from heed.training.run import begin, finish, make_callbacks, recorded, train, training_arguments
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 
 
 def main(arguments: Sequence[str]) -> None:
-    if "--help" in arguments or "-h" in arguments:
+    if config.asks_for_help(arguments):
         print(config.help_text(SftConfig, __doc__ or ""))
         return
     command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare"))
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError("--prepare --dry-run: one writes a set, the other nothing; leave one out")
         prepare(sft)
         return
+    config.refuse_unread(SftConfig, settings)
 
     from tqdm.auto import tqdm
 
@@ -66,7 +68,6 @@ def main(arguments: Sequence[str]) -> None:
     from heed.training.plan import make_plan
 
     resume, overwrite, allowed = sft.resume, sft.overwrite_output_dir, sft.allow_changed
-    rehearse = sft.preflight == "full"
     if not command_line.dry_run:
         start.check_folder(folder, resume=resume, overwrite=overwrite)
     say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {precision}")
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     plan = make_plan(sft, args, say)
     comparison = comparison_with_base(plan, folder)
     callbacks = [*make_callbacks(plan, folder), *([pushes] if pushes is not None else [])]
-    config.refuse_unread(sft, settings)  # whatever was to be read has been read
+    refuse_idle(plan, settings)
     if command_line.dry_run:
         say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
         return
@@ -104,7 +105,9 @@ def main(arguments: Sequence[str]) -> None:
             known = {"fingerprint": facts} | begin(plan, settings, folder)
             with recorded(folder, found, known, writes=args.process_index == 0) as (record, state):
                 queued = hub.queued if hub is not None else 0
-                trainer = train(plan, found, facts, [*callbacks, state], signals, queued, say, rehearse=rehearse)
+                trainer = train(
+                    plan, found, facts, [*callbacks, state], signals, queued, say, rehearse=sft.preflight == "full"
+                )
                 record |= finish(trainer, plan, folder, say)
                 del trainer
     del plan, callbacks  # the two models that answer need the memory
@@ -116,6 +119,17 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         if pushes is not None and not found.done:
             pushes.finish()  # last, so that the card has the comparison
+
+
+def refuse_idle(plan: "Plan", settings: Settings) -> None:
+    """Raises UserError for keys that have no effect with these rows, which nobody knew before they were read."""
+    if plan.sft.prepared is None:
+        named = {record.source_split for record in plan.reading.rows.records} - {None}
+        how = parted(plan.sft, named)["how"]
+        config.refuse_unread(SftConfig, settings | {"split": config.Setting(value=how, source="follows data")})
+    samples = settings["sample_max_new_tokens"]
+    if samples.set_by_user and samples.value and not plan.splits["validation"]:
+        raise UserError(f"{samples.source}: sample_max_new_tokens is set, and there is no validation row to answer")
 
 
 def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:

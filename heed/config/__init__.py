@@ -8,10 +8,12 @@ set and never read, and two keys that contradict each other.
 from heed.config.arena import ArenaConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
+from heed.config.conditions import refuse_unread
 from heed.config.conversion import convert
 from heed.config.evaluation import EvalConfig
 from heed.config.inspect import InspectConfig
-from heed.config.keys import explain, field_types, help_text, refuse_unread, resolved_values, script_config
+from heed.config.keys import explain, field_types, help_text, resolved_values, script_config
+from heed.config.load import Loaded, asks_for_help, load
 from heed.config.reader import parse_command_line, read_settings
 from heed.config.settings import CommandLine, Setting, Settings
 from heed.config.sft import SftConfig
@@ -24,16 +26,19 @@ __all__ = [
     "CommandLine",
     "EvalConfig",
     "InspectConfig",
+    "Loaded",
     "RateConfig",
     "Setting",
     "Settings",
     "SftConfig",
+    "asks_for_help",
     "check_launcher",
     "convert",
     "derive_accumulation",
     "explain",
     "field_types",
     "help_text",
+    "load",
     "parse_command_line",
     "read_settings",
     "refuse_both",

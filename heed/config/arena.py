@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from heed.config.keys import ReadRecorder, key
+from heed.config.conditions import either, when
+from heed.config.keys import key
+
+LIVE = (when("live", True), when("models"))  # models that are asked here
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArenaConfig(ReadRecorder):
+class ArenaConfig:
     """Keys of arena.py. Answers are recorded (run, responses) or live (run with live, models, endpoints)."""
 
     run: str | None = key(None, help="a run folder: the answers of its base and tuned model, or the models themselves")
-    live: bool = key(False, help="ask the run's two models instead of showing their answers", read_when="run")
+    live: bool = key(False, help="ask the run's two models instead of showing their answers", read_when=when("run"))
     responses: dict[str, str] = key({}, help="recorded answers to compare: a name -> its responses.json")
     models: dict[str, str] = key({}, help="models to ask: a name -> run folder, checkpoint, model folder or Hub id")
     endpoints: dict[str, dict[str, str]] = key(
@@ -20,16 +23,16 @@ class ArenaConfig(ReadRecorder):
     prompt: str | None = key(
         None,
         help="prompt of models that bring no contract; null: the contract of the first model that does",
-        read_when="a live model without a contract",
+        read_when=either(*LIVE),
     )
     dtype: Literal["float32", "bfloat16", "float16"] = key(
-        "float32", help="type of the weights", read_when="live models"
+        "float32", help="type of the weights", read_when=either(*LIVE)
     )
-    max_new_tokens: int = key(256, help="length limit of a live answer", read_when="live models or endpoints")
+    max_new_tokens: int = key(256, help="length limit of a live answer", read_when=either(*LIVE, when("endpoints")))
     data: str | None = key(
         None,
         help="file, folder, URL or Hub id with rows to step through; null: the run's test rows, if there is a run",
-        read_when="live models or endpoints",
+        read_when=either(*LIVE, when("endpoints")),
     )
     limit: int | None = key(None, help="only the first rows")
     votes: str | None = key(None, help="file that votes are appended to; null: votes.jsonl in the run folder")
@@ -39,7 +42,7 @@ class ArenaConfig(ReadRecorder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateConfig(ReadRecorder):
+class RateConfig:
     """Keys of `arena.py rate`."""
 
     votes: str = key(help="file with the votes")

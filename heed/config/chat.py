@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from heed.config.keys import ReadRecorder, key
+from heed.config.keys import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig(ReadRecorder):
+class ChatConfig:
     """Keys of chat.py."""
 
     model: str = key(help="a run folder, a checkpoint in it, or any model folder or Hub id")

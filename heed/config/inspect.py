@@ -2,21 +2,29 @@
 
 from dataclasses import dataclass
 
-from heed.config.keys import ReadRecorder, key
+from heed.config.conditions import when
+from heed.config.keys import key
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectConfig(ReadRecorder):
+class InspectConfig:
     """Keys of inspect_data.py beside those of train_sft.py."""
 
-    html: str | None = key(None, help="write a page to look through the rows, 2,000 at most, flagged ones first")
+    html: str | None = key(
+        None,
+        help="write a page to look through the rows, 2,000 at most, flagged ones first",
+        read_when=when("run", None),
+    )
     export: str | None = key(
         None,
         help="write cleaned rows to this .jsonl or, split by split, folder; the others to NAME.rejected.jsonl",
+        read_when=when("run", None),
     )
-    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)")
-    flags: str | None = key(None, help="a run folder that gets row_flags.json, for eval_responses.py")
-    against: list[str] = key([], help="more evaluation files, beside audit_against")
-    preview_rows: int = key(3, help="rows shown token by token")
+    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)", read_when=when("run", None))
+    flags: str | None = key(
+        None, help="a run folder that gets row_flags.json, for eval_responses.py", read_when=when("run", None)
+    )
+    against: list[str] = key([], help="more evaluation files, beside audit_against", read_when=when("run", None))
+    preview_rows: int = key(3, help="rows shown token by token", read_when=when("run", None))
     run: str | None = key(None, help="a run folder: show the rows that one of its steps learned from, and nothing else")
-    step: int | None = key(None, help="the step", read_when="run")
+    step: int | None = key(None, help="the step", read_when=when("run"))

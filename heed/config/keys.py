@@ -1,36 +1,30 @@
-"""What a key of a script is: its type, help and default; that what was set is read, and how all of it is shown."""
+"""What a key of a script is: its type, help, default and condition, and how all of it is shown."""
 
 import dataclasses
 import json
-import re
 import typing
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
+from heed.config.conditions import AnyOf, Condition
 from heed.config.conversion import all_choices
 from heed.config.settings import Setting, Settings
 from heed.errors import UserError
 
 
-class ReadRecorder:
-    """Remembers which of its fields were read, so that a key that nobody reads can be refused."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            reads = object.__getattribute__(self, "__dict__").setdefault("_reads", set())
-            reads.add(name)
-        return object.__getattribute__(self, name)
-
-
-def key(default: Any = dataclasses.MISSING, *, help: str, read_when: str = "") -> Any:
+def key(
+    default: Any = dataclasses.MISSING, *, help: str, read_when: Condition | AnyOf | Sequence[Condition | AnyOf] = ()
+) -> Any:
     """A configuration key. `read_when` tells what must be set for the key to have an effect."""
-    metadata = {"help": help, "read_when": read_when}
+    needs = (read_when,) if isinstance(read_when, Condition | AnyOf) else tuple(read_when)
+    metadata = {"help": help, "read_when": needs}
     if isinstance(default, dict | list):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-Script = TypeVar("Script", bound=ReadRecorder)
+Script = TypeVar("Script")
 
 
 def field_types(schema: type) -> dict[str, Any]:
@@ -48,30 +42,9 @@ def script_config(schema: type[Script], settings: Settings) -> Script:
     return schema(**values)
 
 
-def refuse_unread(config: ReadRecorder, settings: Settings) -> None:
-    """Every key that the user set must have been read by now, else it would silently do nothing.
-
-    Save a key of the file whose condition the command line has just changed (`--use_peft false`): that was meant.
-    """
-    schema = type(config)
-    reads: set[str] = vars(config).get("_reads", set())
-    for item in dataclasses.fields(schema):  # type: ignore[arg-type]
-        setting = settings.get(item.name)
-        if setting and setting.set_by_user and item.name not in reads:
-            needs = item.metadata["read_when"]
-            conditions = [settings[name] for name in re.findall(r"\w+", needs) if name in settings]
-            if any(each.set_by_user and each.rank > setting.rank for each in conditions):
-                continue
-            raise UserError(
-                f"{setting.source}: {item.name} is set, but nothing in this run reads it"
-                + (f"; it works with {needs}" if needs else "")
-            )
-
-
-def resolved_values(config: ReadRecorder, settings: Settings) -> Settings:
-    """Every key of the script with its value and source, without counting as reading it."""
-    values = {name: value for name, value in vars(config).items() if not name.startswith("_")}
-    return {name: settings.get(name) or Setting(value=value, source="default") for name, value in values.items()}
+def resolved_values(config: Any, settings: Settings) -> Settings:
+    """Every key of the script with its value and source."""
+    return {name: settings.get(name) or Setting(value=value, source="default") for name, value in vars(config).items()}
 
 
 def explain(settings: Settings) -> str:

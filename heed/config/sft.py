@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from heed.config.keys import ReadRecorder, key
+from heed.config.conditions import when
+from heed.config.keys import key
+
+NOT_PREPARED = when("prepared", None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftConfig(ReadRecorder):
+class SftConfig:
     """Keys of train_sft.py beside those of TrainingArguments."""
 
     # model and prompt
@@ -21,13 +24,13 @@ class SftConfig(ReadRecorder):
     prompt: str = key("alpaca", help="a file in prompts/, a path to a .jinja, or model for its own chat template")
     # adapter
     use_peft: bool = key(False, help="train a LoRA adapter instead of all weights")
-    lora_r: int = key(16, help="rank of the adapter", read_when="use_peft: true")
-    lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when="use_peft: true")
-    lora_dropout: float = key(0.05, help="dropout in front of the adapter", read_when="use_peft: true")
+    lora_r: int = key(16, help="rank of the adapter", read_when=when("use_peft", True))
+    lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when=when("use_peft", True))
+    lora_dropout: float = key(0.05, help="dropout in front of the adapter", read_when=when("use_peft", True))
     lora_target_modules: list[str] | None = key(
-        None, help="layers that carry an adapter; null: the right ones", read_when="use_peft: true"
+        None, help="layers that carry an adapter; null: the right ones", read_when=when("use_peft", True)
     )
-    load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when="use_peft: true")
+    load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when=when("use_peft", True))
     # data
     data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
     data_config: str | None = key(None, help="named configuration of a Hub data set")
@@ -37,17 +40,17 @@ class SftConfig(ReadRecorder):
         None, help="part rows by position, content hash, or as the source says; null: source if it names splits"
     )
     split_shares: list[float] = key(
-        [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when="split: position or hash"
+        [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when=when("split", None, "position", "hash")
     )
     source_splits: dict[str, str] = key(
-        {}, help="our split names -> the source's, as {validation: test}", read_when="split: source"
+        {}, help="our split names -> the source's, as {validation: test}", read_when=when("split", None, "source")
     )
     on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop and list it")
     prepared: str | None = key(
         None, help="folder of a set that is tokenized already (see --prepare); its rows need not fit into memory"
     )
     mixture: dict[str, float] = key(
-        {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when="prepared"
+        {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when=when("prepared")
     )
     # what is learned
     loss_on: Literal["response", "all"] = key("response", help="learn the response only, or the prompt too")
@@ -61,10 +64,14 @@ class SftConfig(ReadRecorder):
     processes: int | None = key(None, help="refuse to start with another number of processes, over all machines")
     # what is refused
     audit: dict[str, float] = key(
-        {}, help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names"
+        {},
+        help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names",
+        read_when=NOT_PREPARED,
     )
-    audit_allow: list[str] = key([], help="findings that stop nothing, by name")
-    audit_against: list[str] = key([], help="evaluation files whose questions must not be in the training rows")
+    audit_allow: list[str] = key([], help="findings that stop nothing, by name", read_when=NOT_PREPARED)
+    audit_against: list[str] = key(
+        [], help="evaluation files whose questions must not be in the training rows", read_when=NOT_PREPARED
+    )
     # how fast
     batching: Literal["flat", "padded"] = key(
         "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
@@ -81,7 +88,7 @@ class SftConfig(ReadRecorder):
     early_stopping_patience: int | None = key(
         None,
         help="stop after this many evaluations without a better eval_loss",
-        read_when="eval_strategy is not no",
+        read_when=when("eval_strategy", is_not="no"),
     )
     sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
     record_row_loss: bool = key(False, help="write the loss of every row in every step into flight.jsonl")
@@ -96,27 +103,31 @@ class SftConfig(ReadRecorder):
     compare_with_base: bool = key(
         False, help="after training, answer the test rows before and after, and write report.html"
     )
-    compare_max_new_tokens: int = key(256, help="length limit of those answers", read_when="compare_with_base: true")
+    compare_max_new_tokens: int = key(
+        256, help="length limit of those answers", read_when=when("compare_with_base", True)
+    )
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
     # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
     push_to_hub: bool = key(
         False, help="send the model to the Hub, never waiting for it; a token: HF_TOKEN or `hf auth login`"
     )
-    hub_model_id: str | None = key(None, help="the repository, as me/my-model", read_when="push_to_hub: true")
+    hub_model_id: str | None = key(None, help="the repository, as me/my-model", read_when=when("push_to_hub", True))
     hub_strategy: Literal["end", "checkpoints", "best"] = key(
         "end",
         help="send the final model; every checkpoint too; or each that is the best so far",
-        read_when="push_to_hub: true",
+        read_when=when("push_to_hub", True),
     )
     hub_revision: str | None = key(
-        None, help="branch for this run, made if need be; null: main", read_when="push_to_hub: true"
+        None, help="branch for this run, made if need be; null: main", read_when=when("push_to_hub", True)
     )
     hub_private_repo: bool | None = key(
-        None, help="whether a new repository is private; null: as the account has it", read_when="push_to_hub: true"
+        None,
+        help="whether a new repository is private; null: as the account has it",
+        read_when=when("push_to_hub", True),
     )
     hub_license: str | None = key(
-        None, help="the model's licence, as apache-2.0; null: its base's, if known", read_when="push_to_hub: true"
+        None, help="the model's licence, as apache-2.0; null: its base's, if known", read_when=when("push_to_hub", True)
     )
     hub_wait: float = key(
-        120.0, help="seconds to wait at the end for what has not arrived yet", read_when="push_to_hub: true"
+        120.0, help="seconds to wait at the end for what has not arrived yet", read_when=when("push_to_hub", True)
     )

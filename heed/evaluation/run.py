@@ -1,6 +1,5 @@
 """An evaluation from its questions to its report, whole or one stage of it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +21,8 @@ from heed.report import write_report
 from heed.saying import Say
 
 
-def evaluate(
-    ours: EvalConfig,
-    word: str | None = None,
-    *,
-    check: Callable[[], None] = lambda: None,
-    say: Say = print,
-) -> None:
-    """All stages, or the one that `word` names. `check` is called when every key of `ours` has been read."""
+def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say = print) -> None:
+    """All stages, or the one that `word` names."""
     folder = evaluation_folder(ours)
     metrics = chosen_metrics(ours) if word in (None, "compare", "score") else None
     judging = judge_settings(ours) if word in (None, "compare", "judge") else None
@@ -40,8 +33,6 @@ def evaluate(
     people = Path(ours.people) if judging is not None and ours.people is not None else None
     asks = word in (None, "compare", "generate") or ours.responses is not None
     planned = plan_answers(ours, word) if asks else None
-    check()
-
     if planned is None:
         read_evaluation(folder)  # before the folder is locked: there may be none
     make_folder(folder)

@@ -56,7 +56,7 @@ NOT_THE_MODEL = (
 
 def fingerprint(plan: "Plan") -> Fingerprint:
     """One value for each key that the numbers of a run depend on, flat, so that two runs can be compared key by key."""
-    sft, args = vars(plan.sft), plan.args
+    sft, args = plan.sft, plan.args
     train = plan.encoded["train"].dataset
     model = {name: value for name, value in plan.model.config.to_diff_dict().items() if name not in NOT_THE_MODEL}
     found: Fingerprint = {
@@ -64,13 +64,13 @@ def fingerprint(plan: "Plan") -> Fingerprint:
         "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
         "template": digest(plan.prompt.template),
         "tokenizer": tokenizer_digest(plan.tokenizer),
-        "global_batch": global_batch(args, sft["tokens_per_batch"]),
+        "global_batch": global_batch(args, sft.tokens_per_batch),
     }
     found |= {name: getattr(args, name) for name in ARGUMENTS}
-    found |= {name: sft[name] for name in KEYS}
-    found["use_peft"] = sft["use_peft"]
-    if sft["use_peft"]:  # the frozen weights are in no checkpoint
-        found |= {name: sft[name] for name in (*ADAPTER_KEYS, "model_name_or_path", "model_revision")}
+    found |= {name: getattr(sft, name) for name in KEYS}
+    found["use_peft"] = sft.use_peft
+    if sft.use_peft:  # the frozen weights are in no checkpoint
+        found |= {name: getattr(sft, name) for name in (*ADAPTER_KEYS, "model_name_or_path", "model_revision")}
     found |= {f"model.{name}": value for name, value in model.items()}
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain

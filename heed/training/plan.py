@@ -186,8 +186,7 @@ def audit_rows(
 ) -> Audit:
     """Look at every row, or take what an earlier look at the same rows found."""
     keys = ("data", "columns", "on_bad_row", "split", "split_shares", "source_splits")
-    values = vars(sft)  # not as attributes: whether a key has an effect is told by who reads it elsewhere
-    key = scan_key(files, {name: values[name] for name in keys}, prompt, policy, sft.audit_against)
+    key = scan_key(files, {name: getattr(sft, name) for name in keys}, prompt, policy, sft.audit_against)
     scanned = cached_scan(key)
     if scanned is None:
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,16 @@ from transformers import TrainingArguments
 import train_sft
 from heed import config
 from heed.benchmarks.suite import find_benchmarks
-from heed.config import ArenaConfig, BenchmarkConfig, EvalConfig, SftConfig, training_arguments
+from heed.config import (
+    ArenaConfig,
+    BenchmarkConfig,
+    ChatConfig,
+    EvalConfig,
+    InspectConfig,
+    RateConfig,
+    SftConfig,
+    training_arguments,
+)
 from heed.errors import UserError
 from world.small_world import ROOT
 
@@ -136,21 +146,67 @@ def test_every_refused_key_and_default_is_a_training_argument() -> None:
 
 def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
     found = settings(tmp_path, "lora_r: 4\nprompt: alpaca")
-    ours = config.script_config(SftConfig, found)
-    for name in ("model_name_or_path", "data", "prompt", "use_peft"):
-        getattr(ours, name)
     with pytest.raises(UserError, match=r"run.yaml:4: lora_r is set, but nothing in this run reads it; .* use_peft"):
-        config.refuse_unread(ours, found)
+        config.refuse_unread(SftConfig, found)
 
 
 def test_the_command_line_may_switch_off_what_keys_of_the_file_belong_to(tmp_path: Path) -> None:
     found = settings(tmp_path, "use_peft: true\nlora_r: 4", "--use_peft", "false")
-    ours = config.script_config(SftConfig, found)
-    for name in ("model_name_or_path", "data", "use_peft"):
-        getattr(ours, name)
-    config.refuse_unread(ours, found)
+    config.refuse_unread(SftConfig, found)
     with pytest.raises(UserError, match="command line: lora_alpha is set, but nothing in this run reads it"):
-        config.refuse_unread(ours, found | settings(tmp_path, "", "--lora_alpha", "8"))
+        config.refuse_unread(SftConfig, found | settings(tmp_path, "", "--lora_alpha", "8"))
+
+
+SCHEMAS = (ArenaConfig, BenchmarkConfig, ChatConfig, EvalConfig, InspectConfig, RateConfig, SftConfig)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)
+def test_every_key_that_a_condition_names_exists(schema: type) -> None:
+    known = {*config.field_types(schema), *config.field_types(TrainingArguments), "word"}
+    needs = [each for item in dataclasses.fields(schema) for each in item.metadata["read_when"]]
+    assert {name for each in needs for name in each.keys} <= known
+
+
+@pytest.mark.parametrize(
+    ("schema", "word", "text", "message"),
+    [
+        (
+            EvalConfig,
+            None,
+            "--judge_max_cost 1 --judge_backend ollama",
+            "judge_max_cost is set, but nothing in this run reads it; it works with judge_prices",
+        ),
+        (EvalConfig, None, "--judge_pair_prompt pair --judge_backend ollama", "it works with judge_mode: pair or both"),
+        (EvalConfig, None, "--bertscore_model b", "it works with metrics: bertscore"),
+        (
+            EvalConfig,
+            None,
+            "--responses r.json --limit 3",
+            "limit is set, but nothing in this run reads it; it works with responses: null",
+        ),
+        (EvalConfig, None, "--engine endpoint --dtype float16", "it works with engine other than endpoint"),
+        (EvalConfig, None, "--split train --data d.json", "it works with data: null"),
+        (EvalConfig, "generate", "--metrics bleu", "it works with the word compare or score"),
+        (EvalConfig, "report", "--judge_backend ollama", "it works with the word compare or judge"),
+        (
+            BenchmarkConfig,
+            None,
+            "--tasks helm --num_fewshot 1",
+            "it works with tasks other than alpaca_eval, alpaca_method, openai_evals or helm",
+        ),
+        (BenchmarkConfig, None, "--tasks humaneval --without_sandbox", "it works with unsafe_code: true"),
+        (BenchmarkConfig, "execute", "--limit 3", "it works with the word run"),
+        (InspectConfig, None, "--step 3", "step is set, but nothing in this run reads it; it works with run"),
+        (InspectConfig, None, "--run r --html x.html", "it works with run: null"),
+        (SftConfig, None, "--prepared p --audit_allow duplicate", "it works with prepared: null"),
+        (SftConfig, None, "--split source --split_shares 1,0,0", "it works with split: null, position or hash"),
+    ],
+)
+def test_a_key_without_effect_is_told_what_it_needs(schema: type, word: str | None, text: str, message: str) -> None:
+    line = config.parse_command_line(text.split(), flags=())
+    with pytest.raises(UserError) as error:
+        config.refuse_unread(schema, config.read_settings(line, config.field_types(schema)), word)
+    assert str(error.value).endswith(message)
 
 
 def test_a_launcher_that_wants_another_precision_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

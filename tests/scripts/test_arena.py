@@ -96,7 +96,8 @@ def test_a_key_that_recorded_answers_do_not_read_is_refused(tmp_path: Path, caps
     words = ["--responses", json.dumps(files), "--votes", tmp_path / "votes.jsonl", "--max_new_tokens", "9"]
     assert run(*words) == 2
     assert (
-        "max_new_tokens is set, but nothing in this run reads it; it works with live models" in capsys.readouterr().err
+        "max_new_tokens is set, but nothing in this run reads it; it works with live: true, models or endpoints"
+        in capsys.readouterr().err
     )
 
 
