@@ -6,21 +6,8 @@ import types
 import typing
 from typing import Any, Literal
 
-import yaml
-
+from heed.config.notation import NotYaml, free_value, number, parse
 from heed.errors import UserError
-
-
-def plain_value(node: yaml.Node) -> Any:
-    """A YAML value with its scalars as the text they were written in: the key's type decides what they are.
-
-    (YAML 1.1 reads `no` as false and 2e-5 as text.)
-    """
-    if isinstance(node, yaml.MappingNode):
-        return {str(name.value): plain_value(value) for name, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [plain_value(value) for value in node.value]
-    return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
 
 
 def convert(value: Any, wanted: Any, place: str) -> Any:
@@ -37,6 +24,8 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
             return convert_to(value, option, place)
         except UserError:
             raise
+        except NotYaml as error:
+            raise UserError(f"{place}: {error}") from error
         except (ValueError, TypeError):
             continue
     if choices := all_choices(wanted):
@@ -92,13 +81,13 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
             raise ValueError
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else parse_yaml(value)
+        mapping = value if isinstance(value, dict) else parse(value)
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any
         return {str(name): convert(item, item_type, f"{place}.{name}") for name, item in mapping.items()}
     if wanted is Any:
-        return yaml.safe_load(value) if isinstance(value, str) else value
+        return free_value(parse(value) if isinstance(value, str) and value.startswith(("[", "{")) else value)
     if not isinstance(value, str):
         raise ValueError
     if origin is Literal:
@@ -108,12 +97,12 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
     if wanted is bool:
         return True if value.lower() in TRUE else False if value.lower() in FALSE else fail()
     if wanted is int:
-        number = float(value)
-        return int(number) if number.is_integer() else fail()
+        whole = number(value)
+        return int(whole) if whole.is_integer() else fail()
     if wanted is float:
-        return float(value)
+        return number(value)
     if wanted is str:
-        return value
+        return str(value)
     raise ValueError
 
 
@@ -121,17 +110,8 @@ def fail() -> Any:
     raise ValueError
 
 
-def parse_yaml(text: str) -> Any:
-    """`{a: 1}`, `["a", b]` and the like from the command line, scalars as text, as they come from a file."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ValueError from error
-    return plain_value(node) if node is not None else None
-
-
 def split_list(text: str) -> list[Any]:
-    return parse_yaml(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
+    return parse(text) if text.startswith("[") else [item.strip() for item in text.split(",")]
 
 
 def type_text(wanted: Any) -> str:

@@ -6,13 +6,16 @@ set and never read, and two keys that contradict each other.
 """
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from heed.config.conversion import convert, plain_value
+from heed.config.conversion import convert
+from heed.config.notation import NotYaml, compose, plain_value
 from heed.config.settings import CommandLine, Setting, Settings
 from heed.errors import UserError
 
@@ -43,7 +46,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
 
     Raises UserError for a stray word or a key given twice.
     """
-    config: str | None = None
+    configs: list[str] = []
     overrides: dict[str, str] = {}
     found = dict.fromkeys(("dry_run", "explain", "column_map", "prepare"), False)
     words = list(arguments)
@@ -59,13 +62,52 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         if name == "config":
-            config = value
+            configs.append(os.path.expanduser(value))
         elif name in overrides:
             raise UserError(f"--{name} is given twice on the command line")
         else:
             overrides[name] = value
-    return CommandLine(config=config, overrides=overrides, **found)
+    return CommandLine(configs=tuple(configs), overrides=overrides, **found)
 
+
+LONGEST = 1_000_000
+
+# Keys that may hold a path, in which ~ is the home folder; of a list or mapping every value may.
+PATHS = frozenset(
+    {
+        "model_name_or_path",
+        "data",
+        "prompt",
+        "prepared",
+        "audit_against",
+        "resume",
+        "output_dir",
+        "logging_dir",
+        "deepspeed",
+        "fsdp_config",
+        "html",
+        "export",
+        "pairs",
+        "flags",
+        "against",
+        "run",
+        "compare_with",
+        "responses",
+        "people",
+        "judge_model",
+        "judge_prompt",
+        "judge_pair_prompt",
+        "bertscore_model",
+        "data_root",
+        "model",
+        "base",
+        "models",
+        "votes",
+        "judge",
+        "json",
+        "csv",
+    }
+)
 
 AT_LEAST_ONE = (
     "per_device_train_batch_size",
@@ -77,32 +119,48 @@ AT_LEAST_ONE = (
 
 
 def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Settings:
-    """The values of the YAML file and then of the command line, each turned into the type its key has.
+    """The values of the YAML files and then of the command line, each turned into the type its key has.
 
     Raises UserError for unknown keys, values of the wrong type, counts below 1, and YAML that is not one flat mapping.
     """
     settings: Settings = {}
-    if command_line.config is not None:
-        settings |= read_yaml(Path(command_line.config), keys)
+    for config in command_line.configs:
+        settings |= read_yaml(Path(config), keys)
     for name, text in command_line.overrides.items():
         check_known(name, keys, "command line")
         value = convert(text, keys[name], f"--{name}")
         settings[name] = Setting(value=value, source="command line", set_by_user=True)
+    for name in PATHS & set(settings):
+        settings[name] = replace(settings[name], value=at_home(settings[name].value))
     for name in AT_LEAST_ONE:
         if name in settings and settings[name].value is not None and settings[name].value < 1:
             raise UserError(f"{settings[name].source}: {name}: {settings[name].value}, but it must be at least 1")
     return settings
 
 
+def at_home(value: Any) -> Any:
+    """`value` with the home folder for a leading ~."""
+    if isinstance(value, dict):
+        return {name: at_home(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [at_home(each) for each in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
 def read_yaml(path: Path, keys: Mapping[str, Any]) -> Settings:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
     except FileNotFoundError as error:
         raise UserError(f"--config {path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if len(text) > LONGEST:
+        raise UserError(f"--config {path}: longer than {LONGEST:,} characters, which no config is")
+    try:
+        root = compose(text)
+    except NotYaml as error:
+        raise UserError(f"{path}: {error}") from error
     if not isinstance(root, yaml.MappingNode):
         raise UserError(f"{path}: expected lines of `key: value`")
     settings: Settings = {}

@@ -22,7 +22,8 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLine:
-    config: str | None
+    configs: tuple[str, ...]
+    """Of two that set a key, the later one counts."""
     overrides: dict[str, str]
     dry_run: bool
     explain: bool

@@ -1,4 +1,5 @@
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from heed.config import (
     InspectConfig,
     RateConfig,
     SftConfig,
+    reader,
     training_arguments,
 )
 from heed.errors import UserError
@@ -52,6 +54,12 @@ def training(tmp_path: Path, text: str, *arguments: str) -> config.Settings:
         ("lr_scheduler_type: cosine", "lr_scheduler_type", "cosine"),
         ("lr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
         ("run_name: 007", "run_name", "007"),
+        ("lr_scheduler_kwargs: {min_lr: 1e-6}", "lr_scheduler_kwargs", {"min_lr": 1e-6}),
+        ("lr_scheduler_kwargs: {a: 1e6, b: .5, c: 1_000}", "lr_scheduler_kwargs", {"a": 1e6, "b": 0.5, "c": "1_000"}),
+        ("lr_scheduler_kwargs: {a: no, b: true, c: '1'}", "lr_scheduler_kwargs", {"a": "no", "b": True, "c": "1"}),
+        ("lr_scheduler_kwargs: {a: [1, 2e-3], b: {c: -1.}}", "lr_scheduler_kwargs", {"a": [1, 2e-3], "b": {"c": -1.0}}),
+        ("learning_rate: .5", "learning_rate", 0.5),
+        ("max_steps: 1e6", "max_steps", 1_000_000),
     ],
 )
 def test_a_value_has_the_type_of_its_key(tmp_path: Path, text: str, key: str, value: Any) -> None:
@@ -64,6 +72,41 @@ def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
     assert (found["seed"].value, found["seed"].source) == (2, "command line")
     assert (found["learning_rate"].value, found["fp16"].value) == (3e-4, True)
     assert found["bf16"].source == f"{tmp_path}/run.yaml:5"
+
+
+def test_free_numbers_on_the_command_line_are_those_of_a_file(tmp_path: Path) -> None:
+    found = settings(tmp_path, "", "--lr_scheduler_kwargs", '{"min_lr": 1e-6, "name": "1e-6"}')
+    assert found["lr_scheduler_kwargs"].value == {"min_lr": 1e-6, "name": "1e-6"}
+
+
+def test_of_two_files_the_later_one_wins_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "over.yaml").write_text("# faster\nlearning_rate: 3e-4\n")
+    found = settings(tmp_path, "learning_rate: 1e-4\nseed: 3", "--config", str(tmp_path / "over.yaml"))
+    assert (found["learning_rate"].value, found["learning_rate"].source) == (3e-4, f"{tmp_path}/over.yaml:2")
+    assert (found["seed"].value, found["seed"].source) == (3, f"{tmp_path}/run.yaml:5")
+
+
+def test_a_tilde_is_the_home_folder_in_paths_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    found = settings(tmp_path, "audit_against: [~/a.json, b.json]\nrun_name: ~/x", "--prepared", "~/set")
+    assert found["audit_against"].value == ["/home/me/a.json", "b.json"]
+    assert (found["prepared"].value, found["run_name"].value) == ("/home/me/set", "~/x")
+    data = settings(tmp_path, "", "--data", "{train: ~/t.json}")["data"].value
+    assert data == {"train": "/home/me/t.json"}
+
+
+def test_every_path_is_a_key() -> None:
+    known = {name for schema in (*SCHEMAS, TrainingArguments) for name in config.field_types(schema)}
+    assert known | {"logging_dir"} >= reader.PATHS  # which older versions of transformers have
+
+
+def test_aliases_that_grow_end_in_a_sentence_at_once(tmp_path: Path) -> None:
+    lines = ["&a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    began = time.monotonic()
+    with pytest.raises(UserError, match="more than 100,000 values, aliases written out"):
+        settings(tmp_path, "report_to: [" + ", ".join(lines) + "]")
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("text", ["[0.9, 0.05, 5e-2]", "0.9,0.05,5e-2"])
@@ -81,6 +124,13 @@ def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text:
         ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
         ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
         ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
+        ("learning_rate: 1_000", "run.yaml:4: learning_rate: '1_000' is not a number"),
+        ("max_steps: 1_000", "run.yaml:4: max_steps: '1_000' is not a whole number"),
+        ("<<: {seed: 1}", "`<<` is not read; give two --config files instead, the later one wins key by key"),
+        ("columns: {<<: {a: b}}", "`<<` is not read"),
+        ("report_to: &a [*a]", "nested more than 50 deep"),
+        ("columns: " + "[" * 20_000, "nested more than 50 deep"),
+        ("seed: 1 #" + "x" * 1_000_000, "longer than 1,000,000 characters"),
         ("bf16: maybe", "run.yaml:4: bf16: 'maybe' is not true or false"),
         ("seed: null", "run.yaml:4: seed: may not be null; expected a whole number"),
         ("loss_on: answer", "'answer' is not one of response, all"),
