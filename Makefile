@@ -10,7 +10,7 @@ CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-qlora setup-eval arena-setup benchmarks-setup helm-setup evals-setup browser-setup \
-	demo inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub clean
+	demo inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -101,6 +101,9 @@ test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take min
 
 faults-hub: .venv/installed-dev  ## what a Hub can do to a training that pushes to it; writes docs/reliability.md (6 minutes)
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults.hub
+
+keys: .venv/installed  ## write docs/keys.md: every key of every script
+	$(PY) -m heed.config > docs/keys.md.new && mv docs/keys.md.new docs/keys.md
 
 tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources in tiny/
 	$(PY) -m tiny.build

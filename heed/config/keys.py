@@ -57,14 +57,20 @@ def explain(settings: Settings) -> str:
     return "\n".join(f"{name:<{width}}  {values[name]:<{column}}  {setting.source}" for name, setting in rows)
 
 
+def default_text(item: dataclasses.Field[Any]) -> str:
+    """The value of a key that is not set, as JSON."""
+    factory = item.default_factory
+    default = item.default if factory is dataclasses.MISSING else factory()
+    return "required" if default is dataclasses.MISSING else json.dumps(default)
+
+
 def help_text(schema: type, script_doc: str, *, more: str = "") -> str:
     """What --help prints: the script's own words, then each key with its help, the values it may have, and default."""
     lines = [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
     wanted = field_types(schema)
     for item in dataclasses.fields(schema):
-        factory = item.default_factory
-        default = item.default if factory is dataclasses.MISSING else factory()
-        shown = "required" if default is dataclasses.MISSING else f"default {json.dumps(default)}"
+        shown = default_text(item)
+        shown = shown if shown == "required" else f"default {shown}"
         if choices := all_choices(wanted[item.name]):
             shown = f"{' | '.join(choices)}; {shown}"
         lines.append(f"  --{item.name:<26} {item.metadata['help']} ({shown})")

@@ -61,7 +61,8 @@ def plain_value(node: yaml.Node) -> Any:
         return [plain_value(value) for value in node.value]
     if node.tag == "tag:yaml.org,2002:null":
         return None
-    return Quoted(node.value) if node.style in ("'", '"') else str(node.value)
+    quoted = isinstance(node, yaml.ScalarNode) and node.style in ("'", '"')
+    return Quoted(node.value) if quoted else str(node.value)
 
 
 def parse(text: str) -> Any:

@@ -1,0 +1,73 @@
+"""docs/keys.md: every key of every script, and what becomes of TrainingArguments' names. `make keys` writes it."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from heed.config.arena import ArenaConfig, RateConfig
+from heed.config.benchmarks import BenchmarkConfig
+from heed.config.chat import ChatConfig
+from heed.config.conditions import needs_text
+from heed.config.conversion import type_text
+from heed.config.evaluation import EvalConfig
+from heed.config.inspect import InspectConfig
+from heed.config.keys import default_text, field_types
+from heed.config.sft import SftConfig
+from heed.config.training_arguments import REFUSED, TRAINING_DEFAULTS
+
+SCRIPTS = {
+    "train_sft.py": SftConfig,
+    "inspect_data.py": InspectConfig,
+    "eval_responses.py": EvalConfig,
+    "eval_benchmarks.py": BenchmarkConfig,
+    "chat.py": ChatConfig,
+    "arena.py": ArenaConfig,
+    "arena.py rate": RateConfig,
+}
+OPENING = """# Keys
+
+Written by `make keys` from the schemas in `heed/config/`. A key stands in the YAML file of `--config` or on the command
+line as `--key value`. Of two files the later one counts, and the command line counts more than any file.
+A key that is set where it has no effect is refused.
+"""
+
+
+def page() -> str:
+    """The whole of docs/keys.md."""
+    parts = [OPENING, *(keys_table(script, schema) for script, schema in SCRIPTS.items())]
+    return "\n".join([*parts, defaults_table(), refused_table()])
+
+
+def keys_table(script: str, schema: type) -> str:
+    types = field_types(schema)
+    rows = [
+        (
+            f"`{item.name}`",
+            type_text(types[item.name]),
+            default_text(item),
+            item.metadata["help"],
+            needs_text(item.metadata["read_when"]),
+        )
+        for item in dataclasses.fields(schema)
+    ]
+    return f"## {script}\n\n" + table(("key", "value", "default", "what it does", "works with"), rows)
+
+
+def defaults_table() -> str:
+    rows = [(f"`{name}`", f"`{json.dumps(value)}`") for name, value in TRAINING_DEFAULTS.items()]
+    opening = "Every name of `transformers.TrainingArguments` is a key of train_sft.py too. Heed's own defaults:"
+    return f"## TrainingArguments\n\n{opening}\n\n" + table(("key", "default"), rows)
+
+
+def refused_table() -> str:
+    rows = [(f"`{name}`", reason) for name, reason in REFUSED.items()]
+    return "Refused, because they would do nothing here, or harm:\n\n" + table(("key", "why"), rows)
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
