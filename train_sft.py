@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
-from heed.data.reading import parted
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
 from heed.training.run import begin, finish, make_callbacks, recorded, train, training_arguments
@@ -123,6 +122,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def refuse_idle(plan: "Plan", settings: Settings) -> None:
     """Raises UserError for keys that have no effect with these rows, which nobody knew before they were read."""
+    from heed.data.reading import parted
+
     if plan.sft.prepared is None:
         named = {record.source_split for record in plan.reading.rows.records} - {None}
         how = parted(plan.sft, named)["how"]

@@ -14,31 +14,13 @@ from typing import Any
 
 import yaml
 
+from heed.config import elsewhere
 from heed.config.conversion import convert
 from heed.config.notation import NotYaml, compose, plain_value
 from heed.config.settings import CommandLine, Setting, Settings
 from heed.errors import UserError
 
-# What TRL, axolotl, LLaMA-Factory and litgpt call it -> what it is called here.
-ELSEWHERE: Mapping[str, str] = {
-    "streaming": "prepared: FOLDER, written once with --prepare, is for sets that do not fit into memory",
-    "packing": "batching: flat lays examples end to end without padding, and keeps them apart",
-    "sample_packing": "batching: flat lays examples end to end without padding, and keeps them apart",
-    "padding_free": "batching: flat lays examples end to end without padding, and keeps them apart",
-    "completion_only_loss": "loss_on: response | all",
-    "assistant_only_loss": "loss_on: response | all",
-    "train_on_inputs": "loss_on: response | all",
-    "train_on_prompt": "loss_on: response | all",
-    "dataset_name": "data: a file, folder, URL or Hub id",
-    "datasets": "data: a file, folder, URL or Hub id",
-    "dataset": "data: a file, folder, URL or Hub id",
-    "base_model": "model_name_or_path: a folder or Hub id",
-    "cutoff_len": "max_length, and on_long_row for what is longer",
-    "sequence_len": "max_length, and on_long_row for what is longer",
-    "val_set_size": "split_shares: [train, test, validation]",
-    "interleave_probs": "mixture: {FILE: how often its rows count}, with --prepare",
-    "finetuning_type": "use_peft: true for LoRA",
-}
+NEAR = 0.8  # of difflib's likeness; a wrong suggestion is worse than none
 
 
 def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> CommandLine:
@@ -176,9 +158,9 @@ def read_yaml(path: Path, keys: Mapping[str, Any]) -> Settings:
 
 
 def check_known(name: str, keys: Mapping[str, Any], place: str) -> None:
-    if name in ELSEWHERE and name not in keys:
-        raise UserError(f"{place}: unknown key {name!r}; here it is {ELSEWHERE[name]}")
+    if name not in keys and (known := elsewhere.answer(name)):
+        raise UserError(f"{place}: unknown key {name!r}; {known}")
     if name not in keys:
-        nearest = difflib.get_close_matches(name, keys, n=1)
+        nearest = difflib.get_close_matches(name, keys, n=1, cutoff=NEAR)
         hint = f"; did you mean {nearest[0]}?" if nearest else "; --help lists the keys"
         raise UserError(f"{place}: unknown key {name!r}{hint}")

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from heed.config import (
     InspectConfig,
     RateConfig,
     SftConfig,
+    elsewhere,
     reader,
     training_arguments,
 )
@@ -95,6 +97,12 @@ def test_a_tilde_is_the_home_folder_in_paths_alone(tmp_path: Path, monkeypatch: 
     assert data == {"train": "/home/me/t.json"}
 
 
+def test_every_name_from_elsewhere_is_answered_by_a_key_that_exists() -> None:
+    assert {re.split(r"\W", said)[0] for said in elsewhere.RENAMED.values()} <= set(KEYS)
+    taken = (set(elsewhere.RENAMED) | set(elsewhere.ABSENT)) & set(config.field_types(SftConfig))
+    assert not taken, "these are keys here"
+
+
 def test_every_path_is_a_key() -> None:
     known = {name for schema in (*SCHEMAS, TrainingArguments) for name in config.field_types(schema)}
     assert known | {"logging_dir"} >= reader.PATHS  # which older versions of transformers have
@@ -120,6 +128,10 @@ def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text:
     [
         ("learning_rat: 1", "run.yaml:4: unknown key 'learning_rat'; did you mean learning_rate?"),
         ("train_on_inputs: no", "run.yaml:4: unknown key 'train_on_inputs'; here it is loss_on: response | all"),
+        ("micro_batch_size: 4", "unknown key 'micro_batch_size'; here it is per_device_train_batch_size"),
+        ("torch_dtype: x", "here it is dtype: float32 | bfloat16 | float16"),
+        ("eos_token: x", "unknown key 'eos_token'; the end of an answer is the model's own, see prompt"),
+        ("bos_token: x", "unknown key 'bos_token'; --help lists the keys"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
         ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
         ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
