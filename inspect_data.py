@@ -123,7 +123,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     def rows() -> Iterable["Record | Rejected"]:
         return stream(source).rows
 
-    found = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
+    found, _ = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
     print(f"{sft.data}: {found.summary()}\n\n{findings.table(found)}")
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
         raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow
 
 from heed.audit import duplicates
 from heed.audit.duplicates import fingerprint, normalized
@@ -17,7 +18,7 @@ from heed.data.records import Record
 from heed.data.splits import hash_point
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy, encode_row
-from heed.tokens.examples import Example, supervised_tokens
+from heed.tokens.examples import FEATURES, Example, supervised_tokens
 
 LITTLE = 0.02  # of a row's tokens are learned: not worth its price
 PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
@@ -31,7 +32,8 @@ class Seen:
     signatures: np.ndarray
     files: list[str]
     sources: list[str | None]
-    examples: int
+    tokens: pyarrow.Table
+    """The examples of all rows, as `examples.FEATURES` has them."""
     known: dict[str, list[tuple[int, int]]]
     """For each evaluation file: row id there, position in this chunk."""
 
@@ -47,7 +49,7 @@ class Looker:
     def look(self, records: Sequence[Record]) -> Seen:
         table = np.zeros(len(records), dtype=ROW)
         signatures = np.empty((len(records), duplicates.NUMBERS), dtype=np.uint16)
-        files, sources, known, examples = [], [], {name: [] for name in self.references}, 0  # type: ignore[var-annotated]
+        files, sources, known, encoded = [], [], {name: [] for name in self.references}, []  # type: ignore[var-annotated]
         for place, record in enumerate(records):
             row = table[place]
             before, line, counted = split_place(record.place)
@@ -62,13 +64,16 @@ class Looker:
             row["language"] = LANGUAGES.index(language(whole_text(record)))
             signatures[place] = duplicates.signature(duplicates.runs(text))
             row["flags"] = self.text_flags(record)
-            examples += self.look_at_tokens(record, row)
+            examples = encode_row(record, self.prompt, self.policy)
+            self.look_at_tokens(examples, row)
+            encoded += examples
             for name, reference in self.references.items():
                 hits = reference.known_to(text, int(row["question"]))
                 if len(hits):
                     row["flags"] |= BIT["contaminated"]
                     known[name] += [(int(row_id), place) for row_id in reference.row_ids[hits]]
-        return Seen(table=table, signatures=signatures, files=files, sources=sources, examples=examples, known=known)
+        tokens = pyarrow.Table.from_pylist(encoded, schema=FEATURES.arrow_schema)
+        return Seen(table=table, signatures=signatures, files=files, sources=sources, tokens=tokens, known=known)
 
     def text_flags(self, record: Record) -> np.uint32:
         flags = np.uint32(0)
@@ -81,9 +86,8 @@ class Looker:
             flags |= BIT["placeholder"]
         return flags
 
-    def look_at_tokens(self, record: Record, row: np.void) -> int:
-        """Add up the examples that a row gives; returns how many they are."""
-        examples = encode_row(record, self.prompt, self.policy)
+    def look_at_tokens(self, examples: Sequence[Example], row: np.void) -> None:
+        """Add up the examples that a row gives."""
         bos = self.prompt.tokenizer.bos_token_id
         flags = np.uint32(row["flags"])
         for example in examples:
@@ -108,7 +112,6 @@ class Looker:
         if kept and row["learned_tokens"] < LITTLE * max(kept):
             flags |= BIT["little_learned"]
         row["flags"] = flags
-        return len(examples)
 
     def span_flags(self, example: Example) -> np.uint32:
         """What is wrong with the answers of an example, each seen by itself."""

@@ -1,16 +1,17 @@
 """What every row of a source would teach: one pass over the rows, a few numbers kept of each.
 
-Rows come as a stream and are looked at by several processes. What is kept of a row takes about 220 bytes, so a million
-rows fit beside the libraries. The result is cached under a hash of everything it depends on; thresholds
-are not among that (see `heed.audit`).
+Rows come as a stream and are looked at by several processes. What is held of a row takes about 220 bytes, so a million
+rows fit beside the libraries. The result, and the ids that were looked at, are cached under a hash of everything they
+depend on; thresholds are not among that (see `heed.audit.findings`).
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy
+from heed.tokens.shards import whole_file
 
 CHUNK = 500  # rows that a process looks at in one go
 REJECTED_KEPT = 1000
@@ -94,8 +96,12 @@ def scan(
     against: Sequence[str] = (),
     num_proc: int | None = None,
     total: int | None = None,
+    tokens: Path | None = None,
 ) -> Scan:
-    """Look at every row. `total` is for the progress bar; None when it is not known."""
+    """Look at every row. `total` is for the progress bar; None when it is not known.
+
+    The examples that were looked at are kept in the file `tokens`, so that nothing is tokenized again to train on them.
+    """
     started = time.perf_counter()
     references, evaluations = read_references(against)
     looker = Looker(prompt=prompt, policy=policy, references=references)
@@ -120,7 +126,8 @@ def scan(
     held = records()
     given = iter(lambda: list(islice(held, CHUNK)), [])
     count = workers.how_many(total if total is not None else sys.maxsize, num_proc)
-    with bar, closing(workers.in_order(looker.look, given, count, task="looks at rows")) as chunks:
+    keeping = whole_file(tokens) if tokens is not None else nullcontext()
+    with keeping as kept, bar, closing(workers.in_order(looker.look, given, count, task="looks at rows")) as chunks:
         for seen in chunks:
             table = seen.table
             table["file"] = [files.setdefault(name, len(files)) for name in seen.files]
@@ -131,7 +138,9 @@ def scan(
                     evaluations[name]["known"].setdefault(str(row_id), offset + place)
             pieces.append(table)
             signatures.append(seen.signatures)
-            examples += seen.examples
+            examples += seen.tokens.num_rows
+            if kept is not None:
+                kept.write_table(seen.tokens)
             bar.update(len(table))
     table = np.concatenate([np.empty(0, dtype=ROW), *pieces])
     if not len(table):

@@ -22,7 +22,7 @@ from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
 from heed.tokens.examples import FEATURES, FORMAT, LossOn, column, columns, row_lengths
 from heed.tokens.lengths import OnLongRow, Outcome, fit
-from heed.tokens.shards import whole_file
+from heed.tokens.shards import read_whole, whole_file
 
 PLACES_SHOWN = 5
 CHUNK = 500  # rows that a process tokenizes in one go
@@ -63,9 +63,26 @@ def encode_split(
     """
     key = cache_key(records, prompt, policy)
     path = cache_file(key)
-    if not path.is_file():
+    encoded = read_whole(path)
+    if encoded is None:
         write_tokens(path, records, prompt, policy, workers.how_many(len(records), num_proc))
+        encoded = Dataset.from_file(str(path))
+    return usable(encoded, records, policy, key)
+
+
+def take_split(path: Path, records: Sequence[Record], policy: Policy) -> EncodedSplit:
+    """The examples of a split, from those of the whole source that the audit has kept, in the order of the records."""
     encoded = Dataset.from_file(str(path))
+    row_ids = column(encoded, "row_id")
+    ranks = np.full(int(row_ids.max(initial=-1)) + 1, -1)
+    ranks[[record.row_id for record in records]] = np.arange(len(records))
+    chosen = np.flatnonzero(ranks[row_ids] >= 0)
+    chosen = chosen[np.argsort(ranks[row_ids[chosen]], kind="stable")]
+    return usable(encoded.select(chosen), records, policy, path.stem)
+
+
+def usable(encoded: Dataset, records: Sequence[Record], policy: Policy, key: str) -> EncodedSplit:
+    """Without what is too long, which is counted. Raises UserError where on_long_row is "error"."""
     counts = count(columns(encoded))
     if counts["too_long"]:
         too_long = column(encoded, "outcome") == "too_long"

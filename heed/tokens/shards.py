@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow
+from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 
 from heed.files.hashes import file_sha256, sync
@@ -54,3 +55,11 @@ def whole_file(path: Path) -> Iterator[ArrowWriter]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_whole(path: Path) -> Dataset | None:
+    """What `whole_file` wrote, mapped into memory; a damaged file counts as none."""
+    try:
+        return Dataset.from_file(str(path))
+    except (OSError, pyarrow.ArrowInvalid):
+        return None

@@ -27,10 +27,11 @@ from heed.prompts.template import Contract, Prompt, load_prompt
 from heed.saying import Say
 from heed.tokens import prepared
 from heed.tokens.batches import FlatCollator, PaddingCollator
-from heed.tokens.encoding import EncodedSplit, Policy, accounted, encode_split
+from heed.tokens.encoding import EncodedSplit, Policy, accounted, cache_file, encode_split, take_split
 from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
 from heed.tokens.recipe import Recipe, make_recipe
+from heed.tokens.shards import read_whole
 from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 
 PREVIEW_ROWS = 3
@@ -104,10 +105,10 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     def every_row() -> Iterable[Record | Rejected]:
         return chain(reading.rows.records, reading.rows.rejected)
 
-    audit = None
+    audit = tokens = None
     if sft.prepared is None:
         with processes.in_turns():  # the others take it from the cache
-            audit = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
+            audit, tokens = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
         say(f"audit     {audit.summary()}")
         refuse(audit)
     else:
@@ -115,7 +116,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     model = load(sft, args, say)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    encoded = encode(sft, args, splits, prompt, policy, say)
+    encoded = encode(sft, splits, prompt, policy, tokens, say)
     lengths = encoded["train"].lengths
     row_batches(
         args, lengths, sft.tokens_per_batch, padded=sft.batching == "padded"
@@ -183,22 +184,32 @@ def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Spli
 
 def audit_rows(
     sft: SftConfig, prompt: Prompt, policy: Policy, rows: RowSource, files: Mapping[str, str], total: int | None
-) -> Audit:
-    """Look at every row, or take what an earlier look at the same rows found."""
+) -> tuple[Audit, Path]:
+    """Look at every row, or take what an earlier look at the same rows found; and where their examples are kept."""
     keys = ("data", "columns", "on_bad_row", "split", "split_shares", "source_splits")
     key = scan_key(files, {name: getattr(sft, name) for name in keys}, prompt, policy, sft.audit_against)
-    scanned = cached_scan(key)
+    tokens = cache_file(key)
+    scanned = cached_scan(key) if read_whole(tokens) is not None else None
     if scanned is None:
 
         def split_rule(points: np.ndarray, sources: np.ndarray, names: list[str | None]) -> np.ndarray:
             return split_numbers(points, sources, names, **parted(sft, {name for name in names if name is not None}))
 
-        scanned = scan(rows, prompt, policy, split_rule, against=sft.audit_against, num_proc=sft.num_proc, total=total)
+        scanned = scan(
+            rows,
+            prompt,
+            policy,
+            split_rule,
+            against=sft.audit_against,
+            num_proc=sft.num_proc,
+            total=total,
+            tokens=tokens,
+        )
         store_scan(key, scanned)
     # A run that says what becomes of bad and long rows accepts some; one that does not accepts none.
     strict = {BAD_ROWS: 0.0} if sft.on_bad_row == "stop" else {}
     strict |= {"too_long": 0.0} if sft.on_long_row == "error" else {}
-    return judge(scanned, strict | sft.audit, sft.audit_allow)
+    return judge(scanned, strict | sft.audit, sft.audit_allow), tokens
 
 
 def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
@@ -295,9 +306,10 @@ def encoding_policy(sft: SftConfig, positions: int) -> Policy:
 
 
 def encode(
-    sft: SftConfig, args: TrainingArguments, splits: Splits, prompt: Prompt, policy: Policy, say: Say
+    sft: SftConfig, splits: Splits, prompt: Prompt, policy: Policy, tokens: Path | None, say: Say
 ) -> dict[SplitName, EncodedSplit]:
-    """Tokenize what training reads."""
+    """What training reads: the very examples that the audit has looked at and kept in `tokens`, or those of a prepared
+    set, of which only the held-out rows are tokenized here."""
     max_length = policy.max_length
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")
@@ -306,6 +318,8 @@ def encode(
             encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy, ""))
         elif not splits[name]:
             continue
+        elif tokens is not None:
+            encoded[name] = take_split(tokens, splits[name], policy)
         else:
             with processes.in_turns():
                 encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)

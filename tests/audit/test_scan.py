@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from heed.data.splits import split_numbers, split_records
 from heed.errors import UserError
 from heed.files.hashes import file_sha256
 from heed.prompts.template import Prompt, load_prompt, make_prompt
-from heed.tokens.encoding import Policy
+from heed.tokens.encoding import Policy, encode_split, take_split
 from world.small_world import FINE, TINY, records
 
 POLICY = Policy(max_length=256, on_long_row="error", loss_on="response")
@@ -175,6 +176,21 @@ def test_several_processes_find_what_one_finds(prompt: Prompt, monkeypatch: pyte
     rule = partial(split_numbers, how="hash", shares=(0.8, 0.1, 0.1), source_splits={})
     one, two = (scan(lambda: rows, prompt, POLICY, rule, num_proc=number) for number in (1, 2))
     assert np.array_equal(one.rows, two.rows) and one.files == two.files
+
+
+@pytest.mark.parametrize("how", ["position", "hash"])
+def test_what_was_looked_at_is_what_is_learned(
+    prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any
+) -> None:
+    monkeypatch.setattr(scanning, "CHUNK", 7)
+    rows, policy = records(*FINE, ("Say much.", "word " * 300)), replace(POLICY, on_long_row="drop")
+    chosen: Any = {"how": how, "shares": (0.7, 0.2, 0.1), "source_splits": {}}
+    tokens = tmp_path / "kept" / "tokens.arrow"
+    found = scan(lambda: rows, prompt, policy, partial(split_numbers, **chosen), num_proc=2, tokens=tokens)
+    assert found.examples == 41
+    for split in split_records(rows, **chosen).values():
+        taken, wanted = take_split(tokens, split, policy), encode_split(split, prompt, policy)
+        assert taken.dataset.to_dict() == wanted.dataset.to_dict() and taken.counts == wanted.counts
 
 
 def test_a_worker_that_is_killed_ends_the_scan_with_a_sentence(prompt: Prompt, monkeypatch: pytest.MonkeyPatch) -> None:
