@@ -122,7 +122,7 @@ def judge_responses(
             scores = judge_scores(scored, controls, score_prompt, asker, on_done=bar.update)
         if pair_prompt is not None:
             compared = judge_pairs(pairs, controls, pair_prompt, asker, on_done=bar.update)
-    entry = summarise(asker, settings, by_name, scores, compared, [score_prompt, pair_prompt])
+    entry = summarise(asker, settings, by_name, scores, compared, [score_prompt, pair_prompt], opinions)
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
     summary = {"judges": entries, "agreement": agreements(verdicts, opinions)}
@@ -167,6 +167,7 @@ def summarise(
     scores: Sequence[ScoreVerdict],
     compared: Sequence[PairVerdict],
     prompts: Sequence[JudgePrompt | None],
+    opinions: tuple[agreement.Opinion, agreement.Opinion] | None,
 ) -> dict[str, Any]:
     """This judge's part of judge_summary.json."""
     usage = asker.usage
@@ -184,7 +185,7 @@ def summarise(
     for name, items in by_name.items():
         given = [verdict for verdict in scores if verdict.name == name and verdict.control is None]
         if given:
-            entry["scores"][name] = score_summary(given)
+            entry["scores"][name] = score_summary(given, opinions[0] if opinions else None)
             entry["length_correlation"][name] = length_correlation(items, given)
     own = [verdict for verdict in compared if verdict.control is None]
     entry["pairs"] = {f"{own[0].a} vs {own[0].b}": pair_summary(own)} if own else {}

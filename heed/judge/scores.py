@@ -1,7 +1,7 @@
 """Each answer alone: a score from 0 to 100 against the reference, and what the scores of a system come to."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from heed.judge.asking import Asker
 from heed.judge.controls import Control
 from heed.judge.prompts import JudgePrompt
 from heed.judge.verdicts import Item, ScoreVerdict, how_it_came
+from heed.measure.correction import corrected_mean
 from heed.measure.intervals import PERCENT, mean_estimate
 
 MOST_FAILURES = 0.05
@@ -42,13 +43,24 @@ def judge_scores(
     ]
 
 
-def score_summary(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
-    """Mean and interval of one system's scores, over the rows that have one; withheld when too many have none."""
+def score_summary(
+    verdicts: Sequence[ScoreVerdict], people: Mapping[tuple[str, ...], float] | None = None
+) -> dict[str, Any]:
+    """Mean and interval of one system's scores, over the rows that have one; withheld when too many have none.
+
+    `people` has their scores by (system, row): where there are enough, the mean is given corrected by them, too.
+    """
     scores = [verdict.score for verdict in verdicts if verdict.score is not None]
     failures = Counter(verdict.failure for verdict in verdicts if verdict.score is None)
     rate = sum(failures.values()) / len(verdicts)
     withheld = rate > MOST_FAILURES
     estimate = mean_estimate(scores, within=PERCENT) if scores and not withheld else None
+    both = [
+        (verdict.score, people[unit])
+        for verdict in verdicts
+        if people and verdict.score is not None and (unit := (verdict.name, str(verdict.row_id))) in people
+    ]
+    corrected = corrected_mean(scores, both) if estimate else None
     return {
         "mean": estimate.value if estimate else None,
         "ci95": estimate.ci95 if estimate else None,
@@ -57,6 +69,7 @@ def score_summary(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
         "failures": dict(failures),
         "failure_rate": rate,
         "withheld": withheld,
+        "corrected": {"mean": corrected.value, "ci95": corrected.ci95, "n": corrected.n} if corrected else None,
     }
 
 

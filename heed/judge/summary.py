@@ -35,7 +35,11 @@ def score_text(scores: Mapping[str, Any]) -> str:
     failures = failures_text(scores["failures"])
     if scores["withheld"] or scores["mean"] is None:
         return f"mean withheld: {failures} of {scores['n_full']}, more than 5 %"
-    return f"{scores['mean']:5.1f} {interval_text(scores['ci95'])} on {scores['n']} rows, {failures}"
+    text = f"{scores['mean']:5.1f} {interval_text(scores['ci95'])} on {scores['n']} rows, {failures}"
+    if corrected := scores.get("corrected"):
+        text += f"; corrected {corrected['mean']:.1f} {interval_text(corrected['ci95'])} by people's scores of "
+        text += f"{corrected['n']} rows"
+    return text
 
 
 def pair_text(names: str, pairs: Mapping[str, Any]) -> list[str]:
@@ -99,7 +103,11 @@ def judge_rows(entry: Mapping[str, Any], provenance: Mapping[str, Mapping[str, A
                 name=name,
                 n_full=scores["n_full"],
                 notes=(*((score_text(scores),) if scores["withheld"] else ()), *notes),
-                details={"failures": scores["failures"], "length_correlation": entry["length_correlation"][name]},
+                details={
+                    "failures": scores["failures"],
+                    "length_correlation": entry["length_correlation"][name],
+                    "corrected": scores.get("corrected"),
+                },
             )
         )
     for names, pairs in entry["pairs"].items():

@@ -4,6 +4,7 @@ import pytest
 
 from heed.errors import UserError
 from heed.judge.agreement import Opinion, agreement, read_people
+from heed.judge.summary import score_text
 from heed.measure.alpha import krippendorff_alpha
 
 
@@ -80,3 +81,11 @@ def test_a_line_that_is_neither_score_nor_vote_is_named(tmp_path: Path, line: st
 def test_a_file_of_people_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jsonl: cannot be read"):
         read_people(tmp_path / "none.jsonl")
+
+
+def test_a_mean_that_people_correct_stands_beside_the_judges_own() -> None:
+    scores = {"mean": 84.0, "ci95": (82.0, 86.0), "n": 400, "failures": {}, "withheld": False}
+    assert score_text(scores | {"corrected": None}) == " 84.0 [82.0, 86.0] on 400 rows, 0 failed"
+    assert score_text(scores | {"corrected": {"mean": 71.0, "ci95": (66.0, 77.0), "n": 60}}) == (
+        " 84.0 [82.0, 86.0] on 400 rows, 0 failed; corrected 71.0 [66.0, 77.0] by people's scores of 60 rows"
+    )
