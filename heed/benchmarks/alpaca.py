@@ -200,6 +200,7 @@ def win_rates(
     """
     level = logging.getLogger().level
     from alpaca_eval import evaluate, metrics
+    from alpaca_eval.utils import convert_to_dataframe
 
     logging.getLogger().setLevel(level)  # the library has made every other one talkative
     folder = folder.resolve()
@@ -232,14 +233,16 @@ def win_rates(
             f"{task}: the judge {judge.model} gave no verdict on {failures} of {len(outputs)} answers, so there is "
             f"no win rate; what it said is in {folder / 'annotations.json'}"
         )
-    wins: dict[str, list[float]] = {}  # by what was compared with: two models may lack verdicts on different answers
-    for row in known:
-        wins.setdefault(f"{row['instruction']}\n{row['output_1']}", []).append(float(row["preference"]) - 1)
+    wins = by_comparison([row | {"won": row["preference"] - 1} for row in known], "won")
     measured = {"win_rate": (metrics.get_winrate(known)["win_rate"] / 100, wins)}
     if whole:
         with files_of(data_root):
-            controlled = metrics.get_length_controlled_winrate(annotations, save_weights_dir=None)
-        measured["length_controlled_winrate"] = (controlled["length_controlled_winrate"] / 100, {})
+            frame = convert_to_dataframe(annotations)
+            controlled = metrics.get_length_controlled_winrate(frame, save_weights_dir=None)
+        measured["length_controlled_winrate"] = (
+            controlled["length_controlled_winrate"] / 100,
+            by_comparison(frame.to_dict("records"), "glm_preference"),  # what its model says of answers as long
+        )
     notes = [f"judge {judge.model}, annotator {WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS}"]
     notes += [f"no verdict on {failures} of {len(outputs)} answers"] if failures else []
     if task == "alpaca_eval" and not whole:
@@ -258,7 +261,7 @@ def win_rates(
                 metric=metric,
                 value=value,
                 values=items,
-                n=len(known),
+                n=sum(map(len, items.values())),
                 n_full=n_full,
                 fewshot=0,
                 version=INSTRUCTIONS if task == "alpaca_eval" else "own rows",
@@ -271,6 +274,14 @@ def win_rates(
         notes=notes,
         seconds=time.perf_counter() - began,
     )
+
+
+def by_comparison(rows: Sequence[dict[str, Any]], field: str) -> dict[str, list[float]]:
+    """By what was compared with: two models may lack verdicts on different answers."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(f"{row['instruction']}\n{row['output_1']}", []).append(float(row[field]))
+    return found
 
 
 def verdicts(annotations: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from faults.harness import free_port
 from heed.answers.responses import Answer
 from heed.benchmarks import alpaca, scores
 from heed.benchmarks.asking import Outcome
+from heed.benchmarks.scores import estimate
 from heed.errors import UserError
 from world.stub_annotator import stub_judge
 
@@ -123,6 +124,10 @@ def test_length_control_is_for_the_805_instructions_only(tmp_path: Path) -> None
                 data_root=root,
             )
             found[count] = ([score.metric for score in outcome.scores], outcome.notes)
+            if count == 805:
+                controlled = estimate(outcome.scores[1], None)
+                assert controlled.n == 805 and controlled.ci95 is not None
+                assert controlled.ci95[0] < controlled.value < controlled.ci95[1]
     assert found[805][0] == ["win_rate", "length_controlled_winrate"]
     assert found[30][0] == ["win_rate"]
     assert "no length-controlled rate: it is defined for all 805 instructions together" in found[30][1]
