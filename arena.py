@@ -216,7 +216,7 @@ def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]
         subjects = [find_base(ours.run, run), Subject(name="tuned", model=ours.run), *subjects]
     check_names([*(subject.name for subject in subjects), *ours.endpoints])
     contestants: dict[str, Ask] = {}
-    for loaded in load_all(subjects, dtype=ours.dtype, prompt=lambda: ours.prompt) if subjects else ():
+    for loaded in load_all(subjects, dtype=ours.dtype, prompt=ours.prompt) if subjects else ():
         print(f"loaded    {loaded.subject.name}: {loaded.subject.model}, prompt {loaded.prompt.name}")
         contestants[loaded.subject.name] = model_asker(loaded, max_new_tokens=ours.max_new_tokens)
     for name, endpoint in ours.endpoints.items():

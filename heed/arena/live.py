@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,18 +31,20 @@ class Loaded:
     contract: Contract
 
 
-def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: Callable[[], str | None]) -> list[Loaded]:
+def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: str | None) -> list[Loaded]:
     """Models, each with its own prompt contract.
 
     A model without a contract is asked by what `prompt` names, or else by the first contract among the others, as a
     base model is beside the model that was made of it. Raises UserError when there is neither, or when that contract
-    would give other ids with the model's tokenizer.
+    would give other ids with the model's tokenizer; and for a `prompt` that no model needs.
     """
     contracts = [fetch_contract(each.model, each.revision) for each in subjects]
+    if prompt is not None and None not in contracts:
+        raise UserError(f"prompt: {prompt} has no effect: every model brings its own contract; leave it out")
     first = next((contract for contract in contracts if contract is not None), None)
     found = []
     for subject, own in zip(subjects, contracts, strict=True):
-        named = None if own is not None else prompt()
+        named = None if own is not None else prompt
         if own is None and named is None and first is not None:
             tokenizer = load_tokenizer(subject.model, subject.revision)
             tokenizer.chat_template = None  # that of a base model has no say here

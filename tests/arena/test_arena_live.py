@@ -27,7 +27,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def tiny() -> Loaded:
-    [loaded] = load_all([Subject(name="tiny", model=str(TINY))], dtype="float32", prompt=lambda: "alpaca_short")
+    [loaded] = load_all([Subject(name="tiny", model=str(TINY))], dtype="float32", prompt="alpaca_short")
     return loaded
 
 
@@ -75,10 +75,12 @@ def test_two_answers_grow_together_and_stop_when_nobody_watches(tiny: Loaded) ->
 def test_a_model_without_a_contract_is_asked_by_the_contract_of_the_other(tmp_path: Path) -> None:
     base, tuned = (Subject(name=name, model=str(save_model(tmp_path / name, gpt2()))) for name in ("base", "tuned"))
     with pytest.raises(UserError, match="brings no prompt contract"):
-        load_all([base], dtype="float32", prompt=lambda: None)
+        load_all([base], dtype="float32", prompt=None)
     load_prompt("question", load_tokenizer(tuned.model)).contract().save(Path(tuned.model))
 
-    both = load_all([base, tuned], dtype="float32", prompt=lambda: None)
+    with pytest.raises(UserError, match="prompt: alpaca has no effect: every model brings its own contract"):
+        load_all([tuned], dtype="float32", prompt="alpaca")
+    both = load_all([base, tuned], dtype="float32", prompt=None)
 
     assert both[0].contract == both[1].contract and both[0].prompt.name == "question"
 
