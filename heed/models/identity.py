@@ -1,6 +1,7 @@
 """Which weights these are: one hash that changes when a model is trained on, replaced or downloaded anew."""
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ DECIDES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def model_sha256(model: str, revision: str | None = None) -> str:
@@ -41,6 +43,23 @@ def model_sha256(model: str, revision: str | None = None) -> str:
     if adapter is not None and adapter.is_file():
         base = run_folder.read_json(adapter)
         digest.update(model_sha256(base["base_model_name_or_path"], base.get("revision")).encode())
+    return digest.hexdigest()
+
+
+def weights_sha256(model: str, revision: str | None = None) -> str:
+    """A hash of the weights alone: what a training begins from, whatever is said around it. They must be here.
+
+    In the Hub's cache a file is named by its hash already.
+    """
+    from transformers.utils.hub import cached_file
+
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = Path(str(cached_file(model, "config.json", revision=revision))).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        blob = path.resolve().name
+        digest.update(f"{path.name} {blob if SHA256.fullmatch(blob) else sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

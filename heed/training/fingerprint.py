@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from transformers import TrainingArguments
 
+from heed.models.identity import weights_sha256
 from heed.prompts.hashes import digest, tokenizer_digest
 from heed.tokens.examples import column
 
@@ -64,13 +65,15 @@ def fingerprint(plan: "Plan") -> Fingerprint:
         "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
         "template": digest(plan.prompt.template),
         "tokenizer": tokenizer_digest(plan.tokenizer),
+        # An adapter's frozen weights are in no checkpoint, so they can never change in a run.
+        "model.frozen" if sft.use_peft else "base": weights_sha256(sft.model_name_or_path, sft.model_revision),
         "global_batch": global_batch(args, sft.tokens_per_batch),
     }
     found |= {name: getattr(args, name) for name in ARGUMENTS}
     found |= {name: getattr(sft, name) for name in KEYS}
     found["use_peft"] = sft.use_peft
-    if sft.use_peft:  # the frozen weights are in no checkpoint
-        found |= {name: getattr(sft, name) for name in (*ADAPTER_KEYS, "model_name_or_path", "model_revision")}
+    if sft.use_peft:
+        found |= {name: getattr(sft, name) for name in ADAPTER_KEYS}
     found |= {f"model.{name}": value for name, value in model.items()}
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain

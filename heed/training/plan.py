@@ -32,6 +32,7 @@ from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
 from heed.tokens.recipe import Recipe, make_recipe
 from heed.tokens.shards import read_whole
+from heed.training.choices import try_choices
 from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 
 PREVIEW_ROWS = 3
@@ -93,6 +94,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     Raises UserError for rows, templates, models and lengths that cannot work together.
     """
     check_cache()
+    try_choices(args)
     reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
     if args.eval_strategy != "no" and not splits["validation"]:
         raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +41,6 @@ RELOAD_ROWS = 4
 
 
 RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
-
-
-REPORTERS = ("tensorboard", "wandb", "trackio")
 
 
 def training_arguments(training: Settings) -> "TrainingArguments":
@@ -81,9 +77,6 @@ def training_arguments(training: Settings) -> "TrainingArguments":
             f"the launcher started {launched} processes, but each of them sees {args.world_size}; "
             "on CPUs set use_cpu: true"
         )
-    for name in args.report_to or ():
-        if name in REPORTERS and find_spec(name) is None:
-            raise UserError(f"report_to: {name} is not installed; `.venv/bin/pip install {name}`")
     return args
 
 
@@ -266,8 +259,10 @@ def train(
     check_engine(trainer)
     check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
     if rehearse:
-        answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
-        trainer.add_callback(Rehearsal(trainer, answer_shortly if plan.samples else None, say))
+        answer_shortly = None
+        if plan.samples:
+            answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
+        trainer.add_callback(Rehearsal(trainer, answer_shortly, say))
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
     trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
     logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)

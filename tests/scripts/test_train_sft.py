@@ -147,7 +147,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--prompt", "alpacca"], "'alpacca' is neither one of"),
         (["--data", "nowhere.json"], "'nowhere.json' is not a file, a folder, a URL, or a Hub id"),
         (["--model_name_or_path", "nobody/nothing"], "the tokenizer 'nobody/nothing' could not be loaded"),
-        (["--report_to", "trackio"], "report_to: trackio is not installed"),
+        (["--report_to", "trackio"], "report_to: trackio needs trackio, which is not installed"),
         (["--eval_strategy", "no", "--early_stopping_patience", "2"], "early_stopping_patience is set, but nothing"),
         (["--optim", "adamw_tork"], "did you mean adamw_torch"),
         (["--resume_from_checkpoint", "true"], "resume: auto | never | PATH does it"),
@@ -160,7 +160,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
 def test_bad_input_ends_with_code_2_and_one_sentence_and_leaves_nothing(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: Any, message: str
 ) -> None:
-    monkeypatch.setattr("heed.training.run.find_spec", lambda name: None)  # as on a machine without trackers
+    monkeypatch.setattr("heed.training.choices.find_spec", lambda name: None)  # as on a machine without trackers
     assert run(config_file, *arguments) == 2
     [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in error
@@ -181,6 +181,53 @@ def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(
     assert (folder / "model.safetensors").read_bytes() == weights
     assert run(config_file, "--overwrite_output_dir", "--max_steps", "2") == 0
     assert json.loads((folder / "run.json").read_text())["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        (1, ["--split_shares", "1,0,0"]),
+        (8, ["--data", "{train: TRAIN, test: TEST}", "--compare_with_base", "true", "--compare_max_new_tokens", "3"]),
+    ],
+)
+def test_a_run_without_validation_rows_trains(config_file: Path, rows: int, more: list[str]) -> None:
+    for name, those in (("TRAIN", ROWS[:rows]), ("TEST", ROWS[30:32])):
+        (config_file.parent / name).with_suffix(".json").write_text(json.dumps(those))
+        more = [word.replace(name, str((config_file.parent / name).with_suffix(".json"))) for word in more]
+    if rows == 1:
+        more += ["--data", str(config_file.parent / "TRAIN.json")]
+    config_file.write_text(
+        "\n".join(x for x in config_file.read_text().splitlines() if not x.startswith(("eval_steps", "sample_max")))
+    )
+    assert run(config_file, *more, "--eval_strategy", "no", "--max_steps", "2") == 0
+    folder = config_file.parent / "run"
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["splits"]["validation"], record["kept"]) == (0, "step 2")
+    assert not (folder / "samples.jsonl").exists() and (folder / "report.html").exists() == (rows == 8)
+
+
+def test_another_base_of_the_same_shape_is_refused_on_resume(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("--save_steps", "1", "--eval_strategy", "no", "--preflight", "quick")
+    config_file.write_text(
+        "\n".join(x for x in config_file.read_text().splitlines() if x[:5] not in ("eval_", "save_"))
+    )
+    folder = config_file.parent / "run"
+    for more, changeable in (((), True), (("--use_peft", "true"), False)):
+        words = (*few, *more, "--output_dir", str(folder) + str(changeable))
+        save_model(config_file.parent / "base", gpt2())
+        assert run(config_file, *words, "--max_steps", "1") == 0
+        torch.manual_seed(3)
+        other = gpt2()
+        torch.nn.init.normal_(other.get_input_embeddings().weight)  # type: ignore[arg-type]
+        save_model(config_file.parent / "base", other)
+        assert run(config_file, *words, "--max_steps", "2", "--allow_changed", "max_steps") == 2
+        name = "base" if changeable else "model.frozen"
+        assert f"  {name}: " in capsys.readouterr().err
+        allowed = f"max_steps,{name}"
+        assert run(config_file, *words, "--max_steps", "2", "--allow_changed", allowed) == (0 if changeable else 2)
+    assert "cannot be changed in a run" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
