@@ -67,7 +67,12 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-STRATEGIES = ("random", "group_by_length", "sequential")  # orders that are functions of seed and epoch
+STRATEGIES = (
+    "random",
+    "group_by_length",
+    "group_by_prefix",
+    "sequential",
+)  # orders that are functions of seed and epoch
 
 
 # key -> the key that must not be "no", or it would do nothing

@@ -42,6 +42,12 @@ def supervised_tokens(example: Example, loss_on: LossOn) -> int:
     return len(learned_places(example, loss_on))
 
 
+def prompt_of(example: Example) -> list[int]:
+    """What stands before the first answer."""
+    ids: list[int] = example["input_ids"]
+    return ids[: example["spans"][0][0]] if example["spans"] else ids
+
+
 def columns(dataset: Dataset) -> pyarrow.Table:
     """The columns that hold one number or word for each example, in the data set's order."""
     names = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Value)]

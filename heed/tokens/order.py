@@ -11,24 +11,32 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
+from datasets import Dataset
 from torch.utils.data import Sampler
 
 from heed.errors import UserError
+from heed.tokens.examples import prompt_of, row_lengths
+from heed.tokens.tree import families
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-Strategy = Literal["random", "group_by_length", "sequential"]
+Strategy = Literal["random", "group_by_length", "group_by_prefix", "sequential"]
 BLOCK = 50  # optimizer steps whose rows are sorted together under group_by_length, as transformers does
 
 
 def row_batches(
-    args: "TrainingArguments", lengths: np.ndarray, tokens_per_batch: int | None, *, padded: bool
+    args: "TrainingArguments", dataset: Dataset, tokens_per_batch: int | None, *, padded: bool
 ) -> "RowBatches":
     """The micro-batches of this process as a run's arguments want them: of so many rows, or of so many tokens.
 
     `padded` batches are filled up to their longest row, others lie end to end.
     """
+    lengths, strategy = row_lengths(dataset), cast(Strategy, str(args.train_sampling_strategy))
+    if padded and strategy == "group_by_prefix":
+        raise UserError(
+            "train_sampling_strategy: group_by_prefix saves nothing where rows are padded; set batching: flat"
+        )
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0 and tokens_per_batch is not None:
         # At least as many as will be begun: an epoch has at least as many micro-batches as its tokens fill.
@@ -39,7 +47,8 @@ def row_batches(
         rows_per_batch=args.train_batch_size if tokens_per_batch is None else None,
         tokens_per_batch=tokens_per_batch,
         padded=padded,
-        strategy=cast(Strategy, str(args.train_sampling_strategy)),
+        strategy=strategy,
+        families=families(map(prompt_of, dataset)) if strategy == "group_by_prefix" else None,
         seed=args.data_seed if args.data_seed is not None else args.seed,
         epochs=epochs,
         processes=args.world_size,
@@ -66,6 +75,7 @@ class RowBatches(Sampler[list[int]]):
         strategy: Strategy,
         seed: int,
         epochs: int,
+        families: np.ndarray | None = None,
         padded: bool = False,
         processes: int = 1,
         process_index: int = 0,
@@ -73,6 +83,8 @@ class RowBatches(Sampler[list[int]]):
         drop_last: bool = False,
     ) -> None:
         """`lengths` are tokens a row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
+
+        Under group_by_prefix rows of one of the `families` are neighbours, and families come in random order.
 
         `rows_per_batch` is a mean: where a step has several micro-batches, long rows go with fewer others.
 
@@ -82,6 +94,8 @@ class RowBatches(Sampler[list[int]]):
         `epochs` are as many as may run: with `tokens_per_batch` the fullest of them sets the number of micro-batches.
         """
         assert (rows_per_batch is None) != (tokens_per_batch is None)
+        assert (families is not None) == (strategy == "group_by_prefix")
+        self.families = families
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.rows_per_batch, self.tokens_per_batch = rows_per_batch, tokens_per_batch
         self.strategy, self.seed, self.drop_last, self.padded = strategy, seed, drop_last, padded
@@ -155,6 +169,8 @@ class RowBatches(Sampler[list[int]]):
 
     def _deal(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """The rows of one step in as many batches, none of them more work than the heaviest was before."""
+        if self.families is not None:  # dealt out by length, relatives would be apart again
+            return batches
         rows = np.concatenate(batches)
         rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
         dealt = (even_rectangles if self.padded else even_sums)(self.lengths[rows], len(batches))
@@ -181,6 +197,9 @@ class RowBatches(Sampler[list[int]]):
         rows = np.arange(count) if self.strategy == "sequential" else generator.permutation(count)
         if self.drop_last and self.rows_per_batch is not None:  # before sorting: dropping must not prefer a length
             rows = rows[: count - count % (self.rows_per_batch * self.processes)]
+        if self.families is not None:
+            _, first, family = np.unique(self.families[rows], return_index=True, return_inverse=True)
+            return rows[np.argsort(first[family], kind="stable")]
         if self.strategy != "group_by_length":
             return rows
         per_batch = self.rows_per_batch or max(1, int((self.tokens_per_batch or 0) // self.lengths.mean()))

@@ -1,6 +1,6 @@
 """What several rows of ids begin with, at every depth: rows as paths through a tree that holds it once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -74,6 +74,21 @@ def shared(rows: Sequence[list[int]]) -> Tree:
             parts.sort(key=lambda part: min(order[part[0] : part[1]]), reverse=True)
             waiting += [(*part, begin, parent) for part in parts]
     return Tree(segments=segments, paths=paths)
+
+
+def families(prompts: Iterable[list[int]]) -> np.ndarray:
+    """A number for each prompt, the same for those of which the first is the beginning of the others; int64.
+
+    So are several answers to one question, and the turns of a conversation that are examples of their own.
+    """
+    keys = [np.asarray(prompt, dtype=">i4").tobytes() for prompt in prompts]  # sorted as the ids would be
+    found = np.zeros(len(keys), dtype=np.int64)
+    family, first = -1, b""
+    for place in sorted(range(len(keys)), key=keys.__getitem__):
+        if not first or not keys[place].startswith(first):
+            family, first = family + 1, keys[place]
+        found[place] = family
+    return found
 
 
 def common_length(one: np.ndarray, other: np.ndarray) -> int:

@@ -120,9 +120,8 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         settings.pad_token_id = tokenizer.pad_token_id
     encoded = encode(sft, splits, prompt, policy, tokens, say)
     lengths = encoded["train"].lengths
-    row_batches(
-        args, lengths, sft.tokens_per_batch, padded=sft.batching == "padded"
-    )  # refuses what cannot be dealt out
+    # Refuses what cannot be dealt out.
+    row_batches(args, encoded["train"].dataset, sft.tokens_per_batch, padded=sft.batching == "padded")
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
     some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
     say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")

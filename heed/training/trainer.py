@@ -113,7 +113,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
         args, dataset = self.args, self.train_dataset
         padded = not isinstance(self.data_collator, FlatCollator)
-        self.row_batches = row_batches(args, row_lengths(dataset), self.tokens_per_batch, padded=padded)
+        self.row_batches = row_batches(args, dataset, self.tokens_per_batch, padded=padded)
         loader = DataLoader(
             dataset,
             batch_sampler=self.row_batches,

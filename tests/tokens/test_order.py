@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from heed.errors import UserError
 from heed.tokens.order import RowBatches, Strategy
+from heed.tokens.tree import families
 from world.pairwise import pairwise
 
 STRATEGIES: tuple[Strategy, ...] = ("random", "group_by_length", "sequential")
@@ -22,6 +23,8 @@ def skewed_lengths(rows: int) -> np.ndarray:
 
 def row_batches(lengths: Any, **changes: Any) -> RowBatches:
     settings: dict[str, Any] = {"strategy": "random", "seed": 7, "epochs": 3} | changes
+    if settings["strategy"] == "group_by_prefix":
+        settings["families"] = np.arange(len(lengths)) // 3
     return RowBatches(np.asarray(lengths), **settings)
 
 
@@ -118,7 +121,7 @@ def test_the_fullest_epoch_sets_the_number_of_batches() -> None:
 
 
 @pytest.mark.parametrize("sizes", [BY_ROWS, BY_TOKENS], ids=["rows", "tokens"])
-@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+@pytest.mark.parametrize("strategy", ["random", "group_by_length", "group_by_prefix"])
 def test_seed_and_epoch_alone_decide(strategy: Strategy, sizes: dict[str, Any]) -> None:
     def plan(seed: int, epoch: int) -> list[list[int]]:
         torch.manual_seed(seed * epoch)  # global generators have no say
@@ -212,3 +215,23 @@ def test_a_resumed_epoch_holds_exactly_the_remaining_batches(strategy: Strategy,
     assert list(skipping) == epochs[1][5:]
     resumed.set_epoch(2)
     assert list(resumed) == epochs[2]
+
+
+def test_relatives_are_neighbours_and_families_come_in_random_order() -> None:
+    for processes in (1, 4):
+        sampler = row_batches(
+            [9] * 60, strategy="group_by_prefix", processes=processes, rows_per_batch=6, tokens_per_batch=None
+        )
+        for epoch in (0, 1):
+            plan = sampler.plan(epoch)
+            assert all(len({row // 3 for row in batch}) == len(batch) // 3 for batch in plan)
+            assert sorted(row for batch in plan for row in batch) == list(range(60))
+        assert sampler.plan(0) != sampler.plan(1)
+
+
+def test_families_are_rows_of_which_one_prompt_begins_the_others() -> None:
+    prompts = [[5, 6], [5, 7], [5, 6, 1, 2], [5, 7], [5, 6, 1, 3], [300], [5]]
+    found = families(prompts[:6]).tolist()
+    assert found[0] == found[2] == found[4] and found[1] == found[3] and len(set(found)) == 3
+    assert len(set(families(prompts))) == 2  # the last begins all but one
+    assert len(set(families([[], [], [1]]))) == 3
