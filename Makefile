@@ -9,8 +9,8 @@ RUN ?= runs/demo
 CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-eval arena-setup benchmarks-setup helm-setup evals-setup browser-setup \
-	demo inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
+.PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval arena-setup benchmarks-setup helm-setup evals-setup \
+	browser-setup demo inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -25,13 +25,17 @@ help:  ## list the targets
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
 	cp requirements.txt $@
 
-.venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt requirements-benchmarks.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt requirements-benchmarks.txt requirements-gguf.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
 	cp requirements-dev.txt $@
 
 .venv/installed-qlora: requirements-qlora.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-qlora.txt
 	cp requirements-qlora.txt $@
+
+.venv/installed-gguf: requirements-gguf.txt .venv/installed
+	$(PY) -m pip install --disable-pip-version-check -q -r requirements-gguf.txt
+	cp requirements-gguf.txt $@
 
 .venv/installed-eval: requirements-eval.txt .venv/installed
 	$(PY) -m pip install --disable-pip-version-check -q -r requirements-eval.txt
@@ -61,6 +65,8 @@ help:  ## list the targets
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
+
+setup-gguf: .venv/installed-gguf  ## add the gguf package, for a `model_name_or_path` that is a .gguf file
 
 setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
 

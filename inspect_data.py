@@ -108,6 +108,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.data.sources import file_hashes, parts, stream
     from heed.data.splits import SPLITS
     from heed.models import loading
+    from heed.models.attention import FLAT_FAMILIES
     from heed.prompts.template import load_prompt
     from heed.tokens.encoding import encode_row
     from heed.tokens.preview import measure_learned, preview_rows
@@ -118,7 +119,12 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     check_outputs(ours, [location for _, location in parts(source)])
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
-    policy = plan.encoding_policy(sft, loading.positions(sft.model_name_or_path, sft.model_revision))
+    config = loading.load_config(sft.model_name_or_path, sft.model_revision)
+    loading.check_vocabulary(tokenizer, config, sft.model_name_or_path)
+    policy = plan.encoding_policy(sft, loading.positions(config))
+    # The proof of a family that is not on the list needs the model itself, which is not loaded here.
+    believed = sft.attn_implementation is None and config.model_type in FLAT_FAMILIES
+    flat = sft.batching == "flat" or (sft.batching == "auto" and believed)
 
     def rows() -> Iterable["Record | Rejected"]:
         return stream(source).rows
@@ -128,7 +134,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
         raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")
 
-    collator = make_collator(sft, prompt.eos_token_id)
+    collator = make_collator(sft, prompt.eos_token_id, flat=flat)
     first = list(islice((row for row in rows() if isinstance(row, Record)), ours.preview_rows))
     examples = [example for record in first for example in encode_row(record, prompt, policy)]
     usable = [example for example in examples if example["outcome"] != "too_long"]
@@ -136,7 +142,9 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         places = {record.row_id: record.place for record in first}
         print(f"\nlearned: {measure_learned(usable, collator, prompt.eos_token_id)}")
         print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
-    write_files(ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found), sft)
+    write_files(
+        ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found, flat=flat), sft
+    )
     findings.refuse(found)
 
 
@@ -209,16 +217,16 @@ def write_files(
         print(f"flags     {ours.flags}: those of every row")
 
 
-def make_collator(sft: SftConfig, eos_token_id: int) -> "FlatCollator | PaddingCollator":
+def make_collator(sft: SftConfig, eos_token_id: int, *, flat: bool) -> "FlatCollator | PaddingCollator":
     """The collator of the training, as far as one row alone can tell them apart."""
     from heed.tokens.batches import FlatCollator, PaddingCollator
 
-    if sft.batching == "flat":
+    if flat:
         return FlatCollator(pad_token_id=eos_token_id, loss_on=sft.loss_on, share_prefix=True)
     return PaddingCollator(pad_token_id=eos_token_id, loss_on=sft.loss_on)
 
 
-def padding_of(sft: SftConfig, settings: Settings, found: "Audit") -> "Padding":
+def padding_of(sft: SftConfig, settings: Settings, found: "Audit", *, flat: bool) -> "Padding":
     """How much padding the first epoch's batches would hold, rows in the order of the training."""
     from heed.audit.page import measure_padding
 
@@ -228,7 +236,7 @@ def padding_of(sft: SftConfig, settings: Settings, found: "Audit") -> "Padding":
     seed = value("data_seed", None)
     return measure_padding(
         found.scan,
-        batching=sft.batching,
+        batching="flat" if flat else "padded",
         rows_per_batch=value("per_device_train_batch_size", 8) if sft.tokens_per_batch is None else None,
         tokens_per_batch=sft.tokens_per_batch,
         strategy=str(value("train_sampling_strategy", "random")),

@@ -114,7 +114,7 @@ def heed_trainer(
     args.remove_unused_columns = False
     args.logging_nan_inf_filter = False
     defaults = SftConfig(model_name_or_path="", data="")
-    collator, speed = hot_path(defaults, args, model, EOS, float(row_lengths(rows).mean()), say=ignore)
+    collator, speed = hot_path(defaults, args, model, EOS, float(row_lengths(rows).mean()), ignore, padded="")
     return HeedTrainer(
         model=model,
         args=args,

@@ -75,12 +75,14 @@ def check_model(model: str, revision: str | None) -> None:
         RevisionNotFoundError,
     )
 
+    from heed.models.gguf import refuse_other_files
+
     folder, problem = Path(model), ""
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES) and not (folder / run_folder.RUN_FILE).is_file():
             problem = f"the folder {model} holds no model ({' or '.join(MODEL_FILES)} is missing)"
-    elif folder.exists():
-        problem = f"{model} is a file; give the folder of a model, or a Hub id"
+    elif folder.expanduser().is_file():
+        refuse_other_files(folder.expanduser())
     else:
         for name in MODEL_FILES:
             try:

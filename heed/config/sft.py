@@ -14,7 +14,7 @@ class SftConfig:
     """Keys of train_sft.py beside those of TrainingArguments."""
 
     # model and prompt
-    model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune")
+    model_name_or_path: str = key(help="folder, .gguf file or Hub id of the model to fine-tune")
     model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
     dtype: Literal["float32", "bfloat16", "float16"] = key(
         "float32", help="type of the weights; keep float32 and set bf16: true for mixed precision"
@@ -73,8 +73,10 @@ class SftConfig:
         [], help="evaluation files whose questions must not be in the training rows", read_when=NOT_PREPARED
     )
     # how fast
-    batching: Literal["flat", "padded"] = key(
-        "flat", help="examples end to end in one row, or padded to the longest; the loss is the same"
+    batching: Literal["auto", "flat", "padded"] = key(
+        "auto",
+        help="examples end to end in one row, or padded to the longest; the loss is the same. auto: flat where the "
+        "model is proved to keep them apart",
     )
     tokens_per_batch: int | None = key(
         None, help="as many rows in a micro-batch as have that many tokens, instead of per_device_train_batch_size"

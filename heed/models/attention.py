@@ -7,7 +7,7 @@ without touching any model code. No mask is built, and nothing waits for the dev
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,11 +15,24 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
-from heed.errors import UserError
-
 FLAT = "heed_flat"
 # Families whose every layer goes through transformers' AttentionInterface; the tests hold them to it.
-FLAT_FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen2", "qwen3")
+FLAT_FAMILIES = (
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "olmo",
+    "olmo2",
+    "phi3",
+    "smollm3",
+)
+FLAT_LAYERS = {"full_attention", "sliding_attention"}
 VARLEN_DTYPES = (torch.float16, torch.bfloat16)
 VARLEN_HEAD_SIZE = 256  # FlashAttention-2's limit; it also wants a multiple of 8
 
@@ -33,6 +46,8 @@ def flat_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     segment_lengths: Sequence[int] | None = None,
     segment_parents: Sequence[int | None] | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
@@ -44,7 +59,8 @@ def flat_attention(
 ) -> tuple[torch.Tensor, None]:
     """What a model calls in every layer: `query`, `key` and `value` are (1, heads, row length, head size).
 
-    Returns (1, row length, heads, head size). Keys and values may have fewer heads than queries.
+    Returns (1, row length, heads, head size). Keys and values may have fewer heads than queries. A layer with a
+    `sliding_window` sees as many tokens back, itself among them, each example counted on its own.
     """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -52,11 +68,16 @@ def flat_attention(
     if cu_seq_lens_q is not None:
         if kv_index is not None:
             key, value = key[:, :, kv_index], value[:, :, kv_index]
-        return varlen_attention(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling)
+        if softcap is not None:
+            raise TypeError("varlen_attn knows no softcap")
+        return varlen_attention(
+            query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling, sliding_window
+        )
     if segment_lengths is None:
         raise TypeError(f"{FLAT} needs the layout of a flat row; a padded batch belongs to another attention")
     parents = segment_parents or (None,) * len(segment_lengths)
-    return segment_attention(query, key, value, segment_lengths, parents, scaling, dropout), None
+    output = segment_attention(query, key, value, segment_lengths, parents, scaling, dropout, sliding_window, softcap)
+    return output, None
 
 
 def varlen_attention(
@@ -68,6 +89,7 @@ def varlen_attention(
     max_length_q: int,
     max_length_k: int,
     scaling: float | None,
+    window: int | None,
 ) -> tuple[torch.Tensor, None]:
     """torch's own FlashAttention over segments, CUDA only.
 
@@ -81,8 +103,9 @@ def varlen_attention(
     kind = value.device.type
     half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
     q, k, v = (each[0].transpose(0, 1).to(half) for each in (query, key, value))  # (row length, heads, head size)
+    seen = (-1 if window is None else window - 1, 0)  # tokens before and after a token's own place
     output: Any = varlen_attn(
-        q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scale=scaling, window_size=(-1, 0)
+        q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scale=scaling, window_size=seen
     )
     return output[None], None
 
@@ -96,8 +119,11 @@ def segment_attention(
     parents: Sequence[int | None],
     scaling: float | None,
     dropout: float,
+    window: int | None,
+    softcap: float | None,
 ) -> torch.Tensor:
     """The same by one call of scaled_dot_product_attention for each segment: any device, any type, any dropout."""
+    attend = scaled_dot_product_attention if softcap is None else partial(capped_attention, softcap=softcap)
     asked = query.dtype
     if query.device.type == "cpu":  # in half precision a CPU takes half as long again
         exact = torch.promote_types(asked, torch.float32)
@@ -106,35 +132,47 @@ def segment_attention(
     outputs = []
     with torch.autocast(query.device.type, enabled=False):  # it would turn them back
         for number, (own, parent) in enumerate(zip(queries, parents, strict=True)):
-            mask = None
             if parent is not None:  # its keys are the path up to it already
                 keys[number] = torch.cat((keys[parent], keys[number]), dim=2)
                 values[number] = torch.cat((values[parent], values[number]), dim=2)
-                mask = bottom_right(own.shape[2], keys[number].shape[2], own.device)
-            outputs.append(
-                scaled_dot_product_attention(
-                    own,
-                    keys[number],
-                    values[number],
-                    attn_mask=mask,
-                    is_causal=mask is None,
-                    dropout_p=dropout,
-                    scale=scaling,
-                )
-            )
+            k, v, mask = keys[number], values[number], None
+            if k.shape[2] > min(own.shape[2], window or k.shape[2]):
+                mask = bottom_right(own.shape[2], k.shape[2], window, own.device)
+            outputs.append(attend(own, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).to(asked)
 
 
 @lru_cache(maxsize=128)  # every layer asks for the same few
-def bottom_right(queries: int, keys: int, device: torch.device) -> torch.Tensor:
+def bottom_right(queries: int, keys: int, window: int | None, device: torch.device) -> torch.Tensor:
     """The causal mask of the last `queries` of `keys` places: shape (queries, keys), true where one may look."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    causal = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return causal if window is None else causal.triu(keys - queries - window + 1)
+
+
+def capped_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    attn_mask: torch.Tensor | None,
+    is_causal: bool,
+    dropout_p: float,
+    scale: float | None,
+    softcap: float,
+) -> torch.Tensor:
+    """What scaled_dot_product_attention would compute if it bent scores towards `softcap`, as Gemma 2 does."""
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    visible = bottom_right(query.shape[2], key.shape[2], None, query.device) if attn_mask is None else attn_mask
+    scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~visible, float("-inf"))
+    return torch.nn.functional.dropout(scores.softmax(dim=-1), dropout_p) @ value
 
 
 AttentionInterface.register(FLAT, flat_attention)
 
 
-def varlen_refusal(device: torch.device, dtype: torch.dtype, head_size: int, attention_dropout: float) -> str:
+def varlen_refusal(
+    device: torch.device, dtype: torch.dtype, *, head_size: int, attention_dropout: float, softcap: bool
+) -> str:
     """Why torch's varlen_attn cannot be used here; an empty text when it can."""
     if device.type != "cuda":
         return f"varlen_attn needs CUDA, this is a {device.type}"
@@ -144,6 +182,8 @@ def varlen_refusal(device: torch.device, dtype: torch.dtype, head_size: int, att
         return "varlen_attn needs bf16 or fp16"
     if attention_dropout:
         return f"varlen_attn knows no dropout, and the model's is {attention_dropout}"
+    if softcap:
+        return "varlen_attn knows no softcap, which the model has"
     if head_size > VARLEN_HEAD_SIZE or head_size % 8:
         return f"varlen_attn takes heads of at most {VARLEN_HEAD_SIZE}, a multiple of 8, not {head_size}"
     return ""
@@ -160,28 +200,20 @@ def flat_rows(config: PreTrainedConfig) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def check_flat(model: PreTrainedModel, *, max_length: int) -> None:
-    """Prove that `model` keeps examples of up to `max_length` apart in a flat row, or raise UserError with the way out.
+def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
+    """Why `model` is not known to keep examples of up to `max_length` apart in a flat row; an empty text when it is.
 
     Families that the tests hold to it are believed. Any other must give each of two examples of a flat row the
     logits it has alone, also when the other example is changed.
     """
-    reason = flat_refusal(model, max_length)
-    if reason:
-        raise UserError(
-            f"batching: flat is not proved for this {model.config.model_type} model ({reason}); set batching: padded"
-        )
-
-
-def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
-    window = getattr(model.config, "sliding_window", None)
-    if window is not None and window < max_length:
-        return f"its attention reaches back {window} tokens, and rows may have {max_length}"
-    kinds = getattr(model.config, "layer_types", None) or ()
-    if any(kind != "full_attention" for kind in kinds):
-        return f"it has layers of {', '.join(sorted(set(kinds) - {'full_attention'}))}"
+    kinds = set(getattr(model.config, "layer_types", None) or ()) - FLAT_LAYERS
+    if kinds:
+        return f"it has layers of {', '.join(sorted(kinds))}"
     if model.config.model_type in FLAT_FAMILIES:
         return ""
+    window = getattr(model.config, "sliding_window", None)
+    if window is not None and window < max_length:  # the short rows below would not show it
+        return f"its attention reaches back {window} tokens, and rows may have {max_length}"
     first, second, other = [1, 2, 3, 4, 5], [6, 7, 8], [9, 8, 9]
     was_training = model.training
     model.eval()
@@ -190,8 +222,8 @@ def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
             alone = [probe(model, [ids])[0] for ids in (first, second)]
             with flat_rows(model.config):
                 together, changed = probe(model, [first, second], flat=True), probe(model, [first, other], flat=True)
-    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        return " ".join(str(error).split())[:200]
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):
+        return "its code takes none"
     finally:
         model.train(was_training)
     tolerance = 100 * torch.finfo(alone[0].dtype).eps * max(1.0, float(alone[0].abs().max()))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
+from heed.models.gguf import folder_of
 
 # What decides how a model answers. Not *.json: in the folder of a run lies what is said about the model.
 DECIDES = (
@@ -26,7 +27,7 @@ def model_sha256(model: str, revision: str | None = None) -> str:
     The base model of an adapter belongs to it.
     """
     digest = hashlib.sha256()
-    folder, adapter = Path(model), None
+    folder, adapter = Path(folder_of(model)), None
     if folder.is_dir():
         for path in sorted({path for pattern in DECIDES for path in folder.glob(pattern)}):
             digest.update(f"{path.name} {sha256_of(path)}\n".encode())

@@ -8,28 +8,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.models.gguf import folder_of
 
 INDEX_FILE = "model.safetensors.index.json"
 # Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
+LIKE_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LIKE_NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
     "gpt2": ("c_attn", "c_proj", "c_fc"),
-    "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
-    "llama": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "qwen2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "qwen3": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "gpt_neo": ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
+    "gptj": ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    "mpt": ("Wqkv", "out_proj", "up_proj", "down_proj"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    **dict.fromkeys(("gpt_neox", "bloom", "falcon"), LIKE_NEOX),
+    **dict.fromkeys(
+        (
+            "llama",
+            "qwen2",
+            "qwen3",
+            "mistral",
+            "gemma",
+            "gemma2",
+            "gemma3_text",
+            "olmo",
+            "olmo2",
+            "smollm3",
+            "stablelm",
+        ),
+        LIKE_LLAMA,
+    ),
 }
 # Every dropout probability that a configuration of these families may hold.
-DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout")
+DROPOUTS = (
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop", "emb_pdrop", "attention_dropout", "hidden_dropout"),
+    *("resid_dropout", "embed_dropout", "dropout"),
+)
+# Where configurations write how long a row may be. Bloom has no table of positions and was trained on 2,048.
+POSITIONS = ("max_position_embeddings", "max_seq_len", "seq_length")
+BLOOM_POSITIONS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +73,10 @@ class Adapter:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """A tokenizer by folder or Hub id. Its EOS serves as padding; the vocabulary is never resized."""
+    """A tokenizer by folder, .gguf file or Hub id. Its EOS serves as padding; the vocabulary is never resized."""
+    source = folder_of(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(load_message("tokenizer", name, error)) from error
     if tokenizer.eos_token is None:
@@ -65,26 +95,31 @@ def load_model(
     dropout: float | None = None,
     load_in_4bit: bool = False,
 ) -> PreTrainedModel:
-    """A causal language model by folder or Hub id, from safetensors only.
+    """A causal language model by folder, .gguf file or Hub id, from safetensors only.
 
     `dtype` is that of the weights, float32 unless asked: master weights in half precision lose small updates.
     `dropout` replaces every dropout probability of the configuration. Raises UserError when it cannot be loaded.
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    refuse_paths_outside(name, revision)
+    source = folder_of(name)
+    refuse_paths_outside(source, revision)
+    config = load_config(name, revision)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    if attn_implementation is None and getattr(config, "attn_logit_softcapping", None):
+        attn_implementation = "eager"  # transformers' other attention knows no softcap on a CPU
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
+    if load_in_4bit:
+        options["quantization_config"] = four_bit_config()
     try:
-        config = AutoConfig.from_pretrained(name, **options)
-        if dropout is not None:
-            set_dropout(config, dropout)
-        if attn_implementation is not None:
-            options["attn_implementation"] = attn_implementation
-        if load_in_4bit:
-            options["quantization_config"] = four_bit_config()
         model = AutoModelForCausalLM.from_pretrained(
-            name, config=config, dtype=getattr(torch, dtype), use_safetensors=True, **options
+            source, config=config, dtype=getattr(torch, dtype), use_safetensors=True, **options
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(load_message("model", name, error)) from error
+    if source != name:  # what an adapter will remember as its base: the file is there longer than the cache
+        model.name_or_path = model.config._name_or_path = str(Path(name).expanduser().absolute())
     if load_in_4bit:
         keep_differentiable(model)
     return model
@@ -110,7 +145,7 @@ def load_message(what: str, name: str, error: Exception) -> str:
     here = "" if Path(name).exists() else " (there is no folder of that name here)"
     return (
         f"the {what} {name!r} could not be loaded{here}: {reason}\n"
-        "Give a folder with config.json, tokenizer files and model.safetensors, or a Hub id such as "
+        "Give a folder with config.json, tokenizer files and model.safetensors, a .gguf file, or a Hub id such as "
         "openai-community/gpt2 (private ones need `hf auth login`)."
     )
 
@@ -244,6 +279,8 @@ def load_finished(
 
 def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **options: Any) -> Any:
     """A whole model, or an adapter with its base. Raises UserError for an adapter that is a pickle."""
+    if Path(name).expanduser().is_file():
+        return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
     from transformers.utils.hub import cached_file
 
     try:
@@ -265,18 +302,39 @@ def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **option
         return PeftModel.from_pretrained(base, name, revision=revision)
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """The longest row the model has positions for."""
-    return int(model.config.max_position_embeddings)
-
-
-def positions(name: str, revision: str | None = None) -> int:
-    """The same, from a model's configuration alone. Raises UserError when it cannot be loaded."""
+def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+    """A model's configuration. Raises UserError when it cannot be loaded, or no part of the model is attention."""
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder_of(name), revision=revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise UserError(load_message("model", name, error)) from error
-    return int(config.max_position_embeddings)
+    if getattr(config, "num_attention_heads", None) is None:
+        raise UserError(f"{name} is a {config.model_type} model; Heed knows causal language models with attention only")
+    return config
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, name: str) -> None:
+    """Raises UserError for a tokenizer some of whose ids the model has no embedding for."""
+    tokens, rows = len(tokenizer), int(config.vocab_size)
+    if tokens > rows:
+        raise UserError(
+            f"{name}: the tokenizer has {tokens:,} tokens and the model's embedding {rows:,} rows, so "
+            f"{tokenizer.convert_ids_to_tokens(rows)!r} and what comes after it would be looked up where nothing is; "
+            "give the tokenizer that belongs to the model, or enlarge the model with resize_token_embeddings"
+        )
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """The longest row the model has positions for."""
+    return positions(model.config)
+
+
+def positions(config: PreTrainedConfig) -> int:
+    """The same, from a model's configuration alone."""
+    found = (getattr(config, name, None) for name in POSITIONS)
+    return next((int(length) for length in found if length is not None), BLOOM_POSITIONS)
 
 
 def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:

@@ -289,6 +289,8 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
     """
     from transformers.utils.hub import cached_file
 
+    if Path(model).expanduser().is_file():  # a .gguf brings none
+        return None
     try:
         path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
     except OSError as error:

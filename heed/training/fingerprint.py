@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from heed.models.identity import weights_sha256
 from heed.prompts.hashes import digest, tokenizer_digest
+from heed.tokens.batches import FlatCollator
 from heed.tokens.examples import column
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ ARGUMENTS = (
 )
 
 
-KEYS = ("dtype", "batching", "loss_on", "max_length", "on_long_row")
+KEYS = ("dtype", "loss_on", "max_length", "on_long_row")
 
 
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit")
@@ -67,6 +68,7 @@ def fingerprint(plan: "Plan") -> Fingerprint:
         "tokenizer": tokenizer_digest(plan.tokenizer),
         # An adapter's frozen weights are in no checkpoint, so they can never change in a run.
         "model.frozen" if sft.use_peft else "base": weights_sha256(sft.model_name_or_path, sft.model_revision),
+        "batching": "flat" if isinstance(plan.collator, FlatCollator) else "padded",
         "global_batch": global_batch(args, sft.tokens_per_batch),
     }
     found |= {name: getattr(args, name) for name in ARGUMENTS}

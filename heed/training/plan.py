@@ -22,7 +22,7 @@ from heed.data.sources import Reading
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
 from heed.models import loading
-from heed.models.attention import check_flat, varlen_refusal
+from heed.models.attention import flat_refusal, varlen_refusal
 from heed.prompts.template import Contract, Prompt, load_prompt
 from heed.saying import Say
 from heed.tokens import prepared
@@ -102,7 +102,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     prompt = load_prompt(sft.prompt, tokenizer)
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put behind the instruction"))
-    policy = encoding_policy(sft, loading.positions(sft.model_name_or_path, sft.model_revision))
+    policy = encoding_policy(sft, check_model(sft, tokenizer))
 
     def every_row() -> Iterable[Record | Rejected]:
         return chain(reading.rows.records, reading.rows.rejected)
@@ -120,9 +120,10 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         settings.pad_token_id = tokenizer.pad_token_id
     encoded = encode(sft, splits, prompt, policy, tokens, say)
     lengths = encoded["train"].lengths
+    padded = why_padded(sft, model)
     # Refuses what cannot be dealt out.
-    row_batches(args, encoded["train"].dataset, sft.tokens_per_batch, padded=sft.batching == "padded")
-    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say)
+    row_batches(args, encoded["train"].dataset, sft.tokens_per_batch, padded=bool(padded))
+    collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say, padded=padded)
     some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
     say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")
     return Plan(
@@ -241,33 +242,58 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
     return model
 
 
-def hot_path(
-    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, mean_length: float, say: Say
-) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
-    """How batches look and how steps are made, each with its reason. `mean_length` is that of the rows, in tokens.
+def check_model(sft: SftConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest row the model can take. Raises UserError for a model that cannot be trained with this tokenizer."""
+    config = loading.load_config(sft.model_name_or_path, sft.model_revision)
+    loading.check_vocabulary(tokenizer, config, sft.model_name_or_path)
+    return loading.positions(config)
 
-    Raises UserError for a model that is not known to keep the examples of a flat row apart.
+
+def why_padded(sft: SftConfig, model: Any) -> str:
+    """Why rows are padded; an empty text for flat rows.
+
+    Raises UserError where flat rows are asked for and cannot be had, or tokens_per_batch with padded ones.
     """
     base = model.get_base_model() if sft.use_peft else model
-    flat = sft.batching == "flat"
-    if not flat and sft.tokens_per_batch is not None:
+    if sft.batching == "padded":
+        reason, asked = "asked for", ""
+    elif sft.attn_implementation is not None:
+        reason = f"attn_implementation: {sft.attn_implementation} has no say over flat rows"
+        asked = f"{reason}; leave it out, or set batching: padded"
+    else:
+        reason = flat_refusal(base, sft.max_length or loading.context_length(base))
+        asked = f"batching: flat is not proved for this {base.config.model_type} model ({reason}); set batching: padded"
+        reason = f"flat ones are not proved for {base.config.model_type}: {reason}" if reason else ""
+    if reason and sft.batching == "flat":
+        raise UserError(asked)
+    if reason and sft.tokens_per_batch is not None:
         raise UserError(
-            f"tokens_per_batch: {sft.tokens_per_batch} counts tokens, and with batching: padded most of a batch may be "
-            "padding; set batching: flat, or per_device_train_batch_size"
+            f"tokens_per_batch: {sft.tokens_per_batch} counts tokens, and in padded rows ({reason}) most of a batch "
+            "may be padding; set batching: flat where it can be had, or per_device_train_batch_size"
         )
-    if flat and sft.attn_implementation is not None:
-        raise UserError(
-            f"attn_implementation: {sft.attn_implementation} has no say over flat rows; leave it out, or set "
-            "batching: padded"
-        )
+    return reason
+
+
+def hot_path(
+    sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, mean_length: float, say: Say, *, padded: str
+) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
+    """How batches look and how steps are made, each with its reason; `padded` is that of `why_padded`.
+
+    `mean_length` is that of the rows, in tokens.
+    """
+    base = model.get_base_model() if sft.use_peft else model
     dropout = loading.dropout_in_use(model)
     noise = args.neftune_noise_alpha is not None
     varlen = varlen_refusal(
-        args.device, compute_dtype(sft, args), loading.head_size(base), loading.attention_dropout(base)
+        args.device,
+        compute_dtype(sft, args),
+        head_size=loading.head_size(base),
+        attention_dropout=loading.attention_dropout(base),
+        softcap=bool(getattr(base.config, "attn_logit_softcapping", None)),
     )
     refusal = graph_refusal(
         args,
-        flat=flat,
+        flat=not padded,
         varlen=varlen,
         dropout=dropout,
         four_bit=sft.use_peft and sft.load_in_4bit,
@@ -275,10 +301,9 @@ def hot_path(
         tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
     )
     speed = choose_speed(sft.speed, graph_refusal=refusal)
-    if not flat:
-        say(f"speed     padded rows; {speed.mode} ({speed.reason})")
+    if padded:
+        say(f"speed     padded rows ({padded}); {speed.mode} ({speed.reason})")
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
-    check_flat(base, max_length=sft.max_length or loading.context_length(base))
     against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
     shared = f"no shared prefix ({against_sharing})" if against_sharing else "their common prefix once"
     attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"

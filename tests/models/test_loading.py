@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import BloomConfig, MambaConfig, MptConfig, PreTrainedModel
 
 from heed.errors import UserError
 from heed.models import loading
 from heed.prompts.template import load_prompt
 from heed.tokens.batches import PaddingCollator
 from world.loopback_hub import environment, serve
-from world.small_world import MODELS, ROOT, example, gpt2, save_model, tiny_tokenizer
+from world.small_world import MODELS, ROOT, example, gemma2, gpt2, save_model, tiny_tokenizer
 
 ADAPTER = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
 EXAMPLES = [example([1, 2], [3, 4, 0]), example([5], [6, 0])]
@@ -94,6 +94,33 @@ def test_one_dropout_sets_them_all(tmp_path: Path) -> None:
 
 def test_the_context_length_is_known(model: PreTrainedModel) -> None:
     assert loading.context_length(model) == 256
+
+
+def test_the_context_length_of_families_without_a_table_of_positions() -> None:
+    assert loading.positions(MptConfig(max_seq_len=512)) == 512
+    bloom = BloomConfig()
+    assert loading.positions(bloom) == 2048
+    bloom.seq_length = 1024  # as some files have it
+    assert loading.positions(bloom) == 1024
+
+
+def test_a_model_without_attention_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    MambaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a mamba model; Heed knows causal language models with attention only"):
+        loading.load_model(str(tmp_path))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() -> None:
+    tokenizer, config = tiny_tokenizer(), gpt2().config
+    loading.check_vocabulary(tokenizer, config, "tiny")
+    tokenizer.add_tokens(["<shelf>", "<book>"])
+    with pytest.raises(UserError, match="has 2,002 tokens and the model's embedding 2,000 rows, so '<shelf>' and what"):
+        loading.check_vocabulary(tokenizer, config, "tiny")
+
+
+def test_a_model_that_caps_its_scores_gets_an_attention_that_can(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "gemma2", gemma2())
+    assert loading.load_model(str(folder)).config._attn_implementation == "eager"
 
 
 def test_parameters_are_counted() -> None:

@@ -7,18 +7,35 @@ from typing import Any
 import torch
 from transformers import (
     AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from heed.data.records import Record
@@ -47,19 +64,16 @@ def gpt_neox(**changes: Any) -> PreTrainedModel:
     return GPTNeoXForCausalLM(GPTNeoXConfig(**(sizes | rest | changes)))
 
 
-def llama(**changes: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**(LLAMA | changes)))
+def like_llama(
+    model: type[PreTrainedModel], config: type[PreTrainedConfig], **own: Any
+) -> Callable[..., PreTrainedModel]:
+    """A family whose configuration has Llama's names, and `own`."""
 
+    def make(**changes: Any) -> PreTrainedModel:
+        torch.manual_seed(0)
+        return model(config(**(LLAMA | own | changes)))
 
-def qwen2(**changes: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(**(LLAMA | changes)))
-
-
-def qwen3(**changes: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    return Qwen3ForCausalLM(Qwen3Config(**(LLAMA | {"head_dim": 8} | changes)))
+    return make
 
 
 LLAMA: dict[str, Any] = {  # fewer heads for keys than for queries
@@ -74,6 +88,45 @@ LLAMA: dict[str, Any] = {  # fewer heads for keys than for queries
     "eos_token_id": 0,
 }
 MODELS: dict[str, Callable[..., PreTrainedModel]] = {"gpt2": gpt2, "gpt_neox": gpt_neox}
+llama = like_llama(LlamaForCausalLM, LlamaConfig)
+qwen2 = like_llama(Qwen2ForCausalLM, Qwen2Config)
+qwen3 = like_llama(Qwen3ForCausalLM, Qwen3Config, head_dim=8)
+mistral = like_llama(MistralForCausalLM, MistralConfig, sliding_window=4)
+# A score of Gemma 2 is bent: small caps and large weights let it be seen.
+gemma2 = like_llama(
+    Gemma2ForCausalLM,
+    Gemma2Config,
+    head_dim=8,
+    sliding_window=4,
+    attn_logit_softcapping=0.5,
+    final_logit_softcapping=5.0,
+    initializer_range=0.5,
+    attn_implementation="eager",
+)
+WINDOWED: dict[str, Callable[..., PreTrainedModel]] = {
+    "mistral": mistral,
+    "qwen2 with windows": like_llama(
+        Qwen2ForCausalLM, Qwen2Config, use_sliding_window=True, sliding_window=4, max_window_layers=1
+    ),
+    "gemma2": gemma2,
+    "gemma3": like_llama(Gemma3ForCausalLM, Gemma3TextConfig, head_dim=8, sliding_window=4, sliding_window_pattern=2),
+    "phi3": like_llama(Phi3ForCausalLM, Phi3Config, sliding_window=4, pad_token_id=0),
+    "smollm3": like_llama(
+        SmolLM3ForCausalLM,
+        SmolLM3Config,
+        pad_token_id=0,
+        use_sliding_window=True,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+}
+FAMILIES: dict[str, Callable[..., PreTrainedModel]] = (
+    MODELS
+    | {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
+    | {"gemma": like_llama(GemmaForCausalLM, GemmaConfig, head_dim=8)}
+    | {"olmo": like_llama(OlmoForCausalLM, OlmoConfig), "olmo2": like_llama(Olmo2ForCausalLM, Olmo2Config)}
+    | WINDOWED
+)
 
 
 def save_model(folder: Path, model: PreTrainedModel) -> Path:
@@ -114,12 +167,15 @@ def plain_varlen_attn(
     window_size: tuple[int, int],
 ) -> torch.Tensor:
     """What torch's varlen_attn computes, which needs CUDA: heads last, causal triangles aligned bottom right."""
-    assert window_size == (-1, 0) and q.dim() == 3
+    back, ahead = window_size
+    assert ahead == 0 and q.dim() == 3
     assert max(cu_q.diff()) <= max_q and max(cu_k.diff()) <= max_k
     outputs = []
     for (a, b), (c, d) in zip(cu_q.unfold(0, 2, 1).tolist(), cu_k.unfold(0, 2, 1).tolist(), strict=True):
         scores = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d]) * scale
         allowed = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
+        if back >= 0:
+            allowed = allowed.triu(d - c - (b - a) - back)
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
         outputs.append(torch.einsum("hqk,khd->qhd", weights, v[c:d]))
     return torch.cat(outputs)
