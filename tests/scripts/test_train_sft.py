@@ -139,7 +139,10 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--tokens_per_batch", "20"], "tokens_per_batch: 20 is too small for the longest training row; raise it to"),
         (["--tokens_per_batch", "64", "--per_device_train_batch_size", "4"], "contradict each other; keep one"),
         (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),
-        (["--attn_implementation", "eager"], "attn_implementation: eager has no say over flat rows"),
+        (
+            ["--attn_implementation", "eager", "--batching", "flat"],
+            "attn_implementation: eager has no say over flat rows",
+        ),
         (
             ["--train_sampling_strategy", "batch_rebalance"],
             "batch_rebalance does not resume exactly; choose from random",
