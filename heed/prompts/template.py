@@ -38,6 +38,11 @@ PROBE: tuple[Message, ...] = (
 PLAIN_PROBE: tuple[Message, ...] = ({"role": "user", "content": PROBE_QUESTION}, PROBE[1])
 
 
+# How the templates of prompts/ begin. Only a tokenizer that itself puts a BOS before a text gets one: in SmolLM2 it is
+# the mark before each turn, and would stand twice before the first.
+BOS_LINE = "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}\n"
+
+
 class Encoded(NamedTuple):
     """Ids, and the spans of them that the assistant wrote: [start, end), each ending in the token that stops."""
 
@@ -168,7 +173,13 @@ def load_prompt(name: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
             known = ", ".join(sorted(path.stem for path in PROMPTS.glob("*.jinja")))
             raise UserError(f"prompt: {name!r} is neither one of {known}, model, nor a .jinja file")
         template = path.read_text(encoding="utf-8")
+        if not puts_bos(tokenizer):
+            template = template.replace(BOS_LINE, "")
     return make_prompt(name, template, tokenizer)
+
+
+def puts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    return tokenizer.bos_token == tokenizer.eos_token or tokenizer.encode("a")[0] == tokenizer.bos_token_id
 
 
 def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from heed.data.records import Message
@@ -259,3 +260,22 @@ def test_a_long_row_is_cut_by_the_policy_and_never_loses_everything(
     prompt, answer = expected
     ids = prompt + answer
     assert fitted == (Encoded(ids, [(len(prompt), len(ids))]), outcome)
+
+
+def with_turn_marks() -> PreTrainedTokenizerBase:
+    """Special tokens as SmolLM2 has them: its BOS is the mark before each turn, and it puts none before a text."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer.add_special_tokens({"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    return tokenizer
+
+
+def test_bos_stands_only_where_the_tokenizer_itself_puts_one() -> None:
+    tokenizer = with_turn_marks()
+    text = load_prompt("chatml", tokenizer).render(WITHOUT_INPUT, generation_prompt=False)
+    assert text == "<|im_start|>user\nName a color.<|im_end|>\n<|im_start|>assistant\nBlue.<|im_end|>\n"
+    assert load_prompt("question", tokenizer).render(WITHOUT_INPUT[:1], generation_prompt=True) == "Name a color."
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
+    )
+    text = load_prompt("question", tokenizer).render(WITHOUT_INPUT[:1], generation_prompt=True)
+    assert text == "<|im_start|>Name a color."
