@@ -107,6 +107,6 @@ def dequantize(path: Path, folder: Path) -> None:
     vars(model)["hf_quantizer"] = None
     vars(model).pop("is_quantized", None)
     vars(model).pop("quantization_method", None)
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
