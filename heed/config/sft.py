@@ -14,7 +14,7 @@ class SftConfig:
     """Keys of train_sft.py beside those of TrainingArguments."""
 
     # model and prompt
-    model_name_or_path: str = key(help="folder, .gguf file or Hub id of the model to fine-tune")
+    model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune, or a .gguf file")
     model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
     dtype: Literal["float32", "bfloat16", "float16"] = key(
         "float32", help="type of the weights; keep float32 and set bf16: true for mixed precision"
