@@ -54,7 +54,7 @@ def weights_sha256(model: str, revision: str | None = None) -> str:
     """
     from transformers.utils.hub import cached_file
 
-    folder = Path(model)
+    folder = Path(folder_of(model))
     if not folder.is_dir():
         folder = Path(str(cached_file(model, "config.json", revision=revision))).parent
     digest = hashlib.sha256()
