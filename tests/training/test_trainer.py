@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import TrainerCallback
 from transformers.modeling_outputs import CausalLMOutput
 
 from heed.errors import UserError
@@ -18,30 +18,18 @@ from heed.tokens.examples import row_lengths
 from heed.training import evaluating
 from heed.training.trainer import HeedTrainer, target_nll
 from world.small_world import MODELS
-from world.training import FAMILIES, STEPS, Recorder, arguments, collators, examples, gradients, losses, train
-
-
-def textbook_loop(model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[float]:
-    """What a textbook writes: AdamW, cross entropy on shifted targets, one step a batch.
-
-    Biases and norms are not decayed, as in the GPT-2 and GPT-3 papers' code and in Trainer.
-    """
-    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in model.parameters() if parameter.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3)
-    model.train()
-    found = []
-    for batch in batches:
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found.append(loss.item())
-    return found
+from world.training import (
+    FAMILIES,
+    STEPS,
+    Recorder,
+    arguments,
+    collators,
+    examples,
+    gradients,
+    losses,
+    textbook_loop,
+    train,
+)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -84,6 +84,31 @@ def train(
     return trainer
 
 
+def textbook_loop(
+    model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]], learning_rate: float = 1e-3
+) -> list[float]:
+    """What a textbook writes: AdamW, cross entropy on shifted targets, one step a batch.
+
+    Biases and norms are not decayed, as in the GPT-2 and GPT-3 papers' code and in Trainer.
+    """
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in model.parameters() if parameter.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate)
+    model.train()
+    found = []
+    for batch in batches:
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
 def losses(trainer: HeedTrainer) -> list[float]:
     return [log["loss"] for log in trainer.state.log_history if "loss" in log]
 
