@@ -305,7 +305,7 @@ def hot_path(
         say(f"speed     padded rows ({padded}); {speed.mode} ({speed.reason})")
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
     against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
-    shared = f"no shared prefix ({against_sharing})" if against_sharing else "their common prefix once"
+    shared = f"nothing shared ({against_sharing})" if against_sharing else "shared beginnings once"
     attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"
     say(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})")
     collator = FlatCollator(
