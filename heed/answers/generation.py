@@ -74,7 +74,7 @@ def generate(
     ):
         stopped = ids[-1] in stop_token_ids
         responses[index] = Response(
-            text=str(prompt.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True)),
+            text=prompt.answer_text(ids[:-1] if stopped else ids),
             finish_reason="stop" if stopped else "length",
             prompt_tokens=len(prompts_ids[index]),
             response_tokens=len(ids),

@@ -28,13 +28,18 @@ class NoRoom(UserError):
 
 
 class Pieces(TextStreamer):
-    """Passes on words as they are finished."""
+    """Passes on words as they are finished, without what the template itself writes before an answer."""
 
-    def __init__(self, tokenizer: Any, write: Callable[[str], object]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    def __init__(self, prompt: Prompt, write: Callable[[str], object]) -> None:
+        super().__init__(prompt.tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.write, self.written = write, ""
+        self.opening, self.held = prompt.opening, ""
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.held += text
+        if not stream_end and self.held != self.opening and self.opening.startswith(self.held):
+            return  # this may become the opening
+        text, self.held, self.opening = self.held.removeprefix(self.opening), "", ""
         self.written += text
         self.write(text)
 
@@ -72,7 +77,7 @@ def stream_answer(
             "is no room for an answer"
         )
     input_ids = torch.tensor([ids], device=model.device)
-    pieces = Pieces(prompt.tokenizer, write)
+    pieces = Pieces(prompt, write)
     try:
         with plain_generation(model):
             output = model.generate(
@@ -96,5 +101,4 @@ def stream_answer(
         raise UserError(f"memory does not suffice for a conversation of {len(ids)} tokens") from error
     written = output[0, len(ids) :].tolist()
     whole = bool(written) and written[-1] in stop_token_ids
-    text = prompt.tokenizer.decode(written[:-1] if whole else written, skip_special_tokens=True)
-    return Streamed(text=str(text), cut=not whole)
+    return Streamed(text=prompt.answer_text(written[:-1] if whole else written), cut=not whole)

@@ -19,7 +19,7 @@ def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "t
 
     Raises UserError when a prompt is given to a model that has its own, or none to one that has not.
     """
-    from heed.models.loading import load_tokenizer
+    from heed.models.loading import load_tokenizer, own_stops
     from heed.prompts.template import fetch_contract, load_prompt, prompt_from_contract
 
     tokenizer = load_tokenizer(model, revision)
@@ -37,7 +37,7 @@ def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "t
             "be prompted with prompt: NAME (a file in prompts/, or model for its own chat template)"
         )
     prompt = load_prompt(prompt_name, tokenizer)
-    return prompt, prompt.contract()
+    return prompt, prompt.contract(own_stops(model, revision))
 
 
 def base_of(subject: Subject, run: Path | None) -> Subject:
@@ -108,14 +108,14 @@ def check_model(model: str, revision: str | None) -> None:
 
 def shared_prompt(prompt: "Prompt", contract: "Contract", subject: Subject) -> "tuple[Prompt, list[int]]":
     """A model's template at work with another one's own tokenizer, and where that one's answers end."""
-    from heed.models.loading import load_tokenizer
+    from heed.models.loading import load_tokenizer, own_stops
     from heed.prompts.template import make_prompt
 
     tokenizer = load_tokenizer(subject.model, subject.revision)
     if tokenizer.get_vocab() == prompt.tokenizer.get_vocab():
-        return prompt, contract.stop_token_ids
+        return prompt, sorted({*contract.stop_token_ids, *own_stops(subject.model, subject.revision)})
     own = make_prompt(prompt.name, contract.template, tokenizer)
-    return own, own.contract().stop_token_ids
+    return own, own.contract(own_stops(subject.model, subject.revision)).stop_token_ids
 
 
 def load_subject(subject: Subject, *, dtype: str, load_in_4bit: bool) -> Any:

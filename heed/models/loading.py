@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -324,6 +325,21 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
             f"{tokenizer.convert_ids_to_tokens(rows)!r} and what comes after it would be looked up where nothing is; "
             "give the tokenizer that belongs to the model, or enlarge the model with resize_token_embeddings"
         )
+
+
+def stops_of(settings: GenerationConfig) -> list[int]:
+    """The tokens at which a model's own settings end an answer."""
+    stops = settings.eos_token_id
+    return [] if stops is None else [int(stop) for stop in (stops if isinstance(stops, list) else [stops])]
+
+
+def own_stops(name: str, revision: str | None = None) -> list[int]:
+    """The same of a model that is not loaded; none where it brings no settings."""
+    try:
+        settings = GenerationConfig.from_pretrained(folder_of(name), revision=revision or "main")
+    except OSError:
+        return []
+    return stops_of(settings)
 
 
 def context_length(model: PreTrainedModel) -> int:

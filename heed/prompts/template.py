@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -63,9 +64,28 @@ class Prompt:
     control_tokens: re.Pattern[str]
     """Matches the texts that the tokenizer would turn into control tokens."""
 
-    @property
+    @cached_property
+    def frame(self) -> tuple[str, str]:
+        """What the template writes into an answer before its text (an empty think block), and after it."""
+        prompt = self.render(PROBE[:-1], generation_prompt=True)
+        before, _, after = self.render(PROBE, generation_prompt=False)[len(prompt) :].partition(PROBE_ANSWER)
+        return before, after
+
+    @cached_property
     def eos_token_id(self) -> int:
-        return int(self.tokenizer.eos_token_id)
+        """The token that ends an answer: the first control token that the template writes after it, else the
+        tokenizer's EOS. Padding is the same token."""
+        ends = self.control_tokens.findall(self.frame[1])
+        return self.tokenizer.get_vocab()[ends[0]] if ends else int(self.tokenizer.eos_token_id)
+
+    def answer_text(self, ids: Sequence[int]) -> str:
+        """The text of what was written, without what the template itself writes before an answer."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(self.opening)
+
+    @cached_property
+    def opening(self) -> str:
+        """What the template itself writes before an answer, as it is decoded."""
+        return str(self.tokenizer.decode(self._tokenize(self.frame[0], None), skip_special_tokens=True))
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """The text of a conversation, with `generation_prompt` up to where the assistant begins to write."""
@@ -118,17 +138,17 @@ class Prompt:
             ids = self._tokenize(token[:half], None) + self._tokenize(token[half:], None)
         return ids
 
-    def contract(self) -> "Contract":
-        """What generation must keep to; saved with every checkpoint."""
+    def contract(self, stops: Sequence[int] = ()) -> "Contract":
+        """What generation must keep to; saved with every checkpoint. `stops` are what else ends an answer, for the
+        model's own generation_config."""
         input_ids, [(start, _)] = self.encode(PROBE)
-        control_ids = set(self.tokenizer.all_special_ids) & set(input_ids[start:])
         return Contract(
             prompt=self.name,
             template=self.template,
             template_sha256=hashlib.sha256(self.template.encode()).hexdigest(),
             eos_token=str(self.tokenizer.eos_token),
-            eos_token_id=self.eos_token_id,
-            stop_token_ids=sorted(control_ids | {self.eos_token_id}),
+            eos_token_id=int(self.tokenizer.eos_token_id),
+            stop_token_ids=sorted({self.eos_token_id, int(self.tokenizer.eos_token_id), *stops}),
             golden_messages=[dict(message) for message in PROBE],
             golden_text=self.render(PROBE, generation_prompt=False),
             golden_prompt_ids=input_ids[:start],
@@ -287,7 +307,7 @@ def refuse_final_space(prompt: str, name: str) -> None:
 
 
 def end_in_eos(ids: list[int], eos_token_id: int) -> list[int]:
-    """Cut what a template writes behind its EOS (ChatML's newline), and append EOS where it writes none."""
+    """Cut what a template writes after the end (ChatML's newline), and append the end where it writes none."""
     if eos_token_id in ids:  # only the template can have written it: user text never becomes a control token
         return ids[: ids.index(eos_token_id) + 1]
     return [*ids, eos_token_id]
@@ -325,7 +345,7 @@ def prompt_from_contract(contract: Contract, tokenizer: "PreTrainedTokenizerBase
             "one of the two files was changed after training"
         )
     prompt = make_prompt(contract.prompt, contract.template, tokenizer)
-    now = asdict(prompt.contract())
+    now = asdict(prompt.contract(contract.stop_token_ids))
     differ = [key for key, value in asdict(contract).items() if now[key] != value]
     if differ:
         raise UserError(

@@ -139,7 +139,7 @@ def preview_rows(
         responses = sum(end - start for start, end in example["spans"])
         of_response = sum(start <= place < end for place in learned for start, end in example["spans"])
         where = f" ({one_line(places[example['row_id']])})" if places else ""
-        stops = [end - 1 in learned and input_ids[end - 1] == tokenizer.eos_token_id for _, end in example["spans"]]
+        stops = [end - 1 in learned and input_ids[end - 1] == collator.pad_token_id for _, end in example["spans"]]
         ends = "EOS learned" if all(stops) else "EOS not learned"
         if len(stops) > 1:
             ends = f"EOS of {sum(stops)} of {len(stops)} responses learned"

@@ -61,7 +61,7 @@ class Plan:
     @cached_property
     def contract(self) -> Contract:
         """What is saved with every checkpoint."""
-        return self.prompt.contract()
+        return self.prompt.contract(loading.stops_of(self.model.generation_config))
 
     @property
     def samples(self) -> int:

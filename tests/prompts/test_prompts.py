@@ -5,6 +5,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
+from heed.answers.streaming import Pieces
 from heed.data.records import Message
 from heed.errors import UserError
 from heed.prompts.template import (
@@ -184,7 +185,7 @@ def test_a_stop_mark_that_is_not_eos_is_learned_and_stops_generation() -> None:
     )
     prompt = make_prompt("test", template, tokenizer)
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    assert prompt.encode(WITHOUT_INPUT).input_ids[-3:] == [end, tokenizer.encode("\n")[0], 0]
+    assert prompt.encode(WITHOUT_INPUT).input_ids[-1] == end == prompt.eos_token_id
     assert prompt.contract().stop_token_ids == [0, end]
 
 
@@ -279,3 +280,45 @@ def test_bos_stands_only_where_the_tokenizer_itself_puts_one() -> None:
     )
     text = load_prompt("question", tokenizer).render(WITHOUT_INPUT[:1], generation_prompt=True)
     assert text == "<|im_start|>Name a color."
+
+
+THINKING = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{{ 'assistant:' + ('<think>\n\n</think>\n\n' if loop.last else '') + m.content + '<|im_end|>\n' }}"
+    "{% else %}{{ m.role + ':' + m.content + '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+
+
+def thinker() -> Prompt:
+    tokenizer = with_turn_marks()
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    return make_prompt("own", THINKING, tokenizer)
+
+
+def test_an_empty_think_block_is_learned_and_no_part_of_the_answer() -> None:
+    prompt = thinker()
+    ids, [(start, end)] = prompt.encode(WITHOUT_INPUT)
+    assert prompt.tokenizer.decode(ids[start:end]) == "<think>\n\n</think>\n\nBlue.<|im_end|>"
+    assert prompt.answer_text(ids[start : end - 1]) == "Blue."
+    assert prompt.answer_text(prompt.tokenizer.encode("Blue.")) == "Blue."  # whoever leaves it out
+    assert "real" in prompt.answer_text(prompt.tokenizer.encode("<think>\nreal\n</think>\n\nBlue."))
+
+
+def test_a_streamed_answer_begins_after_the_think_block() -> None:
+    prompt = thinker()
+    told: list[str] = []
+    pieces = Pieces(prompt, told.append)
+    for text in ("<think>", "\n\n", "</think>\n\n", "Blue", "."):
+        pieces.on_finalized_text(text)
+    assert "".join(told) == pieces.written == "Blue."
+    other = Pieces(prompt, told.append)
+    other.on_finalized_text("<th", stream_end=True)
+    assert other.written == "<th"
+
+
+def test_generation_settings_end_answers_too() -> None:
+    prompt = load_prompt("question", AutoTokenizer.from_pretrained(TINY))
+    contract = prompt.contract([7, 3])
+    assert contract.stop_token_ids == [0, 3, 7]
+    assert prompt_from_contract(contract, prompt.tokenizer).template == contract.template
