@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heed.audit.scan import Scan
-from heed.data.records import Record, Rejected, RowStream
+from heed.data.records import Record, Rejected, RowStream, learned_turns
 from heed.data.splits import SPLITS, UNUSED
 from heed.errors import UserError
 from heed.files.run_folder import whole_file
 from heed.prompts.template import Prompt
-from heed.tokens.encoding import learned_turns
 
 # Flags that leave a row out. An overlap of splits leaves out the training row, so that the held-out one stays clean.
 LEFT_OUT = ("no_target", "eos_not_learned", "too_long", "double_bos", "duplicate", "near_duplicate")

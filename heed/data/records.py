@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -15,16 +16,22 @@ from itertools import chain
 from typing import Any, Literal, NotRequired, TypedDict
 
 from heed.errors import UserError
+from heed.saying import count
 
 MAX_PROBLEMS_SHOWN = 20
 
 
 class Message(TypedDict):
-    """One turn of a conversation. `input` is the Alpaca input that goes with a user's instruction."""
+    """One turn of a conversation. `input` is the Alpaca input that goes with a user's instruction.
+
+    What an assistant wrote with `weight` 0 is read and not learned; `reasoning_content` are its thoughts before it.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
     input: NotRequired[str]
+    weight: NotRequired[int]
+    reasoning_content: NotRequired[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +135,14 @@ def check_rows(
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
-    stream = stream_rows(rows, columns)
+    unused: Counter[str] = Counter()
+
+    def watched() -> Iterator[RawRow]:
+        for row in rows:
+            unused.update(unused_turn_fields(rename_columns(row.value, columns)))
+            yield row
+
+    stream = stream_rows(watched(), columns)
     records: list[Record] = []
     rejected: list[Rejected] = []
     for row in stream.rows:
@@ -140,7 +154,8 @@ def check_rows(
         raise UserError(bad_rows_message(rejected, source))
     if not records:
         raise UserError(f"{source}: no usable row" + (f" ({len(rejected)} bad)" if rejected else ""))
-    return Rows(records=records, rejected=rejected, row_format=stream.row_format, ignored_fields=stream.ignored_fields)
+    ignored = [*stream.ignored_fields, *(f"{name} of {count(turns, 'turn')}" for name, turns in sorted(unused.items()))]
+    return Rows(records=records, rejected=rejected, row_format=stream.row_format, ignored_fields=ignored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +326,12 @@ def read_messages(row: Any, row_format: str) -> tuple[tuple[Message, ...], list[
     return (user, {"role": "assistant", "content": row[required[1]]}), []
 
 
+CALLS = ("tool_calls", "function_call", "tool_call_id")
+TURN_FIELDS = {
+    "system": ("role", "content"),
+    "user": ("role", "content", "input"),
+    "assistant": ("role", "content", "weight", "reasoning_content"),
+}
 MISSING = object()
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -353,7 +374,13 @@ def read_conversation(turns: Any, row: Mapping[str, Any]) -> tuple[tuple[Message
         if problem := text_problem(turn, "content", needed=True):
             problems.append(f"field 'messages', turn {number}, 'content': {problem}")
             break
+        if calls := next((name for name in CALLS if turn.get(name)), None):
+            problems.append(f"field 'messages', turn {number}, {calls!r}: calls of tools are not understood")
+            break
         message: Message = {"role": role, "content": turn["content"]}
+        if role == "assistant" and (problem := read_extras(turn, message)):
+            problems.append(f"field 'messages', turn {number}, {problem}")
+            break
         if role == "user" and turn.get("input"):
             if problem := text_problem(turn, "input", needed=False):
                 problems.append(f"field 'messages', turn {number}, 'input': {problem}")
@@ -362,7 +389,41 @@ def read_conversation(turns: Any, row: Mapping[str, Any]) -> tuple[tuple[Message
         messages.append(message)
     if not problems and messages[-1]["role"] != "assistant":
         problems.append("field 'messages': the last turn is not the assistant's, so there is nothing to learn")
+    if not problems and not learned_turns(messages):
+        problems.append("field 'messages': every turn of the assistant has weight 0, so there is nothing to learn")
     return (tuple(messages), []) if not problems else ((), problems)
+
+
+def read_extras(turn: Mapping[str, Any], message: Message) -> str | None:
+    """Put what an assistant's turn carries beside its text into `message`; what is wrong with it, or None."""
+    weight = turn.get("weight")
+    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+        return f"'weight': expected 0 or 1, got {weight!r}"
+    if weight == 0:
+        message["weight"] = 0
+    if turn.get("reasoning_content"):
+        if problem := text_problem(turn, "reasoning_content", needed=False):
+            return f"'reasoning_content': {problem}"
+        message["reasoning_content"] = turn["reasoning_content"]
+    return None
+
+
+def learned_turns(messages: Sequence[Message]) -> list[int]:
+    """The turns that the assistant wrote and that are to be learned."""
+    return [
+        turn
+        for turn, message in enumerate(messages)
+        if message["role"] == "assistant" and message.get("weight", 1) != 0
+    ]
+
+
+def unused_turn_fields(value: Any) -> Iterator[str]:
+    """Names of what the turns of a row carry and nobody reads, once for each turn."""
+    turns = value.get("messages") if isinstance(value, dict) else None
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict):
+            known = TURN_FIELDS.get(str(turn.get("role")), ())
+            yield from (name for name, item in turn.items() if name not in known and item not in (None, "", [], {}))
 
 
 def expected_role(messages: Sequence[Message]) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from heed.data.records import Message
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import PreTrainedTokenizerBase
 
+TEXTS = ("content", "input", "reasoning_content")  # of a turn
 PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -36,7 +37,7 @@ def mark_control_tokens(
 
     The rendered text is then tokenized in pieces; a row without such tokens is not touched at all.
     """
-    texts = [text for message in messages for text in (message["content"], message.get("input", ""))]
+    texts = [str(message.get(name, "")) for message in messages for name in TEXTS]
     if not any(control_tokens.search(text) for text in texts):
         return list(messages), None
     used = set("".join(texts))
@@ -46,10 +47,8 @@ def mark_control_tokens(
     def fence(text: str) -> str:
         return control_tokens.sub(lambda match: f"{markers.start}{match[0]}{markers.end}", text)
 
-    marked: list[Message] = []
-    for message in messages:
-        copy: Message = {"role": message["role"], "content": fence(message["content"])}
-        if message.get("input"):
-            copy["input"] = fence(message["input"])
-        marked.append(copy)
+    marked = [
+        cast(Message, message | {name: fence(str(message[name])) for name in TEXTS if message.get(name)})  # type: ignore[literal-required]
+        for message in messages
+    ]
     return marked, markers

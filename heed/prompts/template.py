@@ -91,7 +91,7 @@ class Prompt:
         """The text of a conversation, with `generation_prompt` up to where the assistant begins to write."""
         if not self.shows_input:
             messages = [join_input(message) for message in messages]
-        return render(self.tokenizer, self.template, messages, generation_prompt)
+        return render(self.tokenizer, self.template, messages, generation_prompt, self.name)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of everything before the answer; `messages` end with the user's turn."""
@@ -108,6 +108,10 @@ class Prompt:
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
         """
+        if "reasoning_content" not in self.template and any("reasoning_content" in turn for turn in messages):
+            raise UserError(
+                f"prompt {self.name!r} does not show reasoning_content; leave it out, or put it into content"
+            )
         marked, markers = mark_control_tokens(messages, self.control_tokens)
         prompt = self.render(marked[:-1], generation_prompt=True)
         whole = self.render(marked, generation_prompt=False)

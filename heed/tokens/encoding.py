@@ -16,7 +16,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from heed import workers
-from heed.data.records import Message, Record
+from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
 from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
@@ -153,11 +153,6 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
             }
         )
     return found if policy.loss_on == "response" else [found[-1] | {"apart": ""}]
-
-
-def learned_turns(messages: Sequence[Message]) -> list[int]:
-    """The turns that the assistant wrote."""
-    return [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
 
 
 def why_apart(messages: Sequence[Message], before: int, turn: int, prompt: Prompt) -> str:

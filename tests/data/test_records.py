@@ -2,7 +2,7 @@ from typing import Any, Literal
 
 import pytest
 
-from heed.data.records import RawRow, Rows, check_rows
+from heed.data.records import RawRow, Rows, check_rows, learned_turns
 from heed.errors import UserError
 
 
@@ -137,3 +137,39 @@ def test_an_unknown_format_says_what_is_needed() -> None:
 
 def test_fields_that_are_not_used_are_told() -> None:
     assert check(GOOD | {"text": "x", "id": 1}).ignored_fields == ["id", "text"]
+
+
+def conversation(**extras: Any) -> RawRow:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"} | extras,
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+    ]
+    return RawRow(place="rows:1", value={"messages": turns})
+
+
+def read_one(row: RawRow) -> Rows:
+    return check_rows([row], source="rows", columns={}, on_bad_row="stop")
+
+
+def test_a_turn_of_weight_0_is_read_and_not_learned() -> None:
+    [record] = read_one(conversation(weight=0)).records
+    assert learned_turns(record.messages) == [3]
+    [other] = read_one(conversation(weight=1)).records
+    assert learned_turns(other.messages) == [1, 3] and record.content_hash != other.content_hash
+    with pytest.raises(UserError, match=r"turn 2, 'weight': expected 0 or 1, got 0\.5"):
+        read_one(conversation(weight=0.5))
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    with pytest.raises(UserError, match="every turn of the assistant has weight 0"):
+        read_one(RawRow(place="rows:1", value={"messages": turns}))
+
+
+def test_nothing_in_a_turn_vanishes() -> None:
+    [record] = read_one(conversation(reasoning_content="I think.")).records
+    assert record.messages[1].get("reasoning_content") == "I think."
+    with pytest.raises(UserError, match="turn 2, 'tool_calls': calls of tools are not understood"):
+        read_one(conversation(tool_calls=[{"name": "sum"}]))
+    rows = [conversation(name="Ann"), conversation(name="Bob", score=3), conversation(name=None)]
+    found = check_rows(rows, source="rows", columns={}, on_bad_row="stop")
+    assert found.ignored_fields == ["name of 2 turns", "score of 1 turn"]

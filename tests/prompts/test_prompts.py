@@ -322,3 +322,17 @@ def test_generation_settings_end_answers_too() -> None:
     contract = prompt.contract([7, 3])
     assert contract.stop_token_ids == [0, 3, 7]
     assert prompt_from_contract(contract, prompt.tokenizer).template == contract.template
+
+
+def test_thoughts_go_to_a_template_that_knows_them_and_are_refused_by_others() -> None:
+    messages: list[Message] = [
+        WITHOUT_INPUT[0],
+        {"role": "assistant", "content": "3", "reasoning_content": "1<|endoftext|>"},
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    with pytest.raises(UserError, match="does not show reasoning_content"):
+        load_prompt("question", tokenizer).encode(messages)
+    template = "{% for m in messages %}{{ m.reasoning_content or '' }}{{ m.content + '\n' }}{% endfor %}"
+    ids, [(start, end)] = make_prompt("own", template, tokenizer).encode(messages)
+    assert tokenizer.decode(ids[start:end]) == "1<|endoftext|>3\n<|endoftext|>"
+    assert ids.count(tokenizer.eos_token_id) == 1

@@ -195,3 +195,12 @@ def test_evaluation_finds_what_it_finds_for_separate_examples(
             names += ["eval_loss", "eval_tokens"]
         assert [one[name] for name in names] == pytest.approx([three[name] for name in names], abs=1e-12)
         assert (one["eval_rows"], three["eval_rows"]) == (1, 3)
+
+
+def test_an_answer_of_weight_0_is_read_and_not_learned(tokenizer: PreTrainedTokenizerBase) -> None:
+    prompt = load_prompt("question", tokenizer)
+    turns: Any = tuple(message | ({"weight": 0} if place == 3 else {}) for place, message in enumerate(TALK.messages))
+    [found] = encode_row(replace(TALK, messages=turns), prompt, POLICY)
+    [whole] = encode_row(TALK, prompt, POLICY)
+    assert found["input_ids"] == whole["input_ids"]
+    assert found["spans"] == [whole["spans"][0], whole["spans"][2]]
