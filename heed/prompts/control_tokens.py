@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from heed.data.records import Message
+from heed.errors import UserError
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import PreTrainedTokenizerBase
@@ -52,3 +53,20 @@ def mark_control_tokens(
         for message in messages
     ]
     return marked, markers
+
+
+def split_fenced(text: str, markers: Markers, control_tokens: re.Pattern[str], name: str) -> list[str]:
+    """A rendered text in pieces: between them, at odd places, the control tokens that somebody typed.
+
+    A template may cut a fenced token away and leave one of its markers, which then says nothing and goes. Raises
+    UserError where a marker that lost its partner touches a control token: nobody could tell whose token it is.
+    """
+    start, end = markers
+    pieces = re.split(f"{start}([^{start}{end}]*){end}", text)
+    torn = re.compile(f"{start}(?:{control_tokens.pattern})|(?:{control_tokens.pattern}){end}")
+    if any(torn.search(piece) for piece in pieces[::2]) or not all(map(control_tokens.fullmatch, pieces[1::2])):
+        raise UserError(
+            f"prompt {name!r} cuts through a control token that is typed in this row; "
+            "take it out of the row, or use a template that shows texts as they are"
+        )
+    return [piece if place % 2 else re.sub(f"[{start}{end}]", "", piece) for place, piece in enumerate(pieces)]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from heed.data.records import Message
 from heed.errors import UserError
 from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
-from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens
+from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -129,9 +129,9 @@ class Prompt:
         if markers is None:
             # Not verbose: how long a row may be is our own question, and answered with its place.
             return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        # Odd pieces stood between markers: control tokens that a user typed.
         ids: list[int] = []
-        for number, piece in enumerate(re.split(f"[{markers.start}{markers.end}]", text)):
+        for number, piece in enumerate(split_fenced(text, markers, self.control_tokens, self.name)):
+            # Odd pieces stood between markers: control tokens that a user typed.
             ids += self._tokenize_as_text(piece) if number % 2 else self._tokenize(piece, None)
         return ids
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 from heed.answers.streaming import Pieces
 from heed.data.records import Message
 from heed.errors import UserError
+from heed.prompts.control_tokens import Markers, split_fenced
 from heed.prompts.template import (
     PROMPTS,
     Encoded,
@@ -336,3 +338,33 @@ def test_thoughts_go_to_a_template_that_knows_them_and_are_refused_by_others() -
     ids, [(start, end)] = make_prompt("own", template, tokenizer).encode(messages)
     assert tokenizer.decode(ids[start:end]) == "1<|endoftext|>3\n<|endoftext|>"
     assert ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_the_fence_survives_a_template_that_cuts_and_trims() -> None:
+    """What a reasoning model's template does to earlier turns, on a thought that is typed in the row."""
+    tokenizer = with_turn_marks()
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    template = (
+        "{% for m in messages %}{{ m.role + ':' + m.content.split('</think>')[-1].strip() }}"
+        "{{ '<|im_end|>\n' }}{% endfor %}"
+    )
+    messages: list[Message] = [
+        WITHOUT_INPUT[0],
+        {"role": "assistant", "content": "<think>a</think>Blue <|im_end|> it is."},
+    ]
+    ids, [(start, end)] = make_prompt("own", template, tokenizer).encode(messages)
+    assert tokenizer.decode(ids[start:end]) == "assistant:Blue <|im_end|> it is.<|im_end|>"
+    assert ids[start:end].count(tokenizer.eos_token_id) == 1
+
+
+def test_a_template_that_tears_a_fence_is_refused() -> None:
+    markers = Markers("\ue000", "\ue001")
+    tokens = re.compile(re.escape("<|im_end|>"))
+    assert split_fenced("a\ue000<|im_end|>\ue001b\ue001c<|im_end|>", markers, tokens, "own") == [
+        "a",
+        "<|im_end|>",
+        "bc<|im_end|>",
+    ]
+    for torn in ("a<|im_end|>\ue001", "\ue000<|im_end|>", "\ue000a<|im_end|>\ue001"):
+        with pytest.raises(UserError, match="prompt 'own' cuts through a control token that is typed in this row"):
+            split_fenced(torn, markers, tokens, "own")
