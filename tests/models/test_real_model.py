@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not Path(NAME).exists(), reason="make fetch-real"),
     pytest.mark.skipif(Path(NAME).is_file() and find_spec("gguf") is None, reason="make setup-gguf"),
 ]
-LEARNING_RATE = 2e-5
+LEARNING_RATE = 5e-6  # AdamW takes the rounding of tiny gradients for a direction, as far as this
 
 
 def model() -> PreTrainedModel:
