@@ -7,6 +7,7 @@ English articles, punctuation and case are what SQuAD's evaluation takes away
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -127,6 +128,11 @@ def load_metrics(
     return loaded
 
 
+def composed(text: str) -> str:
+    """An accent and its letter as one character (NFC): many tokenizers write no other form, and nobody sees which."""
+    return unicodedata.normalize("NFC", text)
+
+
 def measure(metrics: dict[str, Metric], answers: Sequence[Answer], *, cluster: str | None = None) -> list[Measurement]:
     """What each metric finds, then what describes the answers. Raises UserError for no answers.
 
@@ -134,8 +140,8 @@ def measure(metrics: dict[str, Metric], answers: Sequence[Answer], *, cluster: s
     """
     if not answers:
         raise UserError("there are no answers to measure")
-    responses = [answer.model_response for answer in answers]
-    references = [answer.output for answer in answers]
+    responses = [composed(answer.model_response) for answer in answers]
+    references = [composed(answer.output) for answer in answers]
     found = [each for metric in metrics.values() for each in metric(responses, references)]
     found += describe(answers)
     return found if cluster is None else in_clusters(found, answers, [getattr(answer, cluster) for answer in answers])
@@ -154,7 +160,9 @@ def in_clusters(
 def clustered(measurement: Measurement, answers: Sequence[Answer], clusters: Sequence[Hashable]) -> Estimate:
     if measurement.metric in scorers.CORPUS_METRICS:
         statistics = scorers.corpus_statistics(
-            measurement.metric, [each.model_response for each in answers], [each.output for each in answers]
+            measurement.metric,
+            [composed(each.model_response) for each in answers],
+            [composed(each.output) for each in answers],
         )
         return scorers.corpus_estimate(measurement.metric, statistics, clusters=clusters)
     assert measurement.items is not None

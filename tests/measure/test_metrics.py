@@ -136,3 +136,12 @@ def test_measuring_never_imports_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_accent_is_the_same_letter_however_it_is_written() -> None:
+    """A model whose tokenizer composes cannot write what the reference has: 'Cafe' and a combining accent."""
+    metrics = load_metrics(["exact_match", "contains", "token_f1", "chrf", "bleu"])
+    rows = answers(("Caf\u00e9 Vi\u1ec7t", "Cafe\u0301 Vie\u0323\u0302t"), ("same", "same"))
+    result = found(measure(metrics, rows))
+    assert [result[name].value for name in ("exact_match", "contains", "token_f1")] == [1.0, 1.0, 1.0]
+    assert result["chrf"].value == pytest.approx(100.0)
