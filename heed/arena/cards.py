@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from heed.arena.contestants import Answer, Failed
+from heed.arena.contestants import Failed, Said
 from heed.arena.matches import Match, Question, Side
 from heed.arena.ratings import PEOPLE, Agreement, Leaderboard, Pair, Standing
 
@@ -30,7 +30,7 @@ def question_card(question: Question) -> str:
 
 
 def answer_card(
-    side: str, answer: Answer | Failed, *, growing: bool = False, name: str | None = None, won: bool = False
+    side: str, answer: Said | Failed, *, growing: bool = False, name: str | None = None, won: bool = False
 ) -> str:
     """One answer; `name` is given once the vote is on the disk, and not before."""
     if isinstance(answer, Failed):
@@ -39,7 +39,7 @@ def answer_card(
         body = text(answer.text)
     else:
         body = '<p class="none">…</p>' if growing else '<p class="none">(an empty answer)</p>'
-    cut = '<p class="cut">cut off at the length limit</p>' if isinstance(answer, Answer) and answer.cut else ""
+    cut = '<p class="cut">cut off at the length limit</p>' if isinstance(answer, Said) and answer.cut else ""
     revealed = f'<span class="name">{escape(name)}</span>' if name else ""
     crown = '<span class="chosen">your choice</span>' if won else ""
     classes = " ".join(["answer", *(["growing"] if growing else []), *(["won"] if won else [])])

@@ -16,7 +16,7 @@ from heed.saying import Say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Said:
     text: str
     cut: bool = False
     """Whether it ended at the length limit."""
@@ -30,7 +30,7 @@ class Failed:
 
 
 # Asked a question, it says its text as that grows and returns the whole answer; it ends early once the event is set.
-Ask = Callable[[Question, Say, threading.Event], Answer | Failed]
+Ask = Callable[[Question, Say, threading.Event], Said | Failed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +39,21 @@ class Recording:
 
     path: Path
     questions: list[Question]
-    answers: dict[int | str, Answer]
+    answers: dict[int | str, Said]
 
-    def ask(self, question: Question, say: Say, stop: threading.Event) -> Answer:
+    def ask(self, question: Question, say: Say, stop: threading.Event) -> Said:
         return self.answers[question.item]
 
 
 def read_recording(path: Path) -> Recording:
     """Raises UserError when the file is no list of answers."""
-    questions, answers = [], dict[int | str, Answer]()
+    questions, answers = [], dict[int | str, Said]()
     for each in read_responses(path):
         system: Message = {"role": "system", "content": each.system_prompt or ""}
         asked: Message = {"role": "user", "content": each.instruction, "input": each.input}
         messages = (*([system] if each.system_prompt else []), *each.history, asked)
         questions.append(Question(row_id=each.row_id, messages=messages, reference=each.output))
-        answers[each.row_id] = Answer(text=each.model_response, cut=each.finish_reason == "length")
+        answers[each.row_id] = Said(text=each.model_response, cut=each.finish_reason == "length")
     return Recording(path=path, questions=questions, answers=answers)
 
 
@@ -87,24 +87,24 @@ def refuse_other_answers(votes: Sequence[Vote], recordings: Mapping[str, Recordi
                 )
 
 
-def recorded(left: Ask, right: Ask, question: Question) -> tuple[Answer | Failed, Answer | Failed]:
+def recorded(left: Ask, right: Ask, question: Question) -> tuple[Said | Failed, Said | Failed]:
     """Both answers at once, from files."""
     stop = threading.Event()
     return left(question, lambda text: None, stop), right(question, lambda text: None, stop)
 
 
-def together(left: Ask, right: Ask, question: Question) -> Iterator[tuple[Answer | Failed, Answer | Failed, bool]]:
+def together(left: Ask, right: Ask, question: Question) -> Iterator[tuple[Said | Failed, Said | Failed, bool]]:
     """Both answers as they grow, and whether they are whole. Closing the iterator stops the models."""
     stop = threading.Event()
-    news: queue.SimpleQueue[tuple[int, Answer | Failed] | None] = queue.SimpleQueue()
+    news: queue.SimpleQueue[tuple[int, Said | Failed] | None] = queue.SimpleQueue()
 
-    def run(side: int, ask: Ask) -> Answer | Failed:
+    def run(side: int, ask: Ask) -> Said | Failed:
         try:
-            return ask(question, lambda text: news.put((side, Answer(text=text))), stop)
+            return ask(question, lambda text: news.put((side, Said(text=text))), stop)
         finally:
             news.put(None)
 
-    now: list[Answer | Failed] = [Answer(text=""), Answer(text="")]
+    now: list[Said | Failed] = [Said(text=""), Said(text="")]
     with ThreadPoolExecutor(2) as threads:
         futures = [threads.submit(run, side, ask) for side, ask in enumerate((left, right))]
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from heed.answers.streaming import stream_answer
 from heed.answers.subjects import find_prompt, load_subject
-from heed.arena.contestants import Answer, Ask, Failed
+from heed.arena.contestants import Ask, Failed, Said
 from heed.arena.matches import Question
 from heed.errors import UserError
 from heed.models.loading import load_tokenizer
@@ -60,7 +60,7 @@ def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
     """Greedy answers of a loaded model, one at a time, asked by its contract."""
     one_at_a_time = threading.Lock()
 
-    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+    def ask(question: Question, say: Say, stop: threading.Event) -> Said | Failed:
         grown = ""
 
         def write(piece: str) -> None:
@@ -81,7 +81,7 @@ def model_asker(loaded: Loaded, *, max_new_tokens: int) -> Ask:
                 )
         except UserError as error:
             return Failed(reason=str(error))
-        return Answer(text=answer.text, cut=answer.cut)
+        return Said(text=answer.text, cut=answer.cut)
 
     return ask
 
@@ -107,7 +107,7 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
             raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
     server = Server(base_url=endpoint["base_url"], token=token, timeout=TIMEOUT)
 
-    def ask(question: Question, say: Say, stop: threading.Event) -> Answer | Failed:
+    def ask(question: Question, say: Say, stop: threading.Event) -> Said | Failed:
         body = {
             "model": endpoint["model"],
             "messages": chat_messages(question.messages, None),
@@ -116,13 +116,13 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
             "seed": 0,
         }
 
-        async def streamed() -> Answer | Failed:
+        async def streamed() -> Said | Failed:
             async with Client(server) as client:
                 try:
                     said = await client.stream(body, say, stop)
                 except NoReply as error:
                     return Failed(reason=f"{server.base_url}: {error.detail}")
-            return Answer(text=said.text, cut=said.finish_reason == "length")
+            return Said(text=said.text, cut=said.finish_reason == "length")
 
         return asyncio.run(streamed())
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from heed.arena import cards
-from heed.arena.contestants import Answer, Ask, Failed, recorded, together
+from heed.arena.contestants import Ask, Failed, Said, recorded, together
 from heed.arena.matches import Match, Matches, Side, vote_of
 from heed.arena.ratings import agreements, leaderboards
 from heed.arena.votes import Vote, VoteFile
@@ -33,8 +33,8 @@ class Shown:
     """Two whole answers that wait for a vote. It stays on the server: it knows the names."""
 
     match: Match
-    left: Answer
-    right: Answer
+    left: Said
+    right: Said
     since: float
 
 
@@ -98,12 +98,12 @@ def play(arena: Arena, voter: str, match: Match) -> Iterator[Screen]:
     if not arena.live:
         yield whole(arena, voter, match, *recorded(left, right, match.question))
         return
-    yield growing(arena, voter, match, Answer(text=""), Answer(text=""))
+    yield growing(arena, voter, match, Said(text=""), Said(text=""))
     for one, other, finished in together(left, right, match.question):
         yield (whole if finished else growing)(arena, voter, match, one, other)
 
 
-def growing(arena: Arena, voter: str, match: Match, left: Answer | Failed, right: Answer | Failed) -> Screen:
+def growing(arena: Arena, voter: str, match: Match, left: Said | Failed, right: Said | Failed) -> Screen:
     return Screen(
         progress=progress(arena, voter),
         question=cards.question_card(match.question),
@@ -113,10 +113,10 @@ def growing(arena: Arena, voter: str, match: Match, left: Answer | Failed, right
     )
 
 
-def whole(arena: Arena, voter: str, match: Match, left: Answer | Failed, right: Answer | Failed) -> Screen:
+def whole(arena: Arena, voter: str, match: Match, left: Said | Failed, right: Said | Failed) -> Screen:
     """Only two answers can be compared: where a model failed, there is nothing to vote on."""
     shown = None
-    if isinstance(left, Answer) and isinstance(right, Answer):
+    if isinstance(left, Said) and isinstance(right, Said):
         shown = Shown(match=match, left=left, right=right, since=time.monotonic())
     for name, answer in ((match.left, left), (match.right, right)):
         if isinstance(answer, Failed):

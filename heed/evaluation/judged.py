@@ -9,7 +9,7 @@ from heed.errors import UserError
 from heed.evaluation.kept import Answers, Evaluation
 from heed.judge.judging import JudgeSettings, judge_responses
 from heed.judge.summary import judge_rows
-from heed.judge.verdicts import Item
+from heed.judge.verdicts import JudgedAnswer
 from heed.measure.rows import write_rows
 from heed.saying import Say
 
@@ -58,9 +58,9 @@ def judge(
     return summary
 
 
-def judged_items(answers: Answers) -> list[Item]:
+def judged_items(answers: Answers) -> list[JudgedAnswer]:
     return [
-        Item(
+        JudgedAnswer(
             name=name,
             row_id=answer.row_id,
             instruction=answer.instruction,

@@ -29,7 +29,7 @@ class Prices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Judged:
     """A question with what came of it."""
 
     verdict: Verdict
@@ -118,7 +118,7 @@ class Asker:
     def cost(self) -> float | None:
         return self.budget.spent if self.budget.prices else None
 
-    def ask_all(self, questions: Sequence[Question], *, on_done: Callable[[], object]) -> list[Asked]:
+    def ask_all(self, questions: Sequence[Question], *, on_done: Callable[[], object]) -> list[Judged]:
         """The answers in the order of the questions; `on_done` is told of each.
 
         Raises UserError for what would go wrong with every question, and when the first finds no server at all.
@@ -128,14 +128,14 @@ class Asker:
         self.backend.prepare(questions)
         return asyncio.run(self._ask_all(questions, on_done))
 
-    async def _ask_all(self, questions: Sequence[Question], on_done: Callable[[], object]) -> list[Asked]:
+    async def _ask_all(self, questions: Sequence[Question], on_done: Callable[[], object]) -> list[Judged]:
         # Both belong to the event loop of this batch.
         self._gate = asyncio.Semaphore(self.backend.concurrency)
         self.budget._change = asyncio.Condition()
         groups: dict[str, list[int]] = {}  # equal questions are asked once
         for index, question in enumerate(questions):
             groups.setdefault(self._key(question), []).append(index)
-        answers: dict[int, Asked] = {}
+        answers: dict[int, Judged] = {}
 
         async def answer(group: list[int]) -> None:
             first, *others = group
@@ -160,26 +160,26 @@ class Asker:
     def _key(self, question: Question) -> str:
         return request_key(self.backend.server, self.backend.body(question, frozenset(self._refused)))
 
-    async def _answer(self, question: Question) -> Asked:
+    async def _answer(self, question: Question) -> Judged:
         key = self._key(question)
         if (reply := self.cache.replies.get(key)) is not None:
             verdict = self._read(question, reply)
             if verdict.value is not None:  # else it was read by another version; ask again
                 self.usage.cached += 1
-                return Asked(verdict=verdict, reply=reply, key=key, cached=True)
+                return Judged(verdict=verdict, reply=reply, key=key, cached=True)
         async with self._gate:
             if self.usage.stopped:
-                return Asked(verdict=failed("not_asked", self.usage.stopped), reply=None, key=key)
+                return Judged(verdict=failed("not_asked", self.usage.stopped), reply=None, key=key)
             try:
                 key, reply = await self._request(question)
                 if self._read(question, reply).value is None:
                     reply = await self._reask(question, reply)
             except Unanswered as error:
-                return Asked(verdict=failed(error.reason, error.detail), reply=None, key=key)
+                return Judged(verdict=failed(error.reason, error.detail), reply=None, key=key)
         verdict = self._read(question, reply)
         if verdict.value is not None:
             self.cache.keep(key, reply)
-        return Asked(verdict=verdict, reply=reply, key=key)
+        return Judged(verdict=verdict, reply=reply, key=key)
 
     def _read(self, question: Question, reply: Reply) -> Verdict:
         verdict = self.backend.read(question, reply)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any, Literal
 
-from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict
+from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict
 
 ControlKind = Literal["reference", "empty", "shuffled", "injection"]
 WORTHLESS: tuple[ControlKind, ...] = ("empty", "shuffled", "injection")
@@ -24,10 +24,10 @@ INJECTION = (
 @dataclass(frozen=True, kw_only=True)
 class Control:
     kind: ControlKind
-    item: Item
+    item: JudgedAnswer
 
 
-def make_controls(items: Sequence[Item], *, rows: int, seed: int) -> list[Control]:
+def make_controls(items: Sequence[JudgedAnswer], *, rows: int, seed: int) -> list[Control]:
     """The four kinds of control on `rows` rows, drawn by `seed`.
 
     The shuffled answer is another row's reference, good text at the wrong place; where all references are the same

@@ -21,7 +21,7 @@ from heed.judge.ollama_client import OllamaBackend
 from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, same
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
-from heed.judge.verdicts import Item, PairVerdict, ScoreVerdict, line_of, verdict_of
+from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, line_of, verdict_of
 from heed.saying import Say
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
@@ -80,7 +80,7 @@ def open_judge(settings: JudgeSettings) -> Backend:
 
 
 def judge_responses(
-    items: Sequence[Item],
+    items: Sequence[JudgedAnswer],
     settings: JudgeSettings,
     folder: Path,
     *,
@@ -131,9 +131,9 @@ def judge_responses(
     return summary
 
 
-def group(items: Sequence[Item]) -> dict[str, list[Item]]:
+def group(items: Sequence[JudgedAnswer]) -> dict[str, list[JudgedAnswer]]:
     """By system, in their order. Raises UserError where there is nothing to judge."""
-    by_name: dict[str, list[Item]] = {}
+    by_name: dict[str, list[JudgedAnswer]] = {}
     for item in items:
         by_name.setdefault(item.name, []).append(item)
     if not by_name:
@@ -141,7 +141,9 @@ def group(items: Sequence[Item]) -> dict[str, list[Item]]:
     return by_name
 
 
-def pairs_of(by_name: Mapping[str, Sequence[Item]], settings: JudgeSettings, say: Say) -> list[tuple[Item, Item]]:
+def pairs_of(
+    by_name: Mapping[str, Sequence[JudgedAnswer]], settings: JudgeSettings, say: Say
+) -> list[tuple[JudgedAnswer, JudgedAnswer]]:
     if settings.mode == "score":
         return []
     names = list(by_name)
@@ -163,7 +165,7 @@ def pairs_of(by_name: Mapping[str, Sequence[Item]], settings: JudgeSettings, say
 def summarise(
     asker: Asker,
     settings: JudgeSettings,
-    by_name: Mapping[str, Sequence[Item]],
+    by_name: Mapping[str, Sequence[JudgedAnswer]],
     scores: Sequence[ScoreVerdict],
     compared: Sequence[PairVerdict],
     prompts: Sequence[JudgePrompt | None],
@@ -196,7 +198,7 @@ def summarise(
     return entry
 
 
-def answers_hash(by_name: Mapping[str, Sequence[Item]]) -> str:
+def answers_hash(by_name: Mapping[str, Sequence[JudgedAnswer]]) -> str:
     """What was judged: verdicts on other answers are of no use beside these."""
     answers = [asdict(item) for items in by_name.values() for item in items]
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()

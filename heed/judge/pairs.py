@@ -5,24 +5,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from heed.judge.asking import Asked, Asker, request_key
+from heed.judge.asking import Asker, Judged, request_key
 from heed.judge.controls import WORTHLESS, Control
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import JudgePrompt, Question
 from heed.judge.scores import MOST_FAILURES
-from heed.judge.verdicts import Item, PairVerdict, Side, how_it_came
+from heed.judge.verdicts import JudgedAnswer, PairVerdict, Side, how_it_came
 from heed.measure.intervals import mean_estimate
 
 WORTH: dict[Side, float] = {"a": 0.0, "tie": 0.5, "b": 1.0}
 
 
-def pair_up(ours: Sequence[Item], theirs: Sequence[Item]) -> list[tuple[Item, Item]]:
+def pair_up(ours: Sequence[JudgedAnswer], theirs: Sequence[JudgedAnswer]) -> list[tuple[JudgedAnswer, JudgedAnswer]]:
     """(a, b) for every row that both have answered; b is the one whose wins are counted."""
     by_row = {item.row_id: item for item in theirs}
     return [(by_row[item.row_id], item) for item in ours if item.row_id in by_row]
 
 
-def control_pairs(controls: Sequence[Control]) -> list[tuple[Item, Item]]:
+def control_pairs(controls: Sequence[Control]) -> list[tuple[JudgedAnswer, JudgedAnswer]]:
     """Each worthless answer as a, the reference as b."""
     references = {
         each.item.row_id: replace(each.item, name="reference") for each in controls if each.kind == "reference"
@@ -35,7 +35,7 @@ def control_pairs(controls: Sequence[Control]) -> list[tuple[Item, Item]]:
 
 
 def judge_pairs(
-    pairs: Sequence[tuple[Item, Item]],
+    pairs: Sequence[tuple[JudgedAnswer, JudgedAnswer]],
     controls: Sequence[Control],
     prompt: JudgePrompt,
     asker: Asker,
@@ -46,7 +46,7 @@ def judge_pairs(
 
     Equal answers are a tie, and nobody is asked.
     """
-    compared: list[tuple[Item, Item, str | None]] = [(a, b, a.name) for a, b in control_pairs(controls)]
+    compared: list[tuple[JudgedAnswer, JudgedAnswer, str | None]] = [(a, b, a.name) for a, b in control_pairs(controls)]
     compared += [(a, b, None) for a, b in pairs]
     orders: tuple[Literal["a", "b"], ...] = ("a", "b")
     shown = [(a, b, control, first) for a, b, control in compared for first in orders]
@@ -70,18 +70,18 @@ def judge_pairs(
     ]
 
 
-def in_order(prompt: JudgePrompt, a: Item, b: Item, first: Literal["a", "b"]) -> Question:
+def in_order(prompt: JudgePrompt, a: JudgedAnswer, b: JudgedAnswer, first: Literal["a", "b"]) -> Question:
     one, other = (a, b) if first == "a" else (b, a)
     return prompt.ask({**a.asked, "first": one.model_response, "second": other.model_response})
 
 
-def same(a: Item, b: Item) -> bool:
+def same(a: JudgedAnswer, b: JudgedAnswer) -> bool:
     return a.model_response.strip() == b.model_response.strip()
 
 
-def tied(question: Question) -> Asked:
+def tied(question: Question) -> Judged:
     verdict = Verdict(value="tie", reason="both answers are the same text", how="identical")
-    return Asked(verdict=verdict, reply=None, key=request_key("identical", dict(question.texts)))
+    return Judged(verdict=verdict, reply=None, key=request_key("identical", dict(question.texts)))
 
 
 def side(verdict: Verdict, first: Literal["a", "b"]) -> Side | None:

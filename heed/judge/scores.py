@@ -9,7 +9,7 @@ import numpy as np
 from heed.judge.asking import Asker
 from heed.judge.controls import Control
 from heed.judge.prompts import JudgePrompt
-from heed.judge.verdicts import Item, ScoreVerdict, how_it_came
+from heed.judge.verdicts import JudgedAnswer, ScoreVerdict, how_it_came
 from heed.measure.correction import corrected_mean
 from heed.measure.intervals import PERCENT, mean_estimate
 
@@ -18,7 +18,7 @@ MOST_FAILURES = 0.05
 
 
 def judge_scores(
-    items: Sequence[Item],
+    items: Sequence[JudgedAnswer],
     controls: Sequence[Control],
     prompt: JudgePrompt,
     asker: Asker,
@@ -26,7 +26,7 @@ def judge_scores(
     on_done: Callable[[], object] = lambda: None,
 ) -> list[ScoreVerdict]:
     """A verdict for every control and then for every item, in their order: whatever stops a judge, it was checked."""
-    judged: list[tuple[Item, str | None]] = [(control.item, control.kind) for control in controls]
+    judged: list[tuple[JudgedAnswer, str | None]] = [(control.item, control.kind) for control in controls]
     judged += [(item, None) for item in items]
     questions = [prompt.ask({**item.asked, "response": item.model_response}) for item, _ in judged]
     return [
@@ -73,7 +73,7 @@ def score_summary(
     }
 
 
-def length_correlation(items: Sequence[Item], verdicts: Sequence[ScoreVerdict]) -> float | None:
+def length_correlation(items: Sequence[JudgedAnswer], verdicts: Sequence[ScoreVerdict]) -> float | None:
     """Spearman's correlation of score and length in characters; None for fewer than three scores, or all alike.
 
     A judge should reward what is right. Where long answers are not better, a high value says that it rewards length.

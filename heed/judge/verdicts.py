@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from heed.judge.asking import Asked
+from heed.judge.asking import Judged
 
 Side = Literal["a", "b", "tie"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class JudgedAnswer:
     """One system's answer to one row; the fields are those of responses.json."""
 
     name: str
@@ -74,7 +74,7 @@ class PairVerdict:
     key: str
 
 
-def how_it_came(asked: Asked) -> dict[str, Any]:
+def how_it_came(asked: Judged) -> dict[str, Any]:
     """The fields that both kinds of verdict share."""
     return {
         "reason": asked.verdict.reason,

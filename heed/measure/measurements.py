@@ -84,7 +84,7 @@ def as_rows(measurements: Iterable[Measurement], **provenance: Any) -> list[Row]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class RowNumbers:
     """All numbers of one model's answer to one row; a metric that says nothing of it is absent."""
 
     name: str
@@ -92,12 +92,12 @@ class Item:
     metrics: dict[str, float]
 
 
-def make_items(name: str, row_ids: Sequence[int], measurements: Sequence[Measurement]) -> list[Item]:
+def make_items(name: str, row_ids: Sequence[int], measurements: Sequence[Measurement]) -> list[RowNumbers]:
     """`name` is the model's part in the comparison: base, other, tuned or model."""
     by_metric = {each.metric: each.items for each in measurements if each.items is not None}
     assert all(len(items) == len(row_ids) for items in by_metric.values())
     return [
-        Item(
+        RowNumbers(
             name=name,
             row_id=row_id,
             metrics={metric: value for metric, items in by_metric.items() if (value := items[position]) is not None},
@@ -106,7 +106,7 @@ def make_items(name: str, row_ids: Sequence[int], measurements: Sequence[Measure
     ]
 
 
-def write_items(folder: Path, items: Sequence[Item]) -> None:
+def write_items(folder: Path, items: Sequence[RowNumbers]) -> None:
     """Put the items into the folder's items.jsonl, in the place of all earlier ones with their names."""
     names = {item.name for item in items}
     kept = [item for item in read_items(folder) if item.name not in names]
@@ -116,7 +116,7 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
     )
 
 
-def read_items(folder: Path) -> list[Item]:
+def read_items(folder: Path) -> list[RowNumbers]:
     """Raises UserError for a line that is none."""
     path = folder / run_folder.ITEMS_FILE
     if not path.is_file():
@@ -124,7 +124,7 @@ def read_items(folder: Path) -> list[Item]:
     items = []
     for number, line in enumerate(run_folder.read_lines(path), 1):
         try:
-            items.append(Item(**line))
+            items.append(RowNumbers(**line))
         except TypeError as error:
             raise UserError(f"{path}:{number}: not an item of this version of Heed ({error})") from error
     return items

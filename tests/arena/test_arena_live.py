@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from heed.answers.generation import generate
-from heed.arena.contestants import Answer, Failed, together
+from heed.arena.contestants import Failed, Said, together
 from heed.arena.live import Loaded, endpoint_asker, load_all, model_asker
 from heed.arena.matches import Question
 from heed.errors import UserError
@@ -31,7 +31,7 @@ def tiny() -> Loaded:
     return loaded
 
 
-def ask(asker: object, question: Question) -> tuple[Answer | Failed, list[str]]:
+def ask(asker: object, question: Question) -> tuple[Said | Failed, list[str]]:
     said: list[str] = []
     return asker(question, said.append, threading.Event()), said  # type: ignore[operator]
 
@@ -49,7 +49,7 @@ def test_a_live_answer_is_the_one_of_generation(tiny: Loaded, max_new_tokens: in
     for question, response in zip(QUESTIONS, expected, strict=True):
         answer, said = ask(model_asker(tiny, max_new_tokens=max_new_tokens), question)
 
-        assert answer == Answer(text=response.text, cut=response.finish_reason == "length")
+        assert answer == Said(text=response.text, cut=response.finish_reason == "length")
         assert said == sorted(said, key=len) and response.text.startswith(said[-1].rstrip("�"))
 
 
@@ -94,7 +94,7 @@ def test_a_key_goes_only_to_the_endpoint_it_is_given_for(endpoint: str, monkeypa
 
     answers = [ask(asker, QUESTIONS[0])[0] for asker in (without, given)]
 
-    assert [answer.text for answer in answers if isinstance(answer, Answer)] == ["Bearer none", "Bearer sk-theirs"]
+    assert [answer.text for answer in answers if isinstance(answer, Said)] == ["Bearer none", "Bearer sk-theirs"]
     with pytest.raises(UserError, match="the environment variable MISSING_KEY holds no key"):
         endpoint_asker("b", theirs | {"key_variable": "MISSING_KEY"}, max_new_tokens=9)
 
@@ -133,7 +133,7 @@ def test_an_endpoint_streams_its_answer_and_its_failure_is_told(endpoint: str) -
     asker = endpoint_asker("theirs", {"base_url": endpoint, "model": "m"}, max_new_tokens=9)
     answer, said = ask(asker, QUESTIONS[1])
 
-    assert answer == Answer(text="You asked: Name the larger number.\n\n12, 8", cut=True)
+    assert answer == Said(text="You asked: Name the larger number.\n\n12, 8", cut=True)
     assert said[:2] == ["You ", "You asked: "]
     failed, _ = ask(endpoint_asker("x", {"base_url": endpoint, "model": "missing"}, max_new_tokens=9), QUESTIONS[1])
     assert isinstance(failed, Failed) and endpoint in failed.reason

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from heed.arena.cards import answer_card, question_card, standings_card
-from heed.arena.contestants import Answer, Ask, Failed
+from heed.arena.contestants import Ask, Failed, Said
 from heed.arena.matches import Matches, Question, pairs_of
 from heed.arena.ratings import leaderboards
 from heed.arena.screens import STALE, Arena, Screen, ask, next_pair, skip, vote
@@ -16,10 +16,10 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def saying(*parts: str) -> Ask:
-    def answer(question: Question, say: Say, stop: threading.Event) -> Answer:
+    def answer(question: Question, say: Say, stop: threading.Event) -> Said:
         for end in range(1, len(parts) + 1):
             say("".join(parts[:end]))
-        return Answer(text="".join(parts))
+        return Said(text="".join(parts))
 
     return answer
 
@@ -85,7 +85,7 @@ def test_after_the_last_pair_a_voter_is_thanked(tmp_path: Path) -> None:
 
 def test_texts_of_models_and_people_are_escaped() -> None:
     question = Question(row_id=0, messages=({"role": "user", "content": HOSTILE, "input": HOSTILE},), reference=HOSTILE)
-    pages = [question_card(question), answer_card("A", Answer(text=HOSTILE), name=HOSTILE)]
+    pages = [question_card(question), answer_card("A", Said(text=HOSTILE), name=HOSTILE)]
     names = [(HOSTILE, "b"), ("b", "c"), (HOSTILE, "c")]
     votes = [Vote(time=None, voter=f"judge:{HOSTILE}", a=a, b=b, winner="a", first=None, row_id=0) for a, b in names]
     pages += [standings_card(leaderboards(votes), []), standings_card(leaderboards(votes[:1]), [])]

@@ -21,16 +21,16 @@ from heed.files import run_folder
 from heed.judge.controls import INJECTION
 from heed.judge.judging import JudgeSettings, judge_responses
 from heed.judge.summary import judge_rows, summary_text
-from heed.judge.verdicts import Item
+from heed.judge.verdicts import JudgedAnswer
 from world.small_world import ROOT
 from world.stub_judge import Says, StubJudge, Trouble, fenced, overlap, serve
 
 WORDS = ["apple", "bread", "candle", "door", "engine", "forest", "garden", "hammer", "island", "jacket"]
 
 
-def item(row_id: int, answer: str, *, name: str = "tuned") -> Item:
+def item(row_id: int, answer: str, *, name: str = "tuned") -> JudgedAnswer:
     word = WORDS[row_id]
-    return Item(
+    return JudgedAnswer(
         name=name,
         row_id=row_id,
         instruction=f"Which word has the number {row_id}?",
@@ -40,7 +40,7 @@ def item(row_id: int, answer: str, *, name: str = "tuned") -> Item:
     )
 
 
-def right(row_id: int, *, name: str = "tuned") -> Item:
+def right(row_id: int, *, name: str = "tuned") -> JudgedAnswer:
     return item(row_id, f"{WORDS[row_id]} {WORDS[row_id]}", name=name)
 
 
@@ -66,7 +66,7 @@ def settings(server: StubJudge, **changes: Any) -> JudgeSettings:
     return JudgeSettings(**(usual | changes))
 
 
-def judge(server: StubJudge, folder: Path, items: list[Item] = ITEMS, **changes: Any) -> dict[str, Any]:
+def judge(server: StubJudge, folder: Path, items: list[JudgedAnswer] = ITEMS, **changes: Any) -> dict[str, Any]:
     """One judge's part of the summary."""
     entry: dict[str, Any] = judge_responses(items, settings(server, **changes), folder, say=SAID.append)["judges"][-1]
     return entry
@@ -380,9 +380,9 @@ JUDGE_SLOWLY = """
 import json, sys
 from pathlib import Path
 from heed.judge.judging import JudgeSettings, judge_responses
-from heed.judge.verdicts import Item
+from heed.judge.verdicts import JudgedAnswer
 settings = JudgeSettings(backend="openai", model="stub", base_url=sys.argv[1], control_rows=1, concurrency=1)
-judge_responses([Item(**each) for each in json.loads(sys.argv[3])], settings, Path(sys.argv[2]))
+judge_responses([JudgedAnswer(**each) for each in json.loads(sys.argv[3])], settings, Path(sys.argv[2]))
 """
 
 

@@ -10,14 +10,16 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.judge.judging import JudgeSettings, judge_responses
-from heed.judge.verdicts import Item
+from heed.judge.verdicts import JudgedAnswer
 from world.small_world import gpt2, save_model
 
 HAS_DECISIONS = "decision" in PIPELINE_REGISTRY.get_supported_tasks()
 needs_decisions = pytest.mark.skipif(not HAS_DECISIONS, reason="this transformers has no decision pipeline")
 CHAT = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"  # noqa: E501
 ITEMS = [
-    Item(name=name, row_id=row_id, instruction=f"Say {row_id}.", input="", output=f"{row_id}!", model_response=answer)
+    JudgedAnswer(
+        name=name, row_id=row_id, instruction=f"Say {row_id}.", input="", output=f"{row_id}!", model_response=answer
+    )
     for name in ("base", "tuned")
     for row_id, answer in enumerate(["0!", f"{name} does not know", "x" * 3000])
 ]

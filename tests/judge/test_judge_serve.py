@@ -14,12 +14,14 @@ from transformers import AutoTokenizer
 from faults.harness import free_port
 from heed.files import run_folder
 from heed.judge.judging import JudgeSettings, judge_responses
-from heed.judge.verdicts import Item
+from heed.judge.verdicts import JudgedAnswer
 from world.small_world import gpt2, save_model, tiny_tokenizer
 from world.waiting import wait_for
 
 ITEMS = [
-    Item(name="tuned", row_id=row_id, instruction=f"Say {row_id}.", input="", output=f"{row_id}!", model_response="0!")
+    JudgedAnswer(
+        name="tuned", row_id=row_id, instruction=f"Say {row_id}.", input="", output=f"{row_id}!", model_response="0!"
+    )
     for row_id in range(3)
 ]
 TEMPLATE = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{{ 'assistant: ' }}"

@@ -4,8 +4,8 @@ import pytest
 
 from heed.errors import UserError
 from heed.measure.measurements import (
-    Item,
     Measurement,
+    RowNumbers,
     as_rows,
     make_items,
     mean_measurement,
@@ -36,9 +36,9 @@ def test_a_mean_covers_the_items_that_have_a_number() -> None:
 
 def test_items_leave_out_what_a_metric_does_not_say() -> None:
     assert make_items("tuned", [4, 5, 9], [EXACT, WHOLE]) == [
-        Item(name="tuned", row_id=4, metrics={"exact_match": 1.0}),
-        Item(name="tuned", row_id=5, metrics={"exact_match": 0.0}),
-        Item(name="tuned", row_id=9, metrics={}),
+        RowNumbers(name="tuned", row_id=4, metrics={"exact_match": 1.0}),
+        RowNumbers(name="tuned", row_id=5, metrics={"exact_match": 0.0}),
+        RowNumbers(name="tuned", row_id=9, metrics={}),
     ]
 
 
