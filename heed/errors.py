@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from heed.saying import unbroken_output
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -25,7 +27,8 @@ def exit_code(main: Callable[[], None]) -> int:
     """Run a script's main; 0 when it finished, 2 when the input was at fault, 128 + n after signal n."""
     try:
         check_surroundings(sys.argv)
-        main()
+        with unbroken_output():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

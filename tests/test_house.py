@@ -10,7 +10,8 @@ from world.small_world import ROOT
 
 # From the ground up; a room imports rooms of lower floors only, and nothing imports a script.
 FLOORS = (
-    ("errors", "saying", "hardware"),
+    ("saying",),
+    ("errors", "hardware"),
     ("config", "files", "servers", "processes", "workers"),
     ("data", "pages"),
     ("prompts",),

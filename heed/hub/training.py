@@ -63,6 +63,10 @@ class Pushes(TrainerCallback):
         self.run, self.settings, self.say = run, settings, say
         self.outbox = Outbox(run, settings.target, say)
 
+    @property
+    def address(self) -> str:
+        return f"{self.settings.target.repo_id}@{self.settings.target.revision}"
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

@@ -3,81 +3,108 @@
 import dataclasses
 import logging
 import math
-import os
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed import __version__
 from heed.config import Settings
-from heed.errors import DISK_FULL, Stopped, UserError
 from heed.files import run_folder
+from heed.runs.sameness import Fingerprint, refuse_unknown
+from heed.training.arguments import Told, training_arguments
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    import torch
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.data.records import Record
     from heed.data.splits import Splits
     from heed.runs.start import Start
-    from heed.runs.state import RunState
     from heed.saying import Say
     from heed.training.plan import Plan
     from heed.training.signals import StopSignals
     from heed.training.trainer import HeedTrainer
-
-
 REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
-
-
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 
 
-RELOAD_ROWS = 4
+def meet(told: Told) -> "tuple[TrainingArguments, Say]":
+    """All processes of the run find each other; only the first one speaks."""
+    from tqdm.auto import tqdm
+
+    from heed.processes import check_launch
+    from heed.training.signals import die_with_launcher
+
+    die_with_launcher()
+    check_launch(told.sft.processes)
+    args = training_arguments(told.training)
+    return args, tqdm.write if args.process_index == 0 else silent  # print would continue a progress bar's line
 
 
-RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
+def silent(text: str) -> None:
+    """What processes other than the first one say."""
 
 
-def training_arguments(training: Settings) -> "TrainingArguments":
-    """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
-    from torch.distributed import DistError
-    from transformers import TrainingArguments
-    from transformers.utils.logging import set_verbosity_error
+def check_processes(plan: "Plan") -> Fingerprint:
+    """What decides the numbers of the run; raises UserError where another process has something else."""
+    from heed.processes import check_alike
+    from heed.training.fingerprint import fingerprint
 
-    from heed.processes import meet_on_cpu, not_found_message
+    facts = fingerprint(plan)
+    refuse_unknown(plan.sft.allow_changed, facts)
+    check_alike(facts | run_folder.versions())
+    return facts
 
-    values = {name: setting.value for name, setting in training.items()}
-    keep_best = values.pop("load_best_model_at_end")
-    try:
-        if values.get("use_cpu") and not values.get("ddp_backend"):
-            meet_on_cpu(values["ddp_timeout"])
-        args = TrainingArguments(**values)
-        if args.process_index > 0:  # the processes find each other when this is asked for
-            set_verbosity_error()
-    except (ValueError, ImportError) as error:
-        raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
-    except DistError as error:
-        raise UserError(not_found_message(error, values["ddp_timeout"])) from error
-    # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
-    # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
-    args.load_best_model_at_end = keep_best
-    if args.n_gpu > 1:
-        raise UserError(
-            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
-            "or show it one with CUDA_VISIBLE_DEVICES=0"
-        )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != args.world_size:
-        raise UserError(
-            f"the launcher started {launched} processes, but each of them sees {args.world_size}; "
-            "on CPUs set use_cpu: true"
-        )
-    return args
+
+@contextmanager
+def begun(plan: "Plan", facts: Fingerprint, say: "Say") -> "Iterator[Start]":
+    """The run folder, locked, and where in it the run begins."""
+    from heed.files.lock import locked
+    from heed.processes import from_first
+    from heed.runs.start import find_start
+
+    sft, folder = plan.sft, Path(str(plan.args.output_dir))
+    with ExitStack() as held:
+
+        def begin_here() -> "Start":
+            run_folder.make_folder(folder)
+            held.enter_context(locked(folder, say))
+            return find_start(
+                folder,
+                facts,
+                resume=sft.resume,
+                overwrite=sft.overwrite_output_dir,
+                allowed=sft.allow_changed,
+                world=plan.args.world_size,
+                say=say,
+            )
+
+        yield from_first(begin_here)
+
+
+def train_to_the_end(
+    plan: "Plan",
+    settings: Settings,
+    found: "Start",
+    facts: Fingerprint,
+    pushes: "Sequence[TrainerCallback]",
+    queued: int,
+    say: "Say",
+) -> None:
+    """Begin, train, finish; run.json and run_state.json say how it went, whatever happens.
+
+    `queued` is how many models may wait for the Hub.
+    """
+    from heed.runs.state import RunRecord
+    from heed.training.signals import StopSignals
+
+    folder = Path(str(plan.args.output_dir))
+    with StopSignals() as signals:
+        known = {"fingerprint": facts} | begin(plan, settings, folder)
+        with RunRecord(folder, found.checkpoint, known, writes=plan.args.process_index == 0) as record:
+            callbacks = [*make_callbacks(plan, folder), *pushes, record]
+            trainer = train(plan, found, facts, callbacks, signals, queued, say)
+            record.facts |= finish(trainer, plan, folder, say)
 
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
@@ -109,55 +136,6 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
             SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples)
         )
     return callbacks
-
-
-@contextmanager
-def recorded(
-    folder: Path, found: "Start", known: dict[str, Any], *, writes: bool
-) -> "Iterator[tuple[dict[str, Any], RunState]]":
-    """run.json and run_state.json, which say how the run went whatever happens: running, then done, preempted or
-    failed, with a reason. `known` is what is in run.json from the start."""
-    from heed.runs.state import RunState, Status
-
-    path = folder / run_folder.RUN_FILE
-    record: dict[str, Any] = {"status": "running", "heed": __version__, "command": shlex.join(sys.argv)}
-    record |= {"started": run_folder.now(), "versions": run_folder.versions()}
-    record["resumed_from"] = str(found.checkpoint.path) if found.checkpoint else None
-    record |= {"earlier": earlier_starts(path) if found.checkpoint else []} | known
-    state = RunState(folder, writes=writes, step=found.checkpoint.step if found.checkpoint else 0)
-
-    def write(status: Status, reason: str = "") -> None:
-        record.update({"status": status, "reason": reason} if reason else {"status": status})
-        if writes:
-            state.write(status, reason)
-            run_folder.write_json(path, record)
-
-    write("running")
-    try:
-        yield record, state
-    except BaseException as error:
-        record["finished"] = run_folder.now()
-        wished = isinstance(error, Stopped | KeyboardInterrupt)
-        try:
-            told = str(error) if isinstance(error, UserError | Stopped) else repr(error)
-            write("preempted" if wished else "failed", told)
-        except OSError as full:
-            if full.errno not in DISK_FULL:
-                raise
-            print(f"{state.folder}: no space is left to write down how the run ended", file=sys.stderr)
-        raise
-    record["finished"] = run_folder.now()
-    write("done")
-
-
-def earlier_starts(path: Path) -> list[dict[str, Any]]:
-    """How the run was started before, oldest first."""
-    if not path.is_file():
-        return []
-    last = run_folder.read_json(path)
-    earlier: list[dict[str, Any]] = last.get("earlier", [])
-    names = ("command", "started", "finished", "status", "reason", "resumed_from", "processes")
-    return [*earlier, {name: last[name] for name in names if name in last}]
 
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
@@ -214,13 +192,8 @@ def train(
     signals: "StopSignals",
     queued: int,
     say: "Say",
-    *,
-    rehearse: bool,
 ) -> "HeedTrainer":
-    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored.
-
-    `queued` is how many models may wait for the Hub.
-    """
+    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
     from transformers import PrinterCallback, ProgressCallback
 
     from heed.runs.recorder import FlightRecorder, RowLosses
@@ -258,7 +231,7 @@ def train(
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
     check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
-    if rehearse:
+    if plan.sft.preflight == "full":
         answer_shortly = None
         if plan.samples:
             answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
@@ -325,6 +298,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
     from heed.runs.plots import plot_losses
     from heed.training.callbacks import complete_checkpoint
+    from heed.training.proof import check_saved_weights, reload_difference
 
     contract = plan.contract
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
@@ -355,45 +329,3 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
         "num_input_tokens_seen": state.num_input_tokens_seen,
         "reload_max_logit_difference": difference,
     }
-
-
-def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
-    """Load the saved model as a user would and compare logits on real rows.
-
-    Raises RuntimeError when they differ: the folder would not be what was trained.
-    """
-    from heed.models.loading import max_logit_difference
-
-    dataset = plan.encoded["train"].dataset
-    batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
-    difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
-    if not difference <= RELOAD_TOLERANCE:
-        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
-    return difference
-
-
-def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
-    """The same proof for a model of which each process has a part: it can only compute with all of them together.
-
-    Raises RuntimeError when a weight is absent or another than in training.
-    """
-    import torch
-
-    for name, loaded in reloaded(plan, folder, torch.device("cpu")).named_parameters():
-        if name not in weights or not torch.equal(weights[name].float().cpu(), loaded.float()):
-            raise RuntimeError(f"{folder}: the saved model's {name} is not the trained one's")
-
-
-def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-    from heed.models.loading import load_finished
-
-    unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
-    return load_finished(
-        str(folder),
-        dtype=plan.sft.dtype,
-        load_in_4bit=plan.sft.load_in_4bit,
-        attn_implementation=plan.sft.attn_implementation,
-        device=device,
-    )

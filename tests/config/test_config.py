@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from transformers import TrainingArguments
 
-import train_sft
 from heed import config
 from heed.benchmarks.suite import find_benchmarks
 from heed.config import (
@@ -23,6 +22,7 @@ from heed.config import (
     training_arguments,
 )
 from heed.errors import UserError
+from heed.training.arguments import read_config
 from world.small_world import ROOT
 
 KEYS = config.field_types(SftConfig) | config.field_types(TrainingArguments)
@@ -281,7 +281,7 @@ def test_a_launcher_that_wants_another_precision_is_refused(tmp_path: Path, monk
 def test_explain_tells_each_value_and_its_source(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(NEEDED + "learning_rate: 2e-5\n")
     line = config.parse_command_line(["--config", f"{tmp_path}/run.yaml", "--seed", "7"], flags=())
-    table = config.explain(train_sft.read_config(line)[2]).splitlines()
+    table = config.explain(read_config(line).settings).splitlines()
     rows = {text.split()[0]: text.split(maxsplit=2)[1:] for text in table}
     assert rows["learning_rate"] == ["2e-05", f"{tmp_path}/run.yaml:4"]
     assert rows["seed"] == ["7", "command line"]
@@ -306,16 +306,16 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
         found = config.read_settings(line, config.field_types(BenchmarkConfig))
         assert find_benchmarks(config.script_config(BenchmarkConfig, found).tasks)
         return
-    sft, training_keys, _, _ = train_sft.read_config(line)
-    assert sft.prompt == "model" or (ROOT / "prompts" / f"{sft.prompt}.jinja").is_file()
+    told = read_config(line)
+    assert told.sft.prompt == "model" or (ROOT / "prompts" / f"{told.sft.prompt}.jinja").is_file()
     assert path.read_text().startswith("# ")
-    assert training_keys["output_dir"].value == f"runs/{path.stem}"
+    assert told.training["output_dir"].value == f"runs/{path.stem}"
 
 
 def test_the_textbook_config_is_the_textbook() -> None:
     line = config.parse_command_line(["--config", "configs/gpt2_medium.yaml"], flags=())
-    sft, _, everything, _ = train_sft.read_config(line)
-    values = {name: setting.value for name, setting in everything.items()}
+    told = read_config(line)
+    sft, values = told.sft, {name: setting.value for name, setting in told.settings.items()}
     assert (sft.loss_on, sft.dropout, sft.max_length) == ("all", 0.0, 1024)
     expected = {
         "learning_rate": 5e-5,

@@ -233,6 +233,27 @@ def test_another_base_of_the_same_shape_is_refused_on_resume(
     assert "cannot be changed in a run" in capsys.readouterr().err
 
 
+def test_the_same_command_makes_the_comparison_that_an_interrupted_start_left_undone(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--compare_with_base", "true", "--compare_max_new_tokens", "5", "--max_steps", "2")
+
+    def interrupted(folder: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("heed.evaluation.run.write_report", interrupted)
+        assert run(config_file, *words) == 130
+    folder = config_file.parent / "run"
+    assert json.loads((folder / "run_state.json").read_text())["status"] == "done"
+    weights = (folder / "model.safetensors").stat().st_mtime_ns
+    assert run(config_file, *words) == 0
+    assert (folder / "report.html").is_file() and (folder / "model.safetensors").stat().st_mtime_ns == weights
+    capsys.readouterr()
+    assert run(config_file, *words) == 0
+    assert capsys.readouterr().out.rstrip().endswith("is finished; overwrite_output_dir: true starts over")
+
+
 def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = config_file.parent / "run"
     folder.mkdir()

@@ -1,0 +1,91 @@
+"""From the keys of a training to what transformers' Trainer is told."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heed import config
+from heed.config import Settings, SftConfig
+from heed.errors import UserError
+
+if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    from transformers import TrainingArguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a training was told. `training` are the TrainingArguments that somebody or Heed has set, `settings` all keys
+    with the source of each value, `precision` what is computed with and why."""
+
+    sft: SftConfig
+    training: Settings
+    settings: Settings
+    precision: str
+
+
+def read_config(command_line: config.CommandLine) -> Told:
+    """Raises UserError for keys that are unknown, wrong, or at odds with each other."""
+    import torch
+    from transformers import TrainingArguments
+
+    from heed.training.speed import choose_precision
+
+    own = config.field_types(SftConfig)  # some have the name of one of TrainingArguments, and take its place
+    training_types = {name: kind for name, kind in config.field_types(TrainingArguments).items() if name not in own}
+    settings = config.read_settings(command_line, own | training_types)
+    sft = config.script_config(SftConfig, settings)
+    if "output_dir" not in settings:
+        raise UserError("output_dir is missing (the folder of this run); set it in --config or as --output_dir")
+    training = config.training_settings(settings, training_types)
+    config.refuse_both(settings, "tokens_per_batch", "per_device_train_batch_size")
+    if not torch.accelerator.is_available():
+        for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
+            training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
+    config.derive_accumulation(sft.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
+    precision = choose_precision(training, weights=sft.dtype)
+    config.check_launcher(training)
+    defaults = {
+        item.name: config.Setting(value=item.default, source="default")
+        for item in dataclasses.fields(TrainingArguments)
+        if item.name in training_types and item.default is not dataclasses.MISSING
+    }
+    resolved = config.resolved_values(sft, settings) | defaults | training
+    return Told(sft=sft, training=training, settings=resolved, precision=precision)
+
+
+def training_arguments(training: Settings) -> "TrainingArguments":
+    """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
+    from torch.distributed import DistError
+    from transformers import TrainingArguments
+    from transformers.utils.logging import set_verbosity_error
+
+    from heed.processes import meet_on_cpu, not_found_message
+
+    values = {name: setting.value for name, setting in training.items()}
+    keep_best = values.pop("load_best_model_at_end")
+    try:
+        if values.get("use_cpu") and not values.get("ddp_backend"):
+            meet_on_cpu(values["ddp_timeout"])
+        args = TrainingArguments(**values)
+        if args.process_index > 0:  # the processes find each other when this is asked for
+            set_verbosity_error()
+    except (ValueError, ImportError) as error:
+        raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+    except DistError as error:
+        raise UserError(not_found_message(error, values["ddp_timeout"])) from error
+    # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
+    # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
+    args.load_best_model_at_end = keep_best
+    if args.n_gpu > 1:
+        raise UserError(
+            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
+            "or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != args.world_size:
+        raise UserError(
+            f"the launcher started {launched} processes, but each of them sees {args.world_size}; "
+            "on CPUs set use_cpu: true"
+        )
+    return args
