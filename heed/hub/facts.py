@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable
-from datetime import datetime
 
 from heed.hub.metadata import is_hub_id, run_of, sources
 from heed.report.evidence import Evidence
@@ -37,9 +36,8 @@ def training_facts(evidence: Evidence) -> Iterable[tuple[str, str]]:
         yield "kept", run["kept"] + (f", eval_loss {run['best_eval_loss']:.4f}" if run["best_eval_loss"] else "")
         yield "check", f"loaded again, its logits differ by {run['reload_max_logit_difference']:.1e} at most"
     yield "hardware", f"{run.get('hardware') or run['device']}, {count(run['processes'], 'process', 'processes')}"
-    if run.get("finished"):
-        began, ended = (datetime.fromisoformat(run[name]) for name in ("started", "finished"))
-        yield "time", f"{duration((ended - began).total_seconds())}, until {run['finished']}"
+    if "seconds_of_all_starts" in run:  # runs of an earlier Heed do not say
+        yield "time", f"{duration(run['seconds_of_all_starts'])}, until {run['finished']}"
     if run.get("earlier"):
         yield "interrupted", f"{count(len(run['earlier']), 'time')}, and continued exactly"
     yield "versions", versions_text({"heed": run["heed"]} | run["versions"])

@@ -133,7 +133,8 @@ def spending(evidence: Evidence) -> list[Spending]:
     ended = [log for log in evidence.losses if "train_runtime" in log]
     if ended:
         tokens = ended[-1].get("num_input_tokens_seen")
-        seconds = ended[-1]["train_runtime"]
+        # What Trainer logs is the time of its last start.
+        seconds = (evidence.run or {}).get("seconds_of_all_starts", ended[-1]["train_runtime"])
         found.append(
             Spending(what="Training", requests=None, tokens_in=tokens, tokens_out=None, seconds=seconds, cost="")
         )
