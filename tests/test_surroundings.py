@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 
+import inspect_data
 from heed.errors import UserError, check_surroundings, exit_code
 from heed.runs.start import check_folder
 from world.short_run import run
-from world.small_world import ROOT
+from world.small_world import ROOT, TINY
 
+INSPECT = ["--model_name_or_path", str(TINY), "--data", str(ROOT / "data" / "instructions.json")]
 SCRIPTS = ["train_sft", "eval_responses", "inspect_data", "chat", "arena", "eval_benchmarks"]
 
 
@@ -39,6 +42,20 @@ def test_a_name_that_is_not_utf_8_is_refused(capsys: pytest.CaptureFixture[str])
     assert exit_code(lambda: None) == 0
 
 
+@pytest.mark.parametrize("script", ["train", "inspect"])
+def test_a_cache_that_cannot_be_written_is_said_before_rows_are_read(
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file" / "datasets")
+    config = tmp_path / "run.yaml"
+    config.write_text(stopped.read_text())
+    assert (run(config) if script == "train" else exit_code(lambda: inspect_data.main(INSPECT))) == 2
+    told = capsys.readouterr()
+    assert f"since nothing can be written into {tmp_path / 'file'}; name a folder that can be" in told.err
+    assert "data      " not in told.out and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "<script>alert(1)", "a 'b' & c; $d", "Übung 1"])
 def test_a_run_folder_may_have_any_name(stopped: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
@@ -55,7 +72,7 @@ def test_a_folder_below_a_file_or_below_a_closed_one_is_refused_at_once(
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/run cannot be made, since nothing can be written into .*/file$"):
         check_folder(tmp_path / "file" / "run", resume="auto", overwrite=False)
-    monkeypatch.setattr("heed.runs.start.os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr("heed.files.run_folder.os.access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="nothing can be written into"):
         check_folder(tmp_path / "new", resume="auto", overwrite=False)
 

@@ -33,9 +33,14 @@ ADVICE = {
         ("set batching: flat", "--tokens_per_batch 64 --batching flat"),
         ("or per_device_train_batch_size", "--batching padded --per_device_train_batch_size 2"),
     ],
-    "--attn_implementation eager": [("or set batching: padded", "--attn_implementation eager --batching padded")],
+    "--batching flat --attn_implementation eager": [
+        ("or set batching: padded", "--attn_implementation eager --batching padded"),
+    ],
     "--train_sampling_strategy batch_rebalance": [
-        ("choose from random, group_by_length, sequential", "--train_sampling_strategy group_by_length"),
+        (
+            "choose from random, group_by_length, group_by_prefix, sequential",
+            "--train_sampling_strategy group_by_length",
+        ),
     ],
     "--lr_scheduler_type constant --warmup_steps 2": [
         ("such as constant_with_warmup", "--lr_scheduler_type constant_with_warmup --warmup_steps 2"),
