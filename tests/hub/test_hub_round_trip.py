@@ -215,7 +215,7 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
     assert name == "full"
     assert ("exact_match", 0.5) in [(result.metric_type, result.metric_value) for result in results]
     assert (
-        "| Exact match | 2 | 0.000 [0.000 to 0.000] | 0.500 [0.000 to 1.000] | +0.500 [0.000 to +1.000] | 1, 1, 0 |"
+        "| Exact match | 2 | 0.000 [0.000 to 0.842] | 0.500 [0.013 to 0.987] | +0.500 [−0.780 to +0.988] | 1, 1, 0 |"
         in text
     )
     assert 'AutoModelForCausalLM.from_pretrained("tester/full")' in text

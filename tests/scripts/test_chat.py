@@ -125,7 +125,7 @@ def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
     ("model", "sentence"),
     [
         ("a b", "error: model: 'a b' is neither a folder here nor what a model on the Hub can be called (ME/MODEL)\n"),
-        ("README.md", "error: model: README.md is a file; give the folder of a model, or a Hub id\n"),
+        ("README.md", "error: README.md is a file, and not GGUF; name a folder, a .gguf file or a Hub id\n"),
         ("docs", "error: model: the folder docs holds no model (config.json or adapter_config.json is missing)\n"),
         (
             "me/absent",
