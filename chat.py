@@ -6,9 +6,9 @@
 
 While you talk:
 
-    /system TEXT   say what the model is to keep to, and begin anew; without a text: drop it
-    /reset         begin anew
-    /base          let the model it started from answer too, or no longer
+    /system TEXT   set the system message and start over; without a text: drop it
+    /reset         start over
+    /base          let the base model answer too, or stop it again
     /help          this list
     /quit          or Ctrl-D; Ctrl-C ends an answer early; the arrow keys bring back what you wrote
 """
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def be_quiet() -> None:
-    """Bars and remarks of the libraries would stand between the lines of a conversation."""
+    """The libraries' progress bars and messages would come between the lines of a conversation."""
     import huggingface_hub
     from transformers.utils import logging
 
@@ -70,7 +70,7 @@ class Speakers:
         self.with_base = False
 
     def toggle_base(self) -> str:
-        """Ask the base model from now on, or no longer; says which."""
+        """Ask the base model from now on, or stop asking it; says which."""
         from heed.answers.subjects import base_of, load_subject, shared_prompt
         from heed.runs.finished import Subject
 
@@ -92,7 +92,7 @@ class Speakers:
 
 
 def talk(speakers: Speakers, ours: ChatConfig) -> None:
-    """Read lines until there are no more. What goes wrong with one is said, and the next is read."""
+    """Read lines until there are no more. What goes wrong with one is reported, and the next is read."""
     from heed.answers.conversation import Conversation
     from heed.answers.streaming import NoRoom, stream_answer
 
@@ -132,15 +132,17 @@ def obey(word: str, rest: str, conversation: Any, speakers: Speakers) -> str:
     match word:
         case "/system":
             conversation.begin(rest or None)
-            return f"from here on with the system message: {rest}" if rest else "from here on without a system message"
+            return (
+                f"starting over with the system message: {rest}" if rest else "starting over without a system message"
+            )
         case "/reset":
             conversation.begin(conversation.system)
-            return "from here on anew"
+            return "starting over"
         case "/base":
             return speakers.toggle_base()
         case "/help":
             return COMMANDS
-    raise UserError(f"{word} is no command; /help lists them")
+    raise UserError(f"{word} is not a command; /help lists them")
 
 
 def lines(terminal: bool) -> Iterator[str]:

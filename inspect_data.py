@@ -1,4 +1,4 @@
-"""See exactly what a training would learn: every row looked at, before any model is loaded.
+"""See exactly what a training run would learn: every row looked at, before any model is loaded.
 
     python inspect_data.py --config configs/tiny.yaml
     python inspect_data.py --config configs/tiny.yaml --data my_rows.json --html rows.html
@@ -9,7 +9,7 @@
     python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
 
 Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
-train_sft.py does. What is found is cached, so that training does not look again. The config is that of the training.
+train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
 """
 
 import os
@@ -182,7 +182,7 @@ def write_files(
     padding: "Padding",
     sft: SftConfig,
 ) -> None:
-    """What is asked for beside the terminal; `stream` gives the rows from the beginning."""
+    """The files that were asked for; `stream` gives the rows from the beginning."""
     from heed.audit.cleaning import export_pairs, export_rows, is_folder
     from heed.audit.flags import write_flags
     from heed.audit.page import write_inspector
@@ -206,7 +206,7 @@ def write_files(
         print(f"rows      {path}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out")
         if not is_folder(path) and sft.split != "hash":
             print(
-                "          the splits are not in this file: a training that reads it parts its rows anew; --export "
+                "          the splits are not in this file: a run that trains on it splits the rows again; --export "
                 f"{path.with_suffix('')} would write a folder that keeps every row in its split"
             )
     if ours.pairs is not None:
@@ -218,7 +218,7 @@ def write_files(
 
 
 def make_collator(sft: SftConfig, eos_token_id: int, *, flat: bool) -> "FlatCollator | PaddingCollator":
-    """The collator of the training, as far as one row alone can tell them apart."""
+    """The collator of the training run, as far as it matters for one row alone."""
     from heed.tokens.batches import FlatCollator, PaddingCollator
 
     if flat:
@@ -227,7 +227,7 @@ def make_collator(sft: SftConfig, eos_token_id: int, *, flat: bool) -> "FlatColl
 
 
 def padding_of(sft: SftConfig, settings: Settings, found: "Audit", *, flat: bool) -> "Padding":
-    """How much padding the first epoch's batches would hold, rows in the order of the training."""
+    """How much padding the first epoch's batches would hold, rows in the order of the training run."""
     from heed.audit.page import measure_padding
 
     def value(name: str, default: Any) -> Any:

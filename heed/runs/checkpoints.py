@@ -107,7 +107,7 @@ def verify(folder: Path) -> Checkpoint:
 
 
 def newest_whole(run: Path, say: Say, *, own: bool = True) -> Checkpoint | None:
-    """The newest checkpoint of a run that verifies; newer ones that do not are put aside, and `say` is told why.
+    """The newest checkpoint of a run that verifies; newer ones that do not are put aside, and `say` reports why.
 
     In a run folder that is not this run's `own`, and so not locked by it, nothing is touched: it may be writing.
     """
@@ -123,7 +123,7 @@ def newest_whole(run: Path, say: Say, *, own: bool = True) -> Checkpoint | None:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """All folders named as checkpoints, by step."""
+    """All folders named like checkpoints, by step."""
     found = [path for path in run.iterdir() if path.is_dir() and NAME.fullmatch(path.name)] if run.is_dir() else []
     return sorted(found, key=step_of)
 
@@ -149,7 +149,7 @@ def put_aside(path: Path, why: str) -> Path:
 def rotate(run: Path, *, keep: int | None, best: int | None) -> None:
     """Delete the oldest checkpoints until `keep` are left; never the newest one, nor that of step `best`.
 
-    Called when the newest one has been written and verified, so there is always one to go on from.
+    Called when the newest one has been written and verified, so there is always one to continue from.
     """
     found = checkpoints(run)
     if keep is None or keep <= 0 or not found:

@@ -37,15 +37,15 @@ def find_run(model: str) -> Path | None:
 
 
 def find_base(model: str, run: Path | None) -> Subject:
-    """The model a run started from. Raises UserError when there is no run that would name it."""
+    """The model a run started from. Raises UserError when no run names it."""
     if run is None:
-        raise UserError(f"compare_with_base: {model} is no run folder that would name its base model")
+        raise UserError(f"compare_with_base: {model} is not a run folder, so its base model is not known")
     record = run_folder.read_json(run / run_folder.RUN_FILE)
     return Subject(name="base", model=record["model"], revision=record["model_revision"])
 
 
 def resolved_sft_config(run: Path) -> SftConfig:
-    """What a run was told, as its folder remembers."""
+    """The settings of a run, as its folder records them."""
     resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
     names = config.field_types(SftConfig)
     return SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})

@@ -98,7 +98,7 @@ class RowLosses:
 def step_rows(
     step: int, micro_batches: Sequence[Sequence[int]], row_ids: np.ndarray, supervised: np.ndarray
 ) -> StepRows:
-    """`micro_batches` hold places in the encoded data set, of which the arrays tell row id and supervised tokens."""
+    """`micro_batches` hold places in the encoded data set; the arrays give their row ids and supervised tokens."""
     places = np.concatenate([np.asarray(batch, dtype=np.int64) for batch in micro_batches])
     return StepRows(step=step, rows=row_ids[places].tolist(), supervised=supervised[places].tolist())
 

@@ -1,4 +1,4 @@
-"""What decides the numbers of a run: a run may only be gone on with where all of it is the same."""
+"""What decides the numbers of a run: a run continues only where all of it is the same."""
 
 import difflib
 import json
@@ -14,7 +14,7 @@ UNCHANGEABLE = ("model.", "optim", "use_peft", "lora_r", "lora_target_modules", 
 
 
 def refuse_unknown(allowed: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Raises UserError for a key of allow_changed that no run is compared by."""
+    """Raises UserError for a key in allow_changed that runs are not compared by."""
     for name in allowed:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
@@ -39,8 +39,8 @@ def check_same(then: Mapping[str, Any], now: Mapping[str, Any], *, allowed: Sequ
         lines = [f"\n  {name}: {text(then.get(name))} then, {text(now.get(name))} now" for name in refused]
         raise UserError(
             f"{place} belongs to a run that differs from this one:{''.join(lines)}\n"
-            f"Set them back, choose another output_dir, start over with overwrite_output_dir: true, or go on with the "
-            f"changes by allow_changed: {','.join(refused)}"
+            f"Set them back, choose another output_dir, start over with overwrite_output_dir: true, or allow the "
+            f"changes with allow_changed: {','.join(refused)}"
         )
     return differ
 

@@ -1,4 +1,4 @@
-"""Where a run begins: at step 0, at a checkpoint, or nowhere, since it is done."""
+"""Where a run begins: at step 0, at a checkpoint, or nowhere because it is done."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from heed.saying import Say
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """`checkpoint` to go on from, None for step 0. `changed` are keys that differ from the run so far, as allowed."""
+    """`checkpoint` to continue from, None for step 0. `changed`: allowed keys that differ from the run so far."""
 
     done: bool = False
     checkpoint: Checkpoint | None = None
@@ -28,7 +28,7 @@ def check_folder(folder: Path, *, resume: str, overwrite: bool) -> None:
     """Whether a run may use this folder; nothing is changed.
 
     `resume` is auto, never or a path. Raises UserError for a folder with something else in it, and for an earlier run
-    that is neither to be gone on with nor to be deleted.
+    that is neither to be continued nor to be deleted.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir: {folder} is a file")
@@ -42,7 +42,7 @@ def check_folder(folder: Path, *, resume: str, overwrite: bool) -> None:
     within = path is not None and checkpoints.inside(path, folder)
     if within and overwrite:
         raise UserError(
-            f"overwrite_output_dir: true would delete {resume}, which resume: wants to go on from; drop one"
+            f"overwrite_output_dir: true would delete {resume}, which resume: would continue from; drop one of them"
         )
     if is_empty(folder):
         return
@@ -52,7 +52,7 @@ def check_folder(folder: Path, *, resume: str, overwrite: bool) -> None:
         )
     if not (overwrite or within or resume == "auto"):
         raise UserError(
-            f"output_dir: {folder} holds an earlier run; choose another folder, set resume: auto to go on with it, or "
+            f"output_dir: {folder} holds an earlier run; choose another folder, set resume: auto to continue it, or "
             "set overwrite_output_dir: true to delete it"
         )
 
@@ -74,7 +74,7 @@ def find_start(
     """Make the folder ready, and say where to begin. Call it with the folder locked.
 
     Deletes an earlier run only when `overwrite` asks for it; checkpoints that cannot be used, or that come after the
-    one to go on from, are renamed. Raises UserError for a run that differs from this one in keys not `allowed`.
+    one to continue from, are renamed. Raises UserError for a run that differs from this one in keys not `allowed`.
     """
     check_folder(folder, resume=resume, overwrite=overwrite)
     if overwrite:
@@ -87,7 +87,7 @@ def find_start(
     place = str(folder)
     if "fingerprint" not in record:
         raise UserError(
-            f"output_dir: {folder} holds a run of an earlier Heed, which cannot be gone on with; choose another "
+            f"output_dir: {folder} holds a run of an earlier Heed, which cannot be continued; choose another "
             "folder, or set overwrite_output_dir: true to delete it"
         )
     changed = check_same(record["fingerprint"], fingerprint, allowed=allowed, place=place)
@@ -95,7 +95,7 @@ def find_start(
         return Start(done=True)
     found = checkpoints.newest_whole(folder, say)
     if found is None:
-        say("resume    there is no checkpoint to go on from: beginning at step 0")
+        say("resume    there is no checkpoint to continue from: starting at step 0")
         return Start()
     return from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
 
@@ -109,12 +109,12 @@ def from_path(
     else:
         found = checkpoints.newest_whole(path, say, own=checkpoints.inside(path, folder))
     if found is None:
-        raise UserError(f"resume: {path} holds no checkpoint that could be gone on from")
+        raise UserError(f"resume: {path} holds no checkpoint to continue from")
     start = from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
     if checkpoints.inside(found.path, folder):
         for later in checkpoints.checkpoints(folder):
             if checkpoints.step_of(later) > found.step:
-                say(f"resume    {later.name} comes after it, now {checkpoints.put_aside(later, 'later').name}")
+                say(f"resume    {later.name} comes after it, renamed to {checkpoints.put_aside(later, 'later').name}")
     return start
 
 
@@ -124,8 +124,8 @@ def from_checkpoint(
     checkpoints.refuse_pickles(found.path, own=checkpoints.inside(found.path, folder))
     if not found.facts["resumable"]:
         raise UserError(
-            f"{found.path} holds weights only (save_only_model: true), so a run cannot go on from it; choose another "
-            "output_dir, or set overwrite_output_dir: true to start over"
+            f"{found.path} holds weights only (save_only_model: true), so a run cannot continue from it; choose "
+            "another output_dir, or set overwrite_output_dir: true to start over"
         )
     changed = check_same(found.facts["fingerprint"], fingerprint, allowed=allowed, place=str(found.path))
     say(f"resume    from {found.path} (step {found.step}), whose files are as they were written")
@@ -133,8 +133,8 @@ def from_checkpoint(
         say(f"          changed since, as allowed: {', '.join(changed)}")
     if found.facts["processes"] != world:
         say(
-            f"          {found.facts['processes']} processes wrote it, {world} go on: the rows of each step are the "
-            "same, sums are rounded otherwise, and with dropout other numbers are drawn"
+            f"          {found.facts['processes']} processes wrote it, {world} continue: each step has the same "
+            "rows, but sums are rounded differently, and dropout draws other numbers"
         )
     for name, version in run_folder.versions().items():
         if found.facts["versions"].get(name) != version:

@@ -65,12 +65,12 @@ def test_one_goes_back_to_an_earlier_checkpoint_and_later_ones_are_put_aside(
     config, checkpoint = copied(stopped, tmp_path)
     shutil.copytree(checkpoint, tmp_path / "run" / "checkpoint-5")
     assert run(config, "--max_steps", "5", "--resume", str(checkpoint)) == 0
-    assert "checkpoint-5 comes after it, now later-checkpoint-5-" in capsys.readouterr().out
+    assert "checkpoint-5 comes after it, renamed to later-checkpoint-5-" in capsys.readouterr().out
     assert run(config, "--resume", str(checkpoint), "--overwrite_output_dir") == 2
     assert "would delete" in capsys.readouterr().err
 
 
-def test_a_run_without_a_usable_checkpoint_begins_anew_and_says_so(
+def test_a_run_without_a_usable_checkpoint_starts_over_and_says_so(
     stopped: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -81,7 +81,7 @@ def test_a_run_without_a_usable_checkpoint_begins_anew_and_says_so(
     assert run(config, "--max_steps", "5") == 0
     out = capsys.readouterr().out
     assert "optimizer.pt is missing" in out
-    assert "there is no checkpoint to go on from: beginning at step 0" in out
+    assert "there is no checkpoint to continue from: starting at step 0" in out
     folder = tmp_path / "run"
     assert sorted(logged(folder)["eval_loss"]) == [0, 2, 4, 5]
     lines = (folder / "metrics.jsonl").read_text().splitlines()

@@ -91,8 +91,8 @@ def test_what_was_said_is_remembered_until_it_is_reset(
 
     out = capsys.readouterr().out
     assert out == (
-        f"{first}\n{second}\nfrom here on with the system message: Be brief.\n{brief}\n"
-        f"from here on without a system message\n{alone}\nfrom here on anew\n{alone}\n"
+        f"{first}\n{second}\nstarting over with the system message: Be brief.\n{brief}\n"
+        f"starting over without a system message\n{alone}\nstarting over\n{alone}\n"
     )
 
 
@@ -104,7 +104,7 @@ def test_the_base_model_answers_beside_the_tuned_one(
     tuned, other = greedy(folder, [user("One?")]), greedy(folder, [user("One?")], "base")
     assert capsys.readouterr().out == (
         f"{base} answers too, to the same conversation\nbase: {other}\ntuned: {tuned}\n"
-        f"{base} answers no longer\nfrom here on anew\n{tuned}\n"
+        f"{base} answers no longer\nstarting over\n{tuned}\n"
     )
     assert tuned != other
 
@@ -115,7 +115,7 @@ def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
     long = "word " * 300
     assert talk(folder, f"/nothing\n{long}\n/base\nOne?\n", monkeypatch=monkeypatch) == 0
     captured = capsys.readouterr()
-    assert "error: /nothing is no command; /help lists them" in captured.err
+    assert "error: /nothing is not a command; /help lists them" in captured.err
     assert "so there is no room for an answer; /reset starts over" in captured.err
     assert "nobody/knows" in captured.err  # the base by its card, which is not to be had
     assert captured.out.endswith(f"{greedy(folder, [user('One?')])}\n")
@@ -179,7 +179,7 @@ def test_the_arrow_keys_bring_back_what_was_written(folder: Path) -> None:
     until(answer.strip())
     until("> ")
     os.write(ours, b"/reset\n")
-    until("anew")
+    until("starting over")
     until("> ")
     os.write(ours, b"\x1b[A\x1b[A\n")  # twice up
     until(answer.strip())

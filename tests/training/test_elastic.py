@@ -1,4 +1,4 @@
-"""A machine dies: the others go on from the last checkpoint, with the same rows in every step."""
+"""A machine dies: the others continue from the last checkpoint, with the same rows in every step."""
 
 import math
 import os
@@ -61,7 +61,7 @@ def test_a_run_outlives_one_of_its_two_machines(tmp_path: Path) -> None:
             each.wait()
     assert state(run)["status"] == "done"
     said = (tmp_path / "first").read_text()
-    assert "2 processes wrote it, 1 go on: the rows of each step are the same" in said
+    assert "2 processes wrote it, 1 continue: each step has the same rows" in said
     ours, theirs = logged(tmp_path / "alone"), logged(run)
     for name in ("loss", "eval_loss"):
         assert theirs[name].keys() == ours[name].keys()

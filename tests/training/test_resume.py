@@ -77,7 +77,7 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path, name: str) -> None:
 
 
 def test_a_run_killed_behind_its_last_step_makes_no_further_one(tmp_path: Path) -> None:
-    """In the middle of an epoch, where Trainer alone would go on to the next step."""
+    """In the middle of an epoch, where Trainer alone would move on to the next step."""
     whole = trainer_of(tmp_path / "a", max_steps=7)
     whole.train()
     again = trainer_of(tmp_path / "b", max_steps=7)
@@ -87,7 +87,7 @@ def test_a_run_killed_behind_its_last_step_makes_no_further_one(tmp_path: Path) 
 
 
 def test_a_changed_learning_rate_takes_effect(tmp_path: Path) -> None:
-    """Trainer alone would go on with the old one, which the checkpoint holds."""
+    """Trainer alone would continue with the old one, which the checkpoint holds."""
     trainer_of(tmp_path / "a", lr_scheduler_type="constant", logging_steps=1).train()
     again = trainer_of(tmp_path / "b", lr_scheduler_type="constant", logging_steps=1, learning_rate=5e-4)
     again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
@@ -176,7 +176,7 @@ def test_a_run_of_two_processes_goes_on_with_one(tmp_path: Path, forks: Forks) -
     resumed = ("--resume", str(two / "checkpoint-4"))
     again = tmp_path / "again"
     assert wait(forks.training(config, again, *options, *resumed, "--max_steps", "5", log=log)) == [0], log.read_text()
-    assert "2 processes wrote it, 1 go on" in log.read_text()
+    assert "2 processes wrote it, 1 continue" in log.read_text()
     ours, theirs = logged(one)["eval_loss"], logged(two)["eval_loss"]
     assert max(abs(ours[step] - theirs[step]) for step in ours) < 1e-5
     assert logged(again)["eval_loss"][5] == pytest.approx(ours[5], abs=1e-5)
