@@ -1,6 +1,6 @@
 """Verdicts: what a language model as judge says of all answers (judge.jsonl, judge_summary.json)."""
 
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,11 @@ def judge_settings(ours: EvalConfig) -> JudgeSettings | None:
         return None
     if ours.judge_model is None:
         raise UserError(f"judge_model is missing: which model of {ours.judge_backend} is to judge?")
-    defaults = JudgeSettings(backend=ours.judge_backend, model=ours.judge_model)
-    prices = ours.judge_prices
-    if prices is not None and len(prices) != 2:
-        raise UserError(f"judge_prices: {prices} is not [prompt, completion]")
-    if ours.judge_max_cost is not None and prices is None:
+    if ours.judge_prices is not None and len(ours.judge_prices) != 2:
+        raise UserError(f"judge_prices: {ours.judge_prices} is not [prompt, completion]")
+    if ours.judge_max_cost is not None and ours.judge_prices is None:
         raise UserError("judge_max_cost: without judge_prices nobody knows what a request costs")
-    return replace(
-        defaults,
-        base_url=ours.judge_base_url,
-        mode=ours.judge_mode,
-        prompt=ours.judge_prompt if ours.judge_mode != "pair" else defaults.prompt,
-        pair_prompt=ours.judge_pair_prompt if ours.judge_mode != "score" else defaults.pair_prompt,
-        concurrency=ours.judge_concurrency,
-        timeout=ours.judge_timeout,
-        retries=ours.judge_retries,
-        max_tokens=ours.judge_max_tokens,
-        control_rows=ours.judge_control_rows,
-        prices=(prices[0], prices[1]) if prices is not None else None,
-        max_cost=ours.judge_max_cost,
-        seed=ours.judge_seed,
-    )
+    return JudgeSettings(**{item.name: getattr(ours, f"judge_{item.name}") for item in fields(JudgeSettings)})
 
 
 def judge(

@@ -22,6 +22,8 @@ from heed.config import (
     training_arguments,
 )
 from heed.errors import UserError
+from heed.evaluation.judged import judge_settings
+from heed.judge.judging import JudgeSettings
 from heed.training.arguments import read_config
 from world.small_world import ROOT
 
@@ -335,3 +337,10 @@ def test_help_lists_every_key_with_its_default() -> None:
     assert all(f"--{name} " in text for name in config.field_types(SftConfig))
     assert "--lora_r" in text and "(default 16)" in text and "--data" in text and "(required)" in text
     assert '(error | drop | cut_prompt | cut_response; default "error")' in text
+
+
+def test_a_judges_keys_are_its_settings_with_the_same_defaults() -> None:
+    keys = {name.removeprefix("judge_") for name in config.field_types(EvalConfig) if name.startswith("judge_")}
+    assert {item.name for item in dataclasses.fields(JudgeSettings)} == keys
+    told = judge_settings(EvalConfig(judge_backend="openai", judge_model="m"))
+    assert told == JudgeSettings(backend="openai", model="m")
