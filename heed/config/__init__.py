@@ -1,4 +1,4 @@
-"""What a run is told: one flat YAML file and the command line, checked strictly, every value with its source.
+"""The settings of a run: one flat YAML file and the command line, checked strictly, every value with its source.
 
 Two kinds of keys: those of a script (one module here for each script) and, for training, every name of
 `transformers.TrainingArguments`. An unknown key is an error that names the nearest right one; so is a key that is

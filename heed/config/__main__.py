@@ -26,8 +26,8 @@ SCRIPTS = {
 }
 OPENING = """# Keys
 
-Written by `make keys` from the schemas in `heed/config/`. A key stands in the YAML file of `--config` or on the command
-line as `--key value`. Of two files the later one counts, and the command line counts more than any file.
+Written by `make keys` from the schemas in `heed/config/`. Write a key into the YAML file of `--config`, or give it
+on the command line as `--key value`. A later file overrides an earlier one, and the command line overrides every file.
 A key that is set where it has no effect is refused.
 """
 

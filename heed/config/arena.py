@@ -36,8 +36,8 @@ class ArenaConfig:
     )
     limit: int | None = key(None, help="only the first rows")
     votes: str | None = key(None, help="file that votes are appended to; null: votes.jsonl in the run folder")
-    judge: str | None = key(None, help="a judge.jsonl whose pair verdicts stand on the leaderboard beside people's")
-    host: str = key("127.0.0.1", help="address to listen on; others than this machine's need HEED_ARENA_PASSWORD")
+    judge: str | None = key(None, help="a judge.jsonl whose pair verdicts are shown on the leaderboard beside people's")
+    host: str = key("127.0.0.1", help="address to listen on; any but this machine's own needs HEED_ARENA_PASSWORD")
     port: int = key(7860, help="port to listen on")
 
 

@@ -33,7 +33,7 @@ class BenchmarkConfig:
     tasks: list[str] = key(help="benchmarks by the names that `list` shows, or tasks of lm_eval")
     # how it is asked
     chat_template: Literal["with", "without", "both"] = key(
-        "with", help="prompts in the model's own template, as plain text, or one after the other", read_when=OF_LM_EVAL
+        "with", help="prompts in the model's own template, as plain text, or both in turn", read_when=OF_LM_EVAL
     )
     num_fewshot: int | None = key(
         None, help="worked examples before each question; null: as many as the task says", read_when=OF_LM_EVAL
@@ -42,9 +42,7 @@ class BenchmarkConfig:
     batch_size: int = key(16, help="requests answered at once", read_when=ASKS)
     max_new_tokens: int = key(256, help="length limit of an answer", read_when=(ASKS, when("tasks", *ANSWERED)))
     # where things are
-    data_root: str | None = key(
-        None, help="folder that mirrors the Hub's data sets, for work without a connection", read_when=ASKS
-    )
+    data_root: str | None = key(None, help="folder that mirrors the Hub's data sets, for work offline", read_when=ASKS)
     output_dir: str | None = key(None, help="where benchmarks/ and rows.jsonl go; null: the model's own folder")
     # programs that a model wrote
     unsafe_code: bool = key(
@@ -54,7 +52,7 @@ class BenchmarkConfig:
     )
     without_sandbox: bool = key(
         False,
-        help="run it even where bubblewrap is absent, with your rights",
+        help="run it even where bubblewrap is absent, with your own permissions",
         read_when=(when("tasks", "humaneval"), when("unsafe_code", True)),
     )
     # a judge

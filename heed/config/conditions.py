@@ -13,7 +13,7 @@ WORD = "word"  # stands for the word after the script's name, as in `eval_respon
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """`key` is set; or it is one of `values`, or other than each of `is_not`. Of a list one item is enough."""
+    """`key` is set; or it is one of `values`, or other than each of `is_not`. One item of a list is enough."""
 
     key: str
     values: tuple[Any, ...] = ()

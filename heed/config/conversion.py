@@ -18,7 +18,7 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
             return None
         raise UserError(f"{place}: may not be null; expected {type_text(wanted)}")
     options = meant_options(options, value)
-    # Text fits `str` always, so it is tried last.
+    # Text always fits `str`, so it is tried last.
     for option in sorted(options, key=lambda option: option is str):
         try:
             return convert_to(value, option, place)
@@ -53,7 +53,7 @@ def options_of(wanted: Any) -> tuple[Any, ...]:
 
 
 def all_choices(wanted: Any) -> list[str]:
-    """The values that a key of few values may have, null aside."""
+    """The values of a key that allows only a few, without null."""
     return [choice for option in options_of(wanted) for choice in choices_of(option)]
 
 

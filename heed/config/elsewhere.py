@@ -74,12 +74,12 @@ RENAMED: Mapping[str, str] = {
     "peft_type": ADAPTER,
     "lora_rank": "lora_r",
     "lora_target": "lora_target_modules: [NAME, ...]",
-    "lora_target_linear": "lora_target_modules, which are the right ones when it is left out",
+    "lora_target_linear": "lora_target_modules, which may be left out: the default is right for the architecture",
     "quantization_bit": "load_in_4bit: true, with use_peft: true",
     "flash_attention": FLAT,
     "flash_attn": FLAT,
     "early_stopping_steps": "early_stopping_patience: evaluations without a better eval_loss",
-    "overwrite_cache": "prepared: another FOLDER; rows that have changed are tokenized again without being told",
+    "overwrite_cache": "prepared: another FOLDER; rows that have changed are always tokenized again",
     "hub_model": "hub_model_id: me/my-model, with push_to_hub: true",
     "resume_from": "resume: auto | never | PATH",
     "auto_resume_from_checkpoints": "resume: auto | never | PATH",
@@ -94,15 +94,15 @@ ABSENT: Mapping[str, str] = {
     "pad_token": "padding is never learned, and needs no token of its own",
     "special_tokens": "the vocabulary stays the model's own",
     "trust_remote_code": "code that comes with a model is never run",
-    "gradient_accumulation": "say gradient_accumulation_steps, or the rows of a step with global_batch_size",
+    "gradient_accumulation": "set gradient_accumulation_steps, or the rows of a step with global_batch_size",
     "stage": "train_sft.py is supervised fine-tuning; leave it out",
     "do_sample": "answers are always greedy; leave it out",
-    "use_unsloth": "leave it out; batching: flat and speed are what is fast here",
+    "use_unsloth": "leave it out; here batching: flat and speed make training fast",
 }
 
 
 def answer(name: str) -> str | None:
-    """What to say of a key by the name it has elsewhere; None for a name that nobody uses."""
+    """What to say of a key by the name it has elsewhere; None for a name that none of them uses."""
     if name in RENAMED:
         return f"here it is {RENAMED[name]}"
     return ABSENT.get(name)

@@ -41,7 +41,9 @@ class EvalConfig:
     )
     limit: int | None = key(None, help="answer only the first rows", read_when=ASKS)
     responses: str | None = key(None, help="a responses.json to evaluate instead of asking a model")
-    output_dir: str | None = key(None, help="where responses.json and all else goes; null: the model's own folder")
+    output_dir: str | None = key(
+        None, help="where responses.json and everything else goes; null: the model's own folder"
+    )
     # what it is compared with
     compare_with_base: bool = key(False, help="also answer with the model the run started from", read_when=ASKS)
     compare_with: str | None = key(
@@ -52,7 +54,7 @@ class EvalConfig:
     # how it answers
     engine: Literal["auto", "batch", "one", "endpoint"] = key(
         "auto",
-        help="who writes the answers; the text is the same. endpoint: an OpenAI-compatible server",
+        help="what writes the answers; the text is the same. endpoint: an OpenAI-compatible server",
         read_when=ASKS,
     )
     batch_size: int | None = key(
@@ -61,11 +63,11 @@ class EvalConfig:
         read_when=HERE,
     )
     max_new_tokens: int = key(256, help="length limit of an answer", read_when=ASKS)
-    base_url: str | None = key(None, help="address of the server, mostly ending in /v1", read_when=SERVER)
+    base_url: str | None = key(None, help="address of the server, usually ending in /v1", read_when=SERVER)
     endpoint_model: str | None = key(
         None, help="the server's name for the model; null: model_name_or_path", read_when=SERVER
     )
-    concurrency: int = key(4, help="requests under way at once", read_when=SERVER)
+    concurrency: int = key(4, help="requests sent at once", read_when=SERVER)
     timeout: float = key(120.0, help="seconds for one answer", read_when=SERVER)
     # numbers
     metrics: list[str] = key(
@@ -79,12 +81,12 @@ class EvalConfig:
     headline_metric: str | None = key(
         None,
         help="the metric that the verdict is about, or judge_score; null: a judge's score, else exact_match, else the "
-        "first; what the others say is adjusted for being many",
+        "first; the results of the others are adjusted for their number",
         read_when=SCORES,
     )
     cluster: Literal["instruction", "input", "output", "system_prompt"] | None = key(
         None,
-        help="a field of a row: rows in which it is the same count as one draw in every interval",
+        help="a field of the rows: those that share its value count as one draw in every interval",
         read_when=SCORES,
     )
     bertscore_num_layers: int | None = key(
@@ -94,7 +96,7 @@ class EvalConfig:
     judge_backend: Literal["openai", "ollama", "decision"] | None = key(
         None, help="who judges: an OpenAI-compatible server, Ollama, or a local model; null: nobody", read_when=JUDGES
     )
-    judge_model: str | None = key(None, help="its model", read_when=JUDGED)
+    judge_model: str | None = key(None, help="the judge's model", read_when=JUDGED)
     judge_base_url: str | None = key(None, help="address of the judge's server", read_when=JUDGED)
     judge_mode: Literal["score", "pair", "both"] = key(
         "score", help="0 to 100 against the reference, or the two systems side by side", read_when=JUDGED
@@ -107,18 +109,20 @@ class EvalConfig:
     judge_pair_prompt: str = key(
         "pair", help="pair, or a .jinja of your own", read_when=(*JUDGED, when("judge_mode", "pair", "both"))
     )
-    judge_concurrency: int | None = key(None, help="requests at once; null: 4, or 8 off this machine", read_when=JUDGED)
+    judge_concurrency: int | None = key(
+        None, help="requests at once; null: 4, or 8 on another machine", read_when=JUDGED
+    )
     judge_timeout: float = key(120.0, help="seconds for one reply", read_when=JUDGED)
-    judge_retries: int = key(4, help="after 429, 5xx and time-outs", read_when=JUDGED)
+    judge_retries: int = key(4, help="retries after 429, 5xx and time-outs", read_when=JUDGED)
     judge_max_tokens: int = key(512, help="length limit of a reply", read_when=JUDGED)
     judge_control_rows: int = key(5, help="rows whose controls are judged too", read_when=JUDGED)
     judge_prices: list[float] | None = key(
-        None, help="[prompt, completion], for a million tokens each", read_when=JUDGED
+        None, help="[prompt, completion], the price of a million tokens each", read_when=JUDGED
     )
     judge_max_cost: float | None = key(
-        None, help="stop before more is spent", read_when=(*JUDGED, when("judge_prices"))
+        None, help="stop before more than this is spent", read_when=(*JUDGED, when("judge_prices"))
     )
-    judge_seed: int = key(0, help="which rows are controls", read_when=JUDGED)
+    judge_seed: int = key(0, help="seed that chooses the control rows", read_when=JUDGED)
     people: str | None = key(
         None, help="a JSONL of people's scores or votes that the judge is compared with", read_when=JUDGED
     )

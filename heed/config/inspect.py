@@ -1,4 +1,4 @@
-"""Keys of inspect_data.py beside those of train_sft.py."""
+"""Keys of inspect_data.py besides those of train_sft.py."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from heed.config.keys import key
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig:
-    """Keys of inspect_data.py beside those of train_sft.py."""
+    """Keys of inspect_data.py besides those of train_sft.py."""
 
     html: str | None = key(
         None,
@@ -17,14 +17,14 @@ class InspectConfig:
     )
     export: str | None = key(
         None,
-        help="write cleaned rows to this .jsonl or, split by split, folder; the others to NAME.rejected.jsonl",
+        help="write cleaned rows to this .jsonl, or split by split to this folder; the rest to NAME.rejected.jsonl",
         read_when=when("run", None),
     )
     pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)", read_when=when("run", None))
     flags: str | None = key(
         None, help="a run folder that gets row_flags.json, for eval_responses.py", read_when=when("run", None)
     )
-    against: list[str] = key([], help="more evaluation files, beside audit_against", read_when=when("run", None))
+    against: list[str] = key([], help="more evaluation files, besides audit_against", read_when=when("run", None))
     preview_rows: int = key(3, help="rows shown token by token", read_when=when("run", None))
     run: str | None = key(None, help="a run folder: show the rows that one of its steps learned from, and nothing else")
     step: int | None = key(None, help="the step", read_when=when("run"))

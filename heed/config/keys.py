@@ -16,7 +16,7 @@ from heed.errors import UserError
 def key(
     default: Any = dataclasses.MISSING, *, help: str, read_when: Condition | AnyOf | Sequence[Condition | AnyOf] = ()
 ) -> Any:
-    """A configuration key. `read_when` tells what must be set for the key to have an effect."""
+    """A configuration key. `read_when` says what must be set for the key to have an effect."""
     needs = (read_when,) if isinstance(read_when, Condition | AnyOf) else tuple(read_when)
     metadata = {"help": help, "read_when": needs}
     if isinstance(default, dict | list):

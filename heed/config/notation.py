@@ -11,11 +11,11 @@ DEEPEST = 50
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WHOLE = re.compile(r"[-+]?[0-9]+")
 ENDLESS = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-MERGED = "`<<` is not read; give two --config files instead, the later one wins key by key"
+MERGED = "`<<` is not read; give two --config files instead; the later one wins key by key"
 
 
 class NotYaml(ValueError):
-    """Text that is no YAML, or more of it than anybody writes."""
+    """Text that is not YAML, or more of it than anybody writes."""
 
 
 class Quoted(str):
@@ -25,7 +25,7 @@ class Quoted(str):
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The nodes of a YAML text; raises NotYaml for text that is none, for merge keys, and for bombs."""
+    """The nodes of a YAML text; raises NotYaml for other text, for merge keys, and for bombs."""
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:

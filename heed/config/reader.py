@@ -1,9 +1,4 @@
-"""What a run is told: one flat YAML file and the command line, checked strictly, every value with its source.
-
-Two kinds of keys: those of a script (a dataclass below) and, for training, every name of
-`transformers.TrainingArguments`. An unknown key is an error that names the nearest right one; so is a key that is
-set and never read, and two keys that contradict each other.
-"""
+"""The YAML files and the command line, read strictly: every value has the type of its key and names its source."""
 
 import difflib
 import os

@@ -23,7 +23,7 @@ Settings = dict[str, Setting]
 @dataclass(frozen=True, kw_only=True)
 class CommandLine:
     configs: tuple[str, ...]
-    """Of two that set a key, the later one counts."""
+    """If two set a key, the later one counts."""
     overrides: dict[str, str]
     dry_run: bool
     explain: bool

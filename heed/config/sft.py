@@ -1,4 +1,4 @@
-"""Keys of train_sft.py beside those of TrainingArguments."""
+"""Keys of train_sft.py besides those of TrainingArguments."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ NOT_PREPARED = when("prepared", None)
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
-    """Keys of train_sft.py beside those of TrainingArguments."""
+    """Keys of train_sft.py besides those of TrainingArguments."""
 
     # model and prompt
     model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune, or a .gguf file")
@@ -26,9 +26,11 @@ class SftConfig:
     use_peft: bool = key(False, help="train a LoRA adapter instead of all weights")
     lora_r: int = key(16, help="rank of the adapter", read_when=when("use_peft", True))
     lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when=when("use_peft", True))
-    lora_dropout: float = key(0.05, help="dropout in front of the adapter", read_when=when("use_peft", True))
+    lora_dropout: float = key(0.05, help="dropout before the adapter", read_when=when("use_peft", True))
     lora_target_modules: list[str] | None = key(
-        None, help="layers that carry an adapter; null: the right ones", read_when=when("use_peft", True)
+        None,
+        help="layers that get an adapter; null: the right ones for the architecture",
+        read_when=when("use_peft", True),
     )
     load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when=when("use_peft", True))
     # data
@@ -37,7 +39,7 @@ class SftConfig:
     data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
     columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")
     split: Literal["position", "hash", "source"] | None = key(
-        None, help="part rows by position, content hash, or as the source says; null: source if it names splits"
+        None, help="split rows by position, by content hash, or as the source does; null: source if it names splits"
     )
     split_shares: list[float] = key(
         [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when=when("split", None, "position", "hash")
@@ -47,7 +49,7 @@ class SftConfig:
     )
     on_bad_row: Literal["stop", "drop"] = key("stop", help="a malformed row: stop, or drop and list it")
     prepared: str | None = key(
-        None, help="folder of a set that is tokenized already (see --prepare); its rows need not fit into memory"
+        None, help="folder of a data set that is already tokenized (see --prepare); its rows need not fit into memory"
     )
     mixture: dict[str, float] = key(
         {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when=when("prepared")
@@ -59,16 +61,16 @@ class SftConfig:
         "error", help="what happens to a row over max_length"
     )
     global_batch_size: int | None = key(
-        None, help="rows of an optimizer step over all processes; gradient_accumulation_steps follows from it"
+        None, help="rows in an optimizer step, over all processes; gradient_accumulation_steps follows from it"
     )
-    processes: int | None = key(None, help="refuse to start with another number of processes, over all machines")
+    processes: int | None = key(None, help="refuse to start with any other number of processes, over all machines")
     # what is refused
     audit: dict[str, float] = key(
         {},
         help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names",
         read_when=NOT_PREPARED,
     )
-    audit_allow: list[str] = key([], help="findings that stop nothing, by name", read_when=NOT_PREPARED)
+    audit_allow: list[str] = key([], help="findings that do not stop training, by name", read_when=NOT_PREPARED)
     audit_against: list[str] = key(
         [], help="evaluation files whose questions must not be in the training rows", read_when=NOT_PREPARED
     )
@@ -76,14 +78,14 @@ class SftConfig:
     batching: Literal["auto", "flat", "padded"] = key(
         "auto",
         help="examples end to end in one row, or padded to the longest; the loss is the same. auto: flat where the "
-        "model is proved to keep them apart",
+        "model is proven to keep them apart",
     )
     tokens_per_batch: int | None = key(
-        None, help="as many rows in a micro-batch as have that many tokens, instead of per_device_train_batch_size"
+        None, help="fill each micro-batch with rows up to this many tokens, instead of per_device_train_batch_size"
     )
     speed: Literal["auto", "eager", "graph", "compile"] = key(
         "auto",
-        help="steps run eagerly, from CUDA graphs, or compiled; auto: eagerly, nothing else was seen to pay",
+        help="steps run eagerly, from CUDA graphs, or compiled; auto: eagerly, since nothing else was found to pay off",
     )
     num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
     # while training
@@ -99,9 +101,9 @@ class SftConfig:
         "full", help="check everything before step 0; quick: do not rehearse a step with the longest rows"
     )
     resume: str = key(
-        "auto", help="auto: go on with the run in output_dir; never; or a checkpoint or run to go on from"
+        "auto", help="auto: continue the run in output_dir; never; or a checkpoint or run to continue from"
     )
-    allow_changed: list[str] = key([], help="keys that may differ from the run that is gone on with")
+    allow_changed: list[str] = key([], help="keys that may differ from the run that is continued")
     compare_with_base: bool = key(
         False, help="after training, answer the test rows before and after, and write report.html"
     )
@@ -111,25 +113,29 @@ class SftConfig:
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
     # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
     push_to_hub: bool = key(
-        False, help="send the model to the Hub, never waiting for it; a token: HF_TOKEN or `hf auth login`"
+        False, help="send the model to the Hub without waiting for it; needs HF_TOKEN or `hf auth login`"
     )
-    hub_model_id: str | None = key(None, help="the repository, as me/my-model", read_when=when("push_to_hub", True))
+    hub_model_id: str | None = key(
+        None, help="the repository, such as me/my-model", read_when=when("push_to_hub", True)
+    )
     hub_strategy: Literal["end", "checkpoints", "best"] = key(
         "end",
-        help="send the final model; every checkpoint too; or each that is the best so far",
+        help="send the final model; every checkpoint too; or each one that is the best so far",
         read_when=when("push_to_hub", True),
     )
     hub_revision: str | None = key(
-        None, help="branch for this run, made if need be; null: main", read_when=when("push_to_hub", True)
+        None, help="branch for this run, created if need be; null: main", read_when=when("push_to_hub", True)
     )
     hub_private_repo: bool | None = key(
         None,
-        help="whether a new repository is private; null: as the account has it",
+        help="whether a new repository is private; null: as the account is set",
         read_when=when("push_to_hub", True),
     )
     hub_license: str | None = key(
-        None, help="the model's licence, as apache-2.0; null: its base's, if known", read_when=when("push_to_hub", True)
+        None,
+        help="the model's licence, such as apache-2.0; null: its base's, if known",
+        read_when=when("push_to_hub", True),
     )
     hub_wait: float = key(
-        120.0, help="seconds to wait at the end for what has not arrived yet", read_when=when("push_to_hub", True)
+        120.0, help="seconds to wait at the end for uploads that have not arrived", read_when=when("push_to_hub", True)
     )

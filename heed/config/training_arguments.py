@@ -40,12 +40,12 @@ REFUSED: Mapping[str, str] = {
     "resume_from_checkpoint": "resume: auto | never | PATH does it, and auto is the default",
     "save_on_each_node": "a checkpoint is one folder, which all nodes must share",
     "enable_jit_checkpoint": "SIGTERM, SIGINT and SIGUSR1 always end a run with a checkpoint",
-    "ignore_data_skip": "a resumed run goes on with the rows it has not seen",
-    "include_num_input_tokens_seen": "the tokens of the rows are counted always, padding never",
+    "ignore_data_skip": "a resumed run continues with the rows it has not seen",
+    "include_num_input_tokens_seen": "the rows' tokens are always counted, padding never",
     "torch_compile": "speed: compile compiles what pays",
     "torch_compile_mode": "speed: compile compiles what pays",
     "torch_compile_backend": "speed: compile compiles what pays",
-    "use_liger_kernel": "it has no kernels for GPT-2 and Pythia, and the head is computed at labels only already",
+    "use_liger_kernel": "it has no kernels for GPT-2 and Pythia, and the head is already computed only at labels",
     "average_tokens_across_devices": "the loss is always divided by the tokens of the global batch",
     "logging_nan_inf_filter": "a NaN must be seen",
     "prediction_loss_only": "evaluation computes the loss only",
@@ -149,7 +149,7 @@ def refuse_both(settings: Settings, first: str, second: str) -> None:
 def derive_accumulation(rows: int | None, settings: Settings, training: Settings, processes: int) -> None:
     """Settle gradient_accumulation_steps, and if need be smaller micro-batches, by `rows` (global_batch_size).
 
-    So a run can go on with another number of processes: the rows of each step stay the same. Raises UserError when
+    So a run can continue with another number of processes: the rows of each step stay the same. Raises UserError when
     the rows cannot be shared evenly.
     """
     if rows is None:

@@ -140,7 +140,7 @@ def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text:
         ("max_steps: 1.5", "run.yaml:4: max_steps: '1.5' is not a whole number"),
         ("learning_rate: 1_000", "run.yaml:4: learning_rate: '1_000' is not a number"),
         ("max_steps: 1_000", "run.yaml:4: max_steps: '1_000' is not a whole number"),
-        ("<<: {seed: 1}", "`<<` is not read; give two --config files instead, the later one wins key by key"),
+        ("<<: {seed: 1}", "`<<` is not read; give two --config files instead; the later one wins key by key"),
         ("columns: {<<: {a: b}}", "`<<` is not read"),
         ("report_to: &a [*a]", "nested more than 50 deep"),
         ("columns: " + "[" * 20_000, "nested more than 50 deep"),
