@@ -10,7 +10,7 @@
 Without a word in front everything is done that the keys ask for. A word does a part of it, with what the parts before
 have left in the folder; only `generate` loads a model:
 
-    generate    answer the rows (goes on where it was interrupted)         responses.json, evaluation.json
+    generate    answer the rows (continues where it stopped)              responses.json, evaluation.json
     compare     all of it, with a second model: the base, or compare_with
     score       metrics with intervals, and the two models compared        rows.jsonl, items.jsonl, comparison.json
     judge       let an LLM judge the answers                               judge.jsonl, judge_summary.json

@@ -1,4 +1,4 @@
-"""What the arena shows: recorded answers, or models that are asked live, behind one kind of function."""
+"""What the arena shows: recorded answers, or models that are asked live, through one kind of function."""
 
 import queue
 import threading

@@ -82,7 +82,7 @@ class Matches:
             return self._show(voter, self._questions[key.item], key)
 
     def skip(self, voter: str, match: Match) -> None:
-        """Put a pair behind all others of this voter."""
+        """Put a pair after all others of this voter."""
         with self._lock:
             skipped = self._skipped.setdefault(voter, [])
             if match.key in skipped:

@@ -31,7 +31,7 @@ BALLOT: dict[Side, tuple[str, str]] = {
     "right": ("B is better", "B"),
 }
 WELCOME = "<p>Two models answer the same question. You learn their names after your vote.</p>"
-# The browser remembers who votes, so that a reload goes on.
+# The browser remembers who votes, so that a reload continues.
 RECALL = "() => { try { return [localStorage.getItem('heed-arena-voter') || '']; } catch { return ['']; } }"
 REMEMBER = "(name) => { try { localStorage.setItem('heed-arena-voter', name); } catch {} return [name]; }"
 FORGET = "() => { try { localStorage.removeItem('heed-arena-voter'); } catch {} return []; }"

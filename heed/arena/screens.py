@@ -12,7 +12,7 @@ from heed.arena.votes import Vote, VoteFile
 from heed.files import run_folder
 
 MAX_NOTE, MAX_QUESTION = 1000, 4000
-STALE = "The server was started anew, so nothing was counted; please reload this page."
+STALE = "The server has been restarted, so nothing was counted; please reload this page."
 
 
 @dataclass(frozen=True, kw_only=True)

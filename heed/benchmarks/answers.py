@@ -19,7 +19,7 @@ TEST_ROWS = "test"
 
 
 def answer(loaded: Loaded, records: Sequence[Record], *, name: str, max_new_tokens: int) -> list[Answer]:
-    """The model's answers to the rows called `name`. What was answered before is not again."""
+    """The model's answers to the rows called `name`. What was answered before is not asked again."""
     folder = loaded.asking.folder / FOLDER / loaded.subject.name
     path, key_path = folder / f"answers-{name}.json", folder / f"answers-{name}.key.json"
     key = loaded.key | {"max_new_tokens": max_new_tokens, "data_sha256": rows_sha256(records)}
@@ -34,7 +34,7 @@ def answer(loaded: Loaded, records: Sequence[Record], *, name: str, max_new_toke
 def write_answers(
     loaded: Loaded, records: Sequence[Record], path: Path, key: dict[str, Any], *, max_new_tokens: int
 ) -> None:
-    """Ask the model, and go on where an interrupted run has stopped."""
+    """Ask the model, continuing where an interrupted run stopped."""
     asking, model = loaded.asking, loaded.model()
     prompts_ids = [asking.prompt.encode_prompt(record.messages[:-1]) for record in records]
     with tqdm(

@@ -93,7 +93,7 @@ def execute(samples: Sequence[dict[str, Any]], *, without_sandbox: bool) -> list
         work = Path(folder)
         run_folder.write_lines(work / PROBLEMS, [sample["doc"] for sample in samples])
         run_folder.write_lines(work / CANDIDATES, [candidate(sample) for sample in samples])
-        # -I: a file that a program leaves behind is not imported by the next one.
+        # -I: a file that one program leaves is not imported by the next one.
         command = [] if without_sandbox else sandbox(work)
         time_limit = 60 + len(samples) * (TIMEOUT + 2) / WORKERS
         try:
@@ -119,7 +119,7 @@ def execute(samples: Sequence[dict[str, Any]], *, without_sandbox: bool) -> list
 
 
 def candidate(sample: dict[str, Any]) -> dict[str, str]:
-    """What the model wrote behind the problem's beginning; lm_eval keeps the two together."""
+    """What the model wrote after the problem's beginning; lm_eval keeps the two together."""
     program = sample["responses"][0][0]
     return {"task_id": sample["doc"]["task_id"], "completion": program.removeprefix(sample["doc"]["prompt"])}
 

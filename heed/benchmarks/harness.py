@@ -145,7 +145,7 @@ def ask(lm: Any, tasks: Tasks, setup: Setup, *, requests: Path | None = None) ->
 
 
 def read_scores(tasks: Tasks, results: dict[str, Any]) -> list[Score]:
-    """Every metric of every task and group, with the items behind it."""
+    """Every metric of every task and group, with the items it comes from."""
     parents = tasks.parents()
     leaves = {
         name: [

@@ -156,7 +156,7 @@ def helm_run(entries: Sequence[str], told: Path, folder: Path, *, limit: int) ->
 def read_outcome(
     folder: Path, entry: str, key: dict[str, Any], *, task: str, n_full: int | None, seconds: float
 ) -> Outcome:
-    """HELM's own means over the test split, with the items behind them."""
+    """HELM's own means over the test split, with the items they come from."""
     run = find_run(folder, entry)
     stats = {each["name"]["name"]: each for each in run_folder.read_json(run / "stats.json") if of_test(each["name"])}
     items = read_items(run)

@@ -97,7 +97,7 @@ def measure(
 
 @contextmanager
 def own_datasets_cache() -> Iterator[None]:
-    """datasets 5.2 serves the rows of another folder of the same name, or of before an edit, from its cache."""
+    """datasets 5.2 serves the rows of another folder of the same name, or from before an edit, from its cache."""
     before = datasets.config.HF_DATASETS_CACHE
     with tempfile.TemporaryDirectory(prefix="heed-datasets-") as folder:
         datasets.config.HF_DATASETS_CACHE = Path(folder)

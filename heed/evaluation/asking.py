@@ -138,7 +138,7 @@ def refuse_absent(file: Path) -> None:
 
 
 def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluation, Answers]:
-    """Have the answers in the folder and evaluation.json written; what was measured of other answers is taken away."""
+    """Have the answers in the folder and evaluation.json written; what was measured on other answers is removed."""
     began = time.monotonic()
     evaluation = take(planned, folder) if isinstance(planned, Taken) else ask(planned, folder, say)
     answers = read_answers(folder, evaluation, say)

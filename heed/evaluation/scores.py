@@ -113,6 +113,6 @@ def rows_given_away(evaluation: Evaluation, say: Say) -> frozenset[int]:
         return frozenset()
     if not was_compared(run, data):
         if data is not None:
-            say(f"nobody looked whether {data} is among the training rows of {run} (audit_against: [{data}])")
+            say(f"nobody has checked whether {data} is among the training rows of {run} (audit_against: [{data}])")
         return frozenset()
     return frozenset(row_id for row_id, flags in read_flags(run, data).items() if GIVEN_AWAY & set(flags))

@@ -1,8 +1,8 @@
-"""Send a run to the Hub, write its card anew, or share rows.
+"""Send a run to the Hub, write its card again, or share rows.
 
     python -m heed.hub RUN                          what has not arrived; of a finished run: the model and its card
     python -m heed.hub RUN --hub_model_id ME/MODEL  the same, for a run that was not told where to
-    python -m heed.hub RUN --card_only              only write the card (README.md) anew, after an evaluation
+    python -m heed.hub RUN --card_only              only write the card (README.md) again, after an evaluation
     python -m heed.hub push_data ROWS.json ME/ROWS  share a file of rows as a data set
 
 --hub_revision BRANCH and --hub_private_repo true|false say more. A token comes from HF_TOKEN or `hf auth login`.

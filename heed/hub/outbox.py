@@ -173,7 +173,7 @@ class Outbox:
         for line in lines or [f"{SAID}WARNING: the Hub could not be asked"]:
             self.say(line)
         if any("WARNING" in line for line in lines or ["WARNING"]):
-            self.say("          the run goes on; what cannot be pushed stays in the run folder and is sent later")
+            self.say("          the run continues; what cannot be pushed stays in the run folder and is sent later")
 
     def add(self, folder: Path, what: str, *, texts: Mapping[str, str]) -> None:
         """Queue a folder and have it sent; a full disk only costs the push."""

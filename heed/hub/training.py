@@ -1,4 +1,4 @@
-"""Pushing while a run goes on: what it was told, and when something is queued."""
+"""Pushing during a run: what it was told, and when something is queued."""
 
 import re
 from collections.abc import Callable

@@ -148,7 +148,7 @@ class Asker:
 
         first, *rest = groups.values()
         async with self.backend:
-            await answer(first)  # alone: no server and no such model are found out before all begin
+            await answer(first)  # alone: a missing server or model is noticed before all begin
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for group in rest:

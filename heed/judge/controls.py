@@ -1,4 +1,4 @@
-"""Answers whose worth is known, judged in every run: a judge that ranks them wrongly is not to be believed."""
+"""Answers of known quality, judged in every run: a judge that ranks them wrongly is not to be believed."""
 
 import random
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def check_pairs(verdicts: Sequence[PairVerdict]) -> dict[str, Any]:
         asked = [verdict for verdict in verdicts if verdict.control == kind]
         given = [verdict for verdict in asked if verdict.winner is not None]
         if not given:
-            problems += [f"no comparison with {WORDS[kind]} came to anything"] if asked else []
+            problems += [f"no comparison with {WORDS[kind]} gave a verdict"] if asked else []
             continue
         rates[kind] = sum(verdict.winner == "b" for verdict in given) / len(given)
         if rates[kind] < WON:

@@ -90,7 +90,7 @@ def judge_responses(
     """Judge all answers, put the verdicts into `folder`, and give back what judge_summary.json then holds.
 
     The system whose answers come last is the one evaluated; pairs compare it with the first. What other judges said
-    about the same answers stays, and their agreement is computed anew; so is that with `people`, a file of scores or
+    about the same answers stays, and their agreement is computed again; so is that with `people`, a file of scores or
     votes. Raises UserError for what keeps the judge from judging at all; single failures are counted.
     """
     from tqdm.auto import tqdm

@@ -52,7 +52,7 @@ class OllamaBackend:
         self._context = self._size(longest + 2 * self.max_tokens)
 
     def _size(self, wanted: int) -> int:
-        """One context for all requests, since Ollama loads the model anew for another one.
+        """One context for all requests, since Ollama loads the model again for another one.
 
         It is a power of two, so that a few rows more or less change neither it nor the keys of the cache, and no more
         than the model has.

@@ -1,4 +1,4 @@
-"""Two answers to the same row, compared in both orders: a judge that changes its mind with the order has seen a tie."""
+"""Two answers to one row, compared in both orders: a judge that changes its mind with the order counts as a tie."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -149,7 +149,7 @@ def check(prompt: JudgePrompt) -> None:
         if marker not in before or marker not in after:
             raise UserError(
                 f"judge prompt {prompt.name!r}: fence {{{{ {field} }}}}, so that it cannot pass for an instruction: "
-                f"put a line with {{{{ marker }}}} before and behind it"
+                f"put a line with {{{{ marker }}}} before and after it"
             )
     if question.reply not in ("json", "number"):
         raise UserError(f"judge prompt {prompt.name!r}: reply is {question.reply!r}; set it to 'json' or 'number'")

@@ -1,4 +1,4 @@
-"""Each answer alone: a score from 0 to 100 against the reference, and what the scores of a system come to."""
+"""Each answer alone: a score from 0 to 100 against the reference, and what the scores of a system add up to."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

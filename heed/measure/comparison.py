@@ -79,7 +79,7 @@ def compare(a: System, b: System, *, headline: str | None = None, cluster: str |
     """Raises UserError when the two were not asked the same rows in the same way, naming the first difference.
 
     The order of rows may differ. `cluster` names the field of a row whose equals are drawn together. A metric that only
-    one side has, or that knows no single rows, is in the notes.
+    one side has, or that has no value for single rows, is in the notes.
     """
     refuse_other_rows(a, b)
     refuse_other_prompt(a, b)
@@ -91,11 +91,11 @@ def compare(a: System, b: System, *, headline: str | None = None, cluster: str |
     worse: list[tuple[float, Worse]] = []
     for metric in dict.fromkeys([*ours, *theirs]):
         if metric not in ours or metric not in theirs:
-            notes.append(f"{metric}: measured of {(a if metric in ours else b).name} alone")
+            notes.append(f"{metric}: measured for {(a if metric in ours else b).name} alone")
             continue
         before, after = ours[metric], theirs[metric]
         if before.items is None or after.items is None:
-            notes.append(f"{metric}: it knows no single rows, so it cannot be compared in pairs")
+            notes.append(f"{metric}: it has no value for single rows, so it cannot be compared in pairs")
             continue
         pairs = [
             (answer.row_id, mine, yours)

@@ -50,7 +50,7 @@ def mean_measurement(
     rest |= {"metric": metric, "items": tuple(items), "within": within}
     if not known:
         return Measurement(
-            value=None, ci95=None, n=0, notes=(*notes, "it says nothing of any of these answers"), **rest
+            value=None, ci95=None, n=0, notes=(*notes, "it has no value for any of these answers"), **rest
         )
     found = mean_estimate(known, within=within)
     if found.ci95 is None:

@@ -24,7 +24,7 @@ def verdict(difference: float, ci95: tuple[float, float] | None, p: float | None
 
 
 def decides(metric: str) -> str:
-    return f"The verdict is about {metric}; the others are adjusted for being many (Holm). {SCOPE}"
+    return f"The verdict is about {metric}; the others are adjusted for their number (Holm). {SCOPE}"
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

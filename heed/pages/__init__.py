@@ -30,7 +30,7 @@ def render_page(
 ) -> str:
     """The HTML of a template that extends base.jinja.
 
-    `styles` and `scripts` are files, put behind the shared ones; each item of `data` becomes a JSON block with its name
+    `styles` and `scripts` are files, put after the shared ones; each item of `data` becomes a JSON block with its name
     as id; `values` are what the template itself shows. No `style` or `on...` attribute works on the page: the policy
     allows this style and these scripts by their hashes, and nothing else.
     """
@@ -60,7 +60,7 @@ def write_page(path: Path, html: str) -> None:
 
 
 def joined(paths: Sequence[Path]) -> str:
-    """The files one behind the other, as a browser will hash them."""
+    """The files one after the other, as a browser will hash them."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     assert "</" not in text and "<!--" not in text, "a tag in a style or script would end it early"
     return text

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file made from the files that training and evaluation left behind.
+"""The report of a run: one HTML file made from the files that training and evaluation left.
 
 No model is loaded and nothing is measured again. A file that is not there leaves its part out, and the page says which
 file that is and what makes it.

@@ -45,14 +45,14 @@ def of_judge(judge: dict[str, Any]) -> Iterator[Notice]:
         if each["withheld"]:
             text = (
                 f"{name}: {count(sum(each['failures'].values()), 'verdict')} on {system} "
-                f"({100 * each['failure_rate']:.1f} %) came to nothing ({counted(each['failures'])}), and the mean "
+                f"({100 * each['failure_rate']:.1f} %) failed ({counted(each['failures'])}), and the mean "
                 "of the rest may be that of the easy rows."
             )
             yield Notice(title=f"The judge's score of {system} is withheld", text=text, grave=True)
     for names, each in judge["pairs"].items():
         if each["withheld"]:
             text = (
-                f"{name}: {each['failures']} of {count(each['n_full'], 'pair')} came to nothing "
+                f"{name}: {each['failures']} of {count(each['n_full'], 'pair')} failed "
                 f"({counted(each['failure_reasons'])})."
             )
             yield Notice(title=f"The judge's win rate of {names} is withheld", text=text, grave=True)

@@ -44,7 +44,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 
 class NoReply(Exception):
-    """A request that came to nothing."""
+    """A request that failed."""
 
     def __init__(self, kind: Kind, detail: str, status: int | None = None) -> None:
         super().__init__(detail)

@@ -45,7 +45,7 @@ COMMIT = "POST .*/commit/"
 OUTAGES = (
     Outage(name="none"),
     Outage(name="refused from the start", gone=True),
-    Outage(name="killed while the run goes on", gone=True, at_start=False),
+    Outage(name="killed during the run", gone=True, at_start=False),
     Outage(name="429 once", faults=(Fault(match=COMMIT, times=1, status=429, headers={"Retry-After": "1"}),)),
     Outage(name="500 once", faults=(Fault(match=COMMIT, times=1, status=500),)),
     Outage(name="500 always", faults=(Fault(match=COMMIT, status=500),)),

@@ -471,7 +471,7 @@ def test_a_comparison_of_controls_that_failed_is_no_lost_one(stub: Callable[[Say
     base = [replace(each, name="base", model_response="nothing") for each in ITEMS]
     entry = judge(stub(says), tmp_path, [*base, *ITEMS], mode="pair", retries=0, control_rows=2)
     assert entry["pair_controls"]["reference_wins"] == {"shuffled": 1.0, "injection": 1.0}
-    assert "no comparison with an empty answer came to anything" in entry["pair_controls"]["text"]
+    assert "no comparison with an empty answer gave a verdict" in entry["pair_controls"]["text"]
 
 
 def test_pairs_need_two_systems(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:

@@ -73,4 +73,4 @@ def test_measurements_become_rows(tmp_path: Path) -> None:
     )
     assert (exact.library, exact.details) == ("heed 0.1.0", {"better": "higher", "scale": 1.0})
     assert (withheld.value, withheld.n, withheld.higher_is_better) == (None, 0, False)
-    assert withheld.notes == ("it says nothing of any of these answers",)
+    assert withheld.notes == ("it has no value for any of these answers",)

@@ -111,7 +111,7 @@ def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(fold
 
     assert "tuned has exact match 0.500" in sentence(folder)
     assert "</strong>openai:judge: against an empty answer it loses.</div>" in html
-    assert "</strong>openai:judge: 1 of 2 pairs came to nothing (1 timeout).</div>" in html
+    assert "</strong>openai:judge: 1 of 2 pairs failed (1 timeout).</div>" in html
     # Both orders stand there, the controls do not.
     [row] = [row for row in data_of(folder)["rows"] if row["pairs"]]
     assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
@@ -124,7 +124,7 @@ def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
 
     assert "68.3" not in html
     assert html.count(">withheld</text>") == 1
-    assert "1 verdict on tuned (25.0 %) came to nothing (1 garbage)" in html
+    assert "1 verdict on tuned (25.0 %) failed (1 garbage)" in html
 
 
 def test_a_metric_that_says_nothing_is_not_measured_and_not_withheld(folder: Path) -> None:
