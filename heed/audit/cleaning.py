@@ -55,7 +55,7 @@ def is_folder(export: Path) -> bool:
 def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
     """Write the cleaned rows as JSONL, and those left out with their reasons as `PATH.rejected.jsonl`.
 
-    In a folder every row stays in its split; the rows of one file are parted anew when it is read.
+    In a folder every row stays in its split; the rows of one file are split again when it is read.
     Raises UserError when no row is left.
     """
     rejected_file = path.with_name(path.name + ".rejected.jsonl")

@@ -28,7 +28,7 @@ Pairs = np.ndarray
 
 
 def normalized(text: str) -> str:
-    """Case and spacing are no difference."""
+    """Case and spacing make no difference."""
     return " ".join(text.casefold().split())
 
 

@@ -45,7 +45,7 @@ KINDS: dict[str, Kind] = {
     "placeholder": Kind(meaning="a text is nothing but nan, null, n/a, <noinput> or the like", threshold=0.02),
     "duplicate": Kind(meaning="the same as an earlier row of its split", threshold=0.02),
     "near_duplicate": Kind(meaning="nearly the same as an earlier row of its split", threshold=0.05),
-    "conflicting_answers": Kind(meaning="the same prompt has another answer elsewhere", threshold=0.05),
+    "conflicting_answers": Kind(meaning="the same prompt has a different answer elsewhere", threshold=0.05),
     "split_overlap": Kind(meaning="the same prompt is in the training rows", threshold=0.05, among="held-out rows"),
     "near_split_overlap": Kind(
         meaning="nearly the same row is in the training rows", threshold=0.05, among="held-out rows"
@@ -124,7 +124,7 @@ def thresholds(changes: Mapping[str, float]) -> dict[str, float]:
 def check_name(name: str, key: str) -> None:
     if name not in KINDS:
         nearest = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(KINDS)}"
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; the known ones are {', '.join(KINDS)}"
         raise UserError(f"{key}: unknown finding {name!r}{hint}")
 
 
@@ -169,7 +169,7 @@ def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Aud
 
 def example(scan: Scan, position: int, name: str) -> str:
     if name == "conflicting_answers":
-        return f"{scan.place(position)}, answered otherwise in {scan.place(scan.other_answer(position))}"
+        return f"{scan.place(position)}, answered differently in {scan.place(scan.other_answer(position))}"
     like = int(scan.rows["like"][position])
     related = name in ("duplicate", "near_duplicate", "split_overlap", "near_split_overlap") and like >= 0
     return scan.place(position) + (f", like {scan.place(like)}" if related else "")
@@ -221,7 +221,7 @@ def refuse(audit: Audit) -> None:
         lines += [f"    {place}" for place in finding.examples]
     first = stopping[0]
     lines += [
-        "Mend the rows (inspect_data.py --config FILE --html rows.html shows them, --export FILE writes cleaned ones);",
+        "Correct the rows (inspect_data.py --config FILE --html rows.html shows them, --export FILE cleans them);",
         f"or, if they are meant, allow them by name: audit_allow: [{names}]",
         f"or raise a threshold: audit: {{{first.name}: {min(1.0, np.ceil(first.share * 100) / 100):.2f}}}",
     ]

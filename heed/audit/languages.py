@@ -1,4 +1,4 @@
-"""Which language a text is in, told from its letters and its commonest words.
+"""Which language a text is in, judged by its letters and its commonest words.
 
 This is evidence and no more: seven languages in Latin letters are told apart by a dozen short words each, others by
 their script alone (Cyrillic counts as one). A text with few letters, or with few of those words, is not judged. Rows

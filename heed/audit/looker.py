@@ -26,7 +26,7 @@ PLACE = re.compile(r"(.*?)(\d+)(?: \(row (\d+)\))?", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a process tells of its chunk of rows."""
+    """What a process reports on its chunk of rows."""
 
     table: np.ndarray
     signatures: np.ndarray

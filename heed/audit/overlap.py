@@ -21,7 +21,7 @@ WORD = re.compile(r"\w+")
 
 
 def word_runs(text: str) -> np.ndarray:
-    """The distinct runs of eight words of a text, each as a hash; uint64. Case and punctuation are no difference."""
+    """The distinct runs of eight words of a text, each as a hash; uint64. Case and punctuation make no difference."""
     words = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in WORD.findall(text.casefold())]
     if len(words) < WORDS:
         return np.empty(0, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""What only shows when rows are seen beside each other."""
+"""What shows only when rows are compared with each other."""
 
 from collections.abc import Callable, Iterator
 

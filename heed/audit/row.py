@@ -47,7 +47,7 @@ ROW = np.dtype(
         ("tokens", "i4"),
         ("response_tokens", "i4"),
         ("learned_tokens", "i4"),
-        ("lost_tokens", "i4"),  # that max_length took from the learned ones
+        ("lost_tokens", "i4"),  # learned tokens that max_length cut
         ("language", "i1"),
         ("flags", "u4"),
         ("like", "i8"),  # position of the row that a duplicate repeats, or -1

@@ -1,4 +1,4 @@
-"""Where the answer begins: whether prompt and answer would melt into other tokens there."""
+"""Where the answer begins: whether prompt and answer would merge into other tokens there."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -58,7 +58,7 @@ def mark_control_tokens(
 def split_fenced(text: str, markers: Markers, control_tokens: re.Pattern[str], name: str) -> list[str]:
     """A rendered text in pieces: between them, at odd places, the control tokens that somebody typed.
 
-    A template may cut a fenced token away and leave one of its markers, which then says nothing and goes. Raises
+    A template may cut a fenced token and leave one of its markers, which then means nothing and is removed. Raises
     UserError where a marker that lost its partner touches a control token: nobody could tell whose token it is.
     """
     start, end = markers

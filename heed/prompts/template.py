@@ -2,9 +2,9 @@
 
 The laws a template must obey are checked once, when it is loaded:
 - the prompt (messages up to the answer, with the generation prompt) is a prefix of the whole conversation's text;
-- the prompt does not end in a space, which would melt into the answer's first token;
+- the prompt does not end in a space, which would merge with the answer's first token;
 - the text does not depend on the day it is rendered.
-What is learned then follows from lengths: what stands before an answer is tokenized apart from it, and nothing is
+What is learned then follows from lengths: what comes before an answer is tokenized apart from it, and nothing is
 searched for.
 """
 
@@ -60,7 +60,7 @@ class Prompt:
     template: str
     tokenizer: "PreTrainedTokenizerBase"
     shows_input: bool
-    """False for templates that know nothing of `input`; it is then put behind the instruction."""
+    """False for templates that know nothing of `input`; it is then put after the instruction."""
     control_tokens: re.Pattern[str]
     """Matches the texts that the tokenizer would turn into control tokens."""
 
@@ -103,7 +103,7 @@ class Prompt:
     def encode(self, messages: Sequence[Message]) -> Encoded:
         """Ids of a conversation that ends with the assistant's answer, which is the one span.
 
-        What stands before it and the answer are tokenized apart, so the model meets in training exactly the prompt ids
+        What comes before it and the answer are tokenized apart, so the model meets in training exactly the prompt ids
         of generation.
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
@@ -118,7 +118,7 @@ class Prompt:
         if not whole.startswith(prompt):
             raise UserError(
                 f"prompt {self.name!r}: the generation prompt is not the beginning of the whole conversation "
-                f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; mend the template"
+                f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; correct the template"
             )
         refuse_final_space(prompt, self.name)
         prompt_ids = self._tokenize(prompt, markers)
@@ -127,7 +127,7 @@ class Prompt:
 
     def _tokenize(self, text: str, markers: "Markers | None") -> list[int]:
         if markers is None:
-            # Not verbose: how long a row may be is our own question, and answered with its place.
+            # Not verbose: a row that is too long is reported elsewhere, with its place.
             return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         ids: list[int] = []
         for number, piece in enumerate(split_fenced(text, markers, self.control_tokens, self.name)):
@@ -305,7 +305,7 @@ def join_input(message: Message) -> Message:
 def refuse_final_space(prompt: str, name: str) -> None:
     if prompt.endswith((" ", "\t")):
         raise UserError(
-            f"prompt {name!r}: the prompt ends in a space ({prompt[-40:]!r}), which would melt into the answer's "
+            f"prompt {name!r}: the prompt ends in a space ({prompt[-40:]!r}), which would merge with the answer's "
             "first token; let the template end in a newline or a control token, or trim the row"
         )
 

@@ -82,10 +82,10 @@ class FlatCollator:
     multiple: int = 1
     """Rows and targets are filled up to multiples of this (`grained`), so that few shapes occur (CUDA graphs)."""
     by_row: bool = False
-    """Keep each example's targets together, so that its own loss can be told; else equal ones are merged."""
+    """Keep each example's targets together, so that each has a loss of its own; else equal ones are merged."""
 
     def for_evaluation(self) -> "FlatCollator":
-        """The same with each example's loss told apart. Evaluation has no dropout, so it can always share."""
+        """The same with a loss for each example. Evaluation has no dropout, so it can always share."""
         return replace(self, share_prefix=True, by_row=True, multiple=1)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
@@ -124,7 +124,7 @@ class FlatCollator:
         return batch | self.layout(laid, filling)
 
     def filling(self, used: int, segments: int) -> list[int]:
-        """Lengths of further segments that teach nothing: they fill the row, and the number of segments, up to a shape
+        """Lengths of more segments, which teach nothing: they fill the row, and the number of segments, up to a shape
         that occurs often. None without `multiple`, and none for a long row."""
         if self.multiple == 1 or used > MOST_FILLED:
             return []
@@ -135,7 +135,7 @@ class FlatCollator:
         """Places in the row: from where each target is predicted, and of the target itself; how many examples each
         counts for; and how many belong to each example.
 
-        The last token of a shared beginning predicts the next one of every example that goes on from there.
+        The last token of a shared beginning predicts the next one of every example that continues from there.
         """
         starts = np.cumsum([0, *map(len, laid.segments)])
         sources, targets = [], []

@@ -117,7 +117,7 @@ def encode_rows(records: Sequence[Record], prompt: Prompt, policy: Policy) -> py
 def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
     """The examples of a conversation, too long ones among them.
 
-    An answer goes on with the example before it when that is, id by id, the beginning of what generation would be
+    An answer continues the example before it when that is, id by id, the beginning of what generation would be
     given here; a conversation of which this holds throughout is one example. Otherwise the answer, with all that stands
     before it, is an example of its own. `max_length` is held against every answer with all that stands before it, so
     what fits is learned as if each answer were alone. Under `loss_on: all` the last example alone teaches the whole
@@ -158,7 +158,7 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
 def why_apart(messages: Sequence[Message], before: int, turn: int, prompt: Prompt) -> str:
     """Why what was learned up to the turn `before` is not the beginning of the prompt of another `turn`.
 
-    "history": the template shows it otherwise, without its thinking perhaps; "tokens": it has other tokens there.
+    "history": the template shows it differently, perhaps without its thinking; "tokens": it has other tokens there.
     """
     then = prompt.render(messages[: before + 1], generation_prompt=False)
     return "tokens" if prompt.render(messages[:turn], generation_prompt=True).startswith(then) else "history"
@@ -170,7 +170,7 @@ OUTCOMES = {
     "too_long": "dropped",
 }
 APART = {
-    "history": "the template shows earlier turns otherwise than they were learned",
+    "history": "the template shows earlier turns differently from how they were learned",
     "tokens": "earlier turns have other tokens in the next prompt",
 }
 
@@ -180,7 +180,7 @@ def accounted(counts: Mapping[str, int], max_length: int) -> list[str]:
     cut = [f"{counts[reason]:,} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
     lines = [f"          longer than max_length {max_length}: {', '.join(cut)}"] if cut else []
     return lines + [
-        f"          {counts[f'apart_{reason}']:,} answers do not go on with the example before: {text}"
+        f"          {counts[f'apart_{reason}']:,} answers do not continue the example before: {text}"
         for reason, text in APART.items()
         if counts[f"apart_{reason}"]
     ]

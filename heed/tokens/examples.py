@@ -17,7 +17,7 @@ FEATURES = datasets.Features(
         "row_id": datasets.Value("int64"),
         "turn": datasets.Value("int32"),  # the last of the row that is learned here
         "outcome": datasets.Value("string"),  # what max_length did: whole, cut_prompt, cut_response, too_long
-        "apart": datasets.Value("string"),  # why it does not go on with the turn before: history, tokens, or nothing
+        "apart": datasets.Value("string"),  # why it does not continue the turn before: history, tokens, or nothing
         "input_ids": datasets.List(datasets.Value("int32")),
         "spans": datasets.List(datasets.List(datasets.Value("int32"), length=2)),
         "tokens": datasets.Value("int32"),

@@ -260,7 +260,7 @@ class RowBatches(Sampler[list[int]]):
             return
         if self.drop_last:
             raise UserError(
-                "dataloader_drop_last: true has no place with tokens_per_batch, where no batch is incomplete; "
+                "dataloader_drop_last: true has no effect with tokens_per_batch, where no batch is incomplete; "
                 "leave it out"
             )
         longest = int(self.lengths.max())

@@ -51,7 +51,7 @@ def prepare(
     num_proc: int | None,
     say: Say,
 ) -> dict[str, Any]:
-    """Write the folder and return what prepared.json says; `recipe_of` is told the format of the rows.
+    """Write the folder and return what prepared.json says; `recipe_of` is given the format of the rows.
 
     Raises UserError for bad rows, for rows over max_length, and for a folder that is there already. The folder is whole
     or absent, however this ends.
@@ -173,7 +173,7 @@ def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
 
 
 def changed(files: Mapping[str, str], *, since: float) -> str | None:
-    """A file whose bytes are others than when it was read. What was not touched `since` then is not read again; what
+    """A file whose bytes have changed since it was read. What was not touched `since` then is not read again; what
     is not on this machine cannot be."""
     for name, sha256 in files.items():
         path = Path(name).expanduser()
@@ -193,7 +193,7 @@ def load(folder: Path, recipe: Recipe) -> EncodedSplit:
     for name, (size, _) in facts["shards"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
-            raise UserError(f"{path} is missing or not as long as when it was written; prepare the folder again")
+            raise UserError(f"{path} is missing or has changed in size since it was written; prepare the folder again")
         parts.append(Dataset.from_file(str(path)))
     counts = Counter(facts["counts"])
     train = EncodedSplit(
@@ -220,7 +220,7 @@ def check_source(folder: Path, source: Source) -> None:
 def refuse_other(folder: Path, facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     if facts.get("format") != FORMAT:
         raise UserError(
-            f"prepared: {folder} was written by another version of Heed, which kept examples otherwise; prepare it "
+            f"prepared: {folder} was written by another version of Heed, which stored examples differently; prepare it "
             "again"
         )
     differ = [name for name in wanted if facts.get(name) != wanted[name]]

@@ -20,7 +20,7 @@ CUTS = {
 
 
 def wants_color() -> bool:
-    """Colors are for terminals, and for people who did not refuse them (no-color.org)."""
+    """Colors are for terminals, unless the user has refused them (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -168,7 +168,7 @@ def escaped(text: str) -> str:
 def one_line(text: str) -> str:
     """Text fit for one line of a terminal: control characters are shown, not obeyed, and a long text is cut.
 
-    The whole text stands in the files of the run.
+    The whole text is in the files of the run.
     """
     shown = escaped(text)
     return shown if len(shown) <= LINE else shown[:LINE] + " ..."

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a row, in a set of rows that are right otherwise."""
+"""Each thing that can be wrong with a row, in a set of rows that are otherwise right."""
 
 import json
 import os
@@ -84,8 +84,8 @@ def test_a_prompt_with_two_answers_names_both_rows(prompt: Prompt) -> None:
     scanned = look(records(*FINE[:20], (FINE[5][0], "Nobody can know that."), *FINE[20:]), prompt)
     [found] = [finding for finding in judge(scanned, {}, []).findings if finding.name == "conflicting_answers"]
     assert found.examples == [
-        "rows.json:6, answered otherwise in rows.json:21",
-        "rows.json:21, answered otherwise in rows.json:6",
+        "rows.json:6, answered differently in rows.json:21",
+        "rows.json:21, answered differently in rows.json:6",
     ]
 
 
@@ -115,7 +115,7 @@ def test_long_rows_tell_what_is_lost(prompt: Prompt, on_long_row: Any, flag: str
     assert (row["learned_tokens"], row["lost_tokens"]) == (learned, lost)
 
 
-def test_an_answer_that_would_melt_into_its_prompt_is_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_an_answer_that_would_merge_with_its_prompt_is_counted(tokenizer: PreTrainedTokenizerBase) -> None:
     template = (
         "{% for message in messages %}{{ message.content }}{{ '\\nth' if message.role == 'user' else eos_token }}"
         "{% endfor %}"
@@ -213,7 +213,7 @@ def test_rows_that_are_not_held_are_parted_like_those_that_are(prompt: Prompt, h
         assert sorted(found.tolist()) == [row.row_id for row in members]
 
 
-def test_a_scan_is_taken_from_the_cache_and_any_change_looks_anew(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_scan_is_taken_from_the_cache_and_any_change_looks_again(prompt: Prompt, tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
     against = [str(tmp_path / "test.jsonl")]
     reading = {"split": "hash", "columns": {}}
@@ -265,7 +265,7 @@ def test_training_rows_that_give_an_evaluation_away_are_found(prompt: Prompt, tm
     [
         ({"near_duplicates": 0.1}, [], "audit: unknown finding 'near_duplicates'; did you mean near_duplicate?"),
         ({"duplicate": 5.0}, [], "audit.duplicate: 5.0 is not a share of rows, between 0 and 1"),
-        ({}, ["everything"], "audit_allow: unknown finding 'everything'; known are bad_row"),
+        ({}, ["everything"], "audit_allow: unknown finding 'everything'; the known ones are bad_row"),
     ],
 )
 def test_thresholds_are_checked(prompt: Prompt, changes: Any, allow: Any, message: str) -> None:

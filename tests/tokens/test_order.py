@@ -177,7 +177,7 @@ def test_dropping_rows_prefers_no_length() -> None:
             BY_TOKENS | {"tokens_per_batch": 90},
             "90 is too small for the longest training row; raise it to 100 at least",
         ),
-        (BY_TOKENS | {"drop_last": True}, "dataloader_drop_last: true has no place with tokens_per_batch"),
+        (BY_TOKENS | {"drop_last": True}, "dataloader_drop_last: true has no effect with tokens_per_batch"),
         (BY_ROWS | {"drop_last": True, "processes": 3}, "would drop all 8 training rows, which do not fill one batch"),
         (BY_ROWS | {"processes": 9}, "8 training rows cannot be shared by 9 processes"),
         (

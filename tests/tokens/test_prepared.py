@@ -113,12 +113,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, prompt: Prompt) -> None:
         prepared.load(folder, recipe(load_prompt("chatml", tiny_tokenizer()), data))
     facts = json.loads((folder / "prepared.json").read_text())
     (folder / "prepared.json").write_text(json.dumps({**facts, "format": 1}))
-    with pytest.raises(UserError, match="was written by another version of Heed, which kept examples otherwise; prep"):
+    with pytest.raises(
+        UserError, match="was written by another version of Heed, which stored examples differently; prep"
+    ):
         prepared.check_source(folder, source_of(data))
     (folder / "prepared.json").write_text(json.dumps(facts))
     shard = folder / "train-00000.arrow"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"train-00000\.arrow is missing or not as long as when it was written"):
+    with pytest.raises(UserError, match=r"train-00000\.arrow is missing or has changed in size since it was written"):
         prepared.load(folder, recipe(prompt, data))
     with pytest.raises(UserError, match=r"holds no prepared\.json; write the folder with --prepare first"):
         prepared.read_facts(tmp_path)

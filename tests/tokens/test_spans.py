@@ -69,7 +69,7 @@ def test_a_conversation_is_one_example_with_a_span_for_every_answer(
     assert (found["turn"], found["apart"], found["tokens"]) == (5, "", len(found["input_ids"]))
 
 
-def test_answers_that_a_template_shows_otherwise_later_are_examples_of_their_own(
+def test_answers_that_a_template_shows_differently_later_are_examples_of_their_own(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     prompt = make_prompt("forgetful", FORGETFUL, tokenizer)
@@ -83,7 +83,7 @@ def test_answers_that_a_template_shows_otherwise_later_are_examples_of_their_own
     assert (counts["rows"], counts["examples"], counts["apart_history"], counts["apart_tokens"]) == (1, 2, 1, 0)
     [line] = accounted(counts, 256)
     assert line.endswith(
-        "1 answers do not go on with the example before: the template shows earlier turns otherwise than they "
+        "1 answers do not continue the example before: the template shows earlier turns differently from how they "
         "were learned"
     )
 

@@ -65,7 +65,7 @@
     head.append(element("span", "small muted", `${splits[row.split] || "unused"}; ${total} tokens, ${learned} learned`));
     for (const number of row.flags) head.append(element("span", "tag warn", flags[number]));
     if (row.like) head.append(element("span", "place", "like " + row.like));
-    if (row.otherwise) head.append(element("span", "place", "answered otherwise in " + row.otherwise));
+    if (row.otherwise) head.append(element("span", "place", "answered differently in " + row.otherwise));
     card.append(head, ...row.examples.map(showExample));
     return card;
   };
