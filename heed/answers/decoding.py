@@ -56,7 +56,7 @@ def decode_one_by_one(
 
 @contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
-    """Puts the model's own generation_config aside: `generate` would take from it what it is not told.
+    """Puts the model's own generation_config aside: `generate` would take from it whatever it is not given.
 
     A repetition penalty, for one, changes greedy answers.
     """
@@ -83,7 +83,7 @@ def decode_batch(
 
     What all prompts begin with, such as the preamble of Alpaca's prompt, is read once. `seconds` is a row's share: the
     time of each step, divided among the rows in it. When memory runs out, `size` is halved, and the rows that were in
-    work begin anew.
+    work start again.
     """
 
     def empty() -> Batch:

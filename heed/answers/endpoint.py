@@ -28,10 +28,10 @@ class Endpoint:
     """A server, and how it is asked."""
 
     base_url: str
-    """As the SDK wants it, mostly ending in /v1."""
+    """As the SDK wants it, usually ending in /v1."""
     model: str
     concurrency: int = 4
-    """Requests under way at once."""
+    """Requests sent at once."""
     timeout: float = 120.0
     """Seconds for one request."""
     max_retries: int = 5
@@ -85,8 +85,8 @@ def ask(
         say(f"{filtered} answers were cut by the server's content filter")
     if unknown:
         say(
-            f"{unknown.total()} answers ended for a reason that tells neither whole from cut "
-            f"({', '.join(sorted(unknown))}); they count as neither"
+            f"{unknown.total()} answers ended for a reason that does not say whether they are whole "
+            f"({', '.join(sorted(unknown))}); they count neither as whole nor as cut"
         )
     return responses
 
@@ -95,8 +95,8 @@ def chat_messages(conversation: Sequence[Message], prompt: Prompt | None) -> lis
     """The messages to send: `role` and `content`, since servers drop or refuse any other field, such as `input`.
 
     For a model trained with `prompt`, a row's input is written into the content just as the template would show it, so
-    that the server renders the very text of training; a template that cannot be met so is refused (alpaca, whose
-    preamble depends on the input). For a model with a template of its own the input stands behind the instruction,
+    that the server renders the very text of training; a template for which that is impossible is refused (alpaca, whose
+    preamble depends on the input). For a model with a template of its own the input follows the instruction,
     after a blank line.
     """
     if prompt is None or not prompt.shows_input:
@@ -181,11 +181,11 @@ def way_out(endpoint: Endpoint, error: NoReply) -> str:
         case "key":
             return f"the key was refused ({error.detail}); set the right one in the environment: {KEY}"
         case "missing":
-            return f"nothing there under the model name {endpoint.model!r} ({error.detail}); mend it, or base_url"
+            return f"nothing there under the model name {endpoint.model!r} ({error.detail}); correct it, or base_url"
         case "rate_limit":
             return f"too many requests, {tries} times ({error.detail}); ask fewer at once (concurrency), or later"
         case "server_error":
-            return f"the server failed {tries} times ({error.detail}); its own log knows why"
+            return f"the server failed {tries} times ({error.detail}); its own log should say why"
         case "refused":
             return f"refused ({error.detail})"
     return error.detail

@@ -12,7 +12,7 @@ MESSAGES_FILE = "messages.jsonl"
 
 
 def alpaca_eval_outputs(answers: Sequence[Answer], *, generator: str, dataset: str) -> list[dict[str, str]]:
-    """AlpacaEval's `model_outputs`. It has no input field: its own rows have the input behind the instruction.
+    """AlpacaEval's `model_outputs`. It has no input field: its own rows have the input after the instruction.
 
     `output` is the model's answer there, not the reference.
     """

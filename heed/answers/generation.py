@@ -39,11 +39,11 @@ def generate(
     on_response: OnResponse = lambda index, response: None,
     say: Say = print,
 ) -> list[Response]:
-    """Greedy responses in the order of `prompts_ids`; `on_response` is told each as it is finished.
+    """Greedy responses in the order of `prompts_ids`; `on_response` receives each as it is finished.
 
     All engines write the same text (in float32; in half precision two scores can be so near that it depends on the
     shape of the batch). A row that would reach the end of the model's context is answered up to there. Without a
-    `batch_size` memory sets it, and `say` is told; so it is when memory runs out, and when the model's own
+    `batch_size` memory sets it, and `say` reports it; it also reports when memory runs out, and when the model's own
     generation_config asks for anything but greedy text. Raises UserError for a prompt that fills the context.
     """
     positions = context_length(model)
@@ -56,7 +56,7 @@ def generate(
     if engine == "one" and batch_size not in (None, 1):
         raise UserError(f"batch_size: {batch_size}, but engine: one answers one by one; leave one of them out")
     if put_aside := own_settings(model):
-        say(f"the model's generation_config asks for {put_aside}; that is put aside, answers are greedy")
+        say(f"the model's generation_config asks for {put_aside}; that is ignored, and answers are greedy")
     limits = [min(max_new_tokens, positions - len(ids)) for ids in prompts_ids]
     if batch_size is None and engine != "one" and prompts_ids:
         lengths = [len(ids) + limit for ids, limit in zip(prompts_ids, limits, strict=True)]

@@ -22,9 +22,9 @@ class Response:
 
     text: str
     finish_reason: Literal["stop", "length", "content_filter"] | None
-    """`content_filter` comes from servers alone, and so does None: a reason that tells neither whole from cut."""
+    """`content_filter` comes only from servers, and so does None: nobody knows whether the answer is whole."""
     prompt_tokens: int | None
-    """None where a server does not say; so for the next."""
+    """None where a server does not say; the same for the next."""
     response_tokens: int | None
     """Generated ids, the stop id included."""
     seconds: float
@@ -32,7 +32,7 @@ class Response:
 
 
 OnResponse = Callable[[int, Response], object]
-"""Told the row's index and its response as soon as there is one."""
+"""Receives the row's index and its response as soon as there is one."""
 
 
 def resumed(
@@ -115,7 +115,7 @@ class PartialFile:
         os.fsync(self.file.fileno())
         nothing = self.file.tell() == 0
         self.file.close()
-        if nothing:  # the first request was refused: there is nothing to go on with
+        if nothing:  # the first request was refused: there is nothing to continue from
             self.path.unlink()
 
 

@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def user_content(self) -> str:
-        """Instruction and input as one text, for whoever knows no second field."""
+        """Instruction and input as one text, for tools that have no second field."""
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
 
@@ -72,7 +72,7 @@ def before_the_instruction(record: Record) -> dict[str, Any]:
 def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
     """The answers of a responses.json, also of one that another tool wrote with the four text fields alone.
 
-    Without row ids the position counts, from 0, and `say` is told; so it is of fields that nothing here reads.
+    Without row ids the position counts, from 0, and `say` reports it, and also fields that nothing here reads.
     Raises UserError naming file, row and field.
     """
     rows = run_folder.read_json(path)

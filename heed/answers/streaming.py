@@ -1,4 +1,4 @@
-"""A greedy answer that is told while it is written."""
+"""A greedy answer that is shown while it is written."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def stream_answer(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"memory does not suffice for a conversation of {len(ids)} tokens") from error
+        raise UserError(f"not enough memory for a conversation of {len(ids)} tokens") from error
     written = output[0, len(ids) :].tolist()
     whole = bool(written) and written[-1] in stop_token_ids
     return Streamed(text=prompt.answer_text(written[:-1] if whole else written), cut=not whole)

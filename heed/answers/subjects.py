@@ -63,7 +63,7 @@ def base_of(subject: Subject, run: Path | None) -> Subject:
 
 
 def check_model(model: str, revision: str | None) -> None:
-    """Raises UserError, in a sentence, for a name behind which there is no model, before anything heavy is loaded."""
+    """Raises UserError, in a sentence, for a name that leads to no model, before anything heavy is loaded."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -89,12 +89,12 @@ def check_model(model: str, revision: str | None) -> None:
                 hf_hub_download(model, name, revision=revision)
                 return
             except LocalEntryNotFoundError:
-                problem = f"{model} is no folder here, and the Hub cannot be reached (nor is it in the cache)"
+                problem = f"{model} is not a folder here, and the Hub cannot be reached (nor is it in the cache)"
             except EntryNotFoundError:
                 problem = f"{model} on the Hub holds no model ({' or '.join(MODEL_FILES)} is missing)"
                 continue
             except HFValidationError:
-                problem = f"{model!r} is neither a folder here nor what a model on the Hub can be called (ME/MODEL)"
+                problem = f"{model!r} is neither a folder here nor a possible name of a model on the Hub (ME/MODEL)"
             except RevisionNotFoundError:
                 problem = f"{model} on the Hub has no revision {revision}"
             except RepositoryNotFoundError:

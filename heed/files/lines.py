@@ -92,7 +92,7 @@ def parse(line: bytes) -> dict[str, Any]:
 def whole(kept: Kept[Value]) -> list[Value]:
     """The values of a file that can do without no line but those at the end. Raises UserError for one in the middle."""
     for number, reason in kept.damaged.items():
-        raise UserError(f"{kept.path}:{number}: damaged ({reason}); mend this line or take it out")
+        raise UserError(f"{kept.path}:{number}: damaged ({reason}); correct this line or remove it")
     return kept.values
 
 

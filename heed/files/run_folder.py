@@ -43,7 +43,7 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenize
 
 
 def closed(folder: Path) -> Path | None:
-    """What keeps a folder from being written into, or made: the nearest of its parents that is there."""
+    """What keeps a folder from being written into, or made: its nearest existing parent."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     return None if there.is_dir() and os.access(there, os.W_OK) else there
 
@@ -77,7 +77,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """What writers of this file left that were killed."""
+    """What killed writers of this file left."""
     for part in path.parent.glob(f"{glob.escape(path.name)}.*-*.part"):
         with suppress(FileNotFoundError):  # another writer does the same
             if time.time() - part.stat().st_mtime > LEFT_FOR_GOOD:

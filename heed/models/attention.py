@@ -110,7 +110,7 @@ def varlen_attention(
     return output[None], None
 
 
-@torch.compiler.disable  # it splits by Python numbers, and a compiled block would be made anew for every batch
+@torch.compiler.disable  # it splits by Python numbers, and a block would be compiled again for every batch
 def segment_attention(
     query: torch.Tensor,
     key: torch.Tensor,

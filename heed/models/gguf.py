@@ -15,8 +15,8 @@ POINTER = b"version https://git-lfs.github.com"
 # How files begin that are taken for models, and what they are.
 BEGINNINGS = {
     POINTER: "a pointer that Git LFS left in place of the file; `git lfs pull` fetches it",
-    b"PK\x03\x04": "a zip archive (a wheel and a PyTorch pickle are such too); a model is a folder",
-    b"\x80\x02": "a pickle, and Heed loads none",
+    b"PK\x03\x04": "a zip archive (so are a wheel and a PyTorch pickle); a model is a folder",
+    b"\x80\x02": "a pickle, which Heed does not load",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"{": "a JSON file; a model is the folder around it",
     b"<": "a page or another document, not a model",
@@ -27,7 +27,7 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, struct.
 
 @cache
 def folder_of(name: str) -> str:
-    """The folder behind a .gguf file, made now if it is not in the cache of an earlier time; other names as they are.
+    """The folder made from a .gguf file, now or from the cache; other names are returned as they are.
 
     Raises UserError for files that are no model, and for folders whose weights have not been fetched.
     """

@@ -1,4 +1,4 @@
-"""Which weights these are: one hash that changes when a model is trained on, replaced or downloaded anew."""
+"""Which weights these are: one hash that changes when a model is trained on, replaced or downloaded again."""
 
 import hashlib
 import re

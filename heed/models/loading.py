@@ -293,7 +293,7 @@ def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **option
         raise UserError(load_message("model", name, error)) from error
     if config_file is None:
         return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
-    if weights_file is None:  # peft would go on to a pickle
+    if weights_file is None:  # peft would try a pickle next
         raise UserError(f"the adapter {name!r} has no adapter_model.safetensors; Heed loads no pickles")
     from peft import PeftConfig, PeftModel
 
@@ -322,7 +322,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfi
     if tokens > rows:
         raise UserError(
             f"{name}: the tokenizer has {tokens:,} tokens and the model's embedding {rows:,} rows, so "
-            f"{tokenizer.convert_ids_to_tokens(rows)!r} and what comes after it would be looked up where nothing is; "
+            f"{tokenizer.convert_ids_to_tokens(rows)!r} and what comes after it would have no embedding; "
             "give the tokenizer that belongs to the model, or enlarge the model with resize_token_embeddings"
         )
 
@@ -361,7 +361,7 @@ def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
 
 @torch.no_grad()
 def max_logit_difference(model: torch.nn.Module, other: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> float:
-    """The largest difference between the logits of two models on one batch, padding left aside."""
+    """The largest difference between the logits of two models on one batch, without padding."""
     logits = []
     for each in (model, other):
         was_training = each.training

@@ -55,14 +55,14 @@ class BatchSize:
             yield batch, made.pop()
 
     def halve(self, tried: int) -> None:
-        """Go on with half of what was `tried`. Raises UserError when that was a single row."""
+        """Continue with half of what was `tried`. Raises UserError when that was a single row."""
         free_unused()
         if tried == 1:
-            raise UserError(f"memory does not suffice for a single row; {self.relief}")
+            raise UserError(f"not enough memory for a single row; {self.relief}")
         self.rows = tried // 2
         self.say(
-            f"memory does not suffice for {tried} rows at once; going on with {self.rows} "
-            f"({self.key}: {self.rows} begins there)"
+            f"not enough memory for {tried} rows at once; continuing with {self.rows} "
+            f"({self.key}: {self.rows} starts there)"
         )
 
 
@@ -143,7 +143,7 @@ def free_in_cgroup(folder: Path) -> int:
 class KeptMemory(TrainerCallback):
     """Lets glibc keep freed memory between the steps of a training on a CPU, and gives it back before it is too much.
 
-    Activations, scores and gradients are freed and allocated anew in every step. By default glibc gives the large ones
+    Activations, scores and gradients are freed and allocated again in every step. By default glibc gives the large ones
     back to the system, which then hands out zeroed pages one by one. Kept ones are cut up with time and rarely found
     whole again, so a training would grow from step to step: past the limit all that is free goes back at once. The
     setting is the process's, for good. Does nothing where there is no glibc.

@@ -1,4 +1,4 @@
-"""The one client of servers that answer over HTTP: it waits so long, takes so much, and sends nothing anywhere else.
+"""The one client of servers that answer over HTTP: waiting and reading have limits, and nothing is sent elsewhere.
 
 The SDK of OpenAI does the asking, with its retries and its pauses between them. A try ends in time even if the server
 sends a byte every second; a reply has an end; a redirect is not followed, since the whole prompt would go there.
@@ -20,7 +20,7 @@ from heed.saying import Say, writable
 from heed.servers.addresses import check_address, is_loopback
 
 KEY = "OPENAI_API_KEY"
-NO_KEY = "none"  # the SDK wants some
+NO_KEY = "none"  # the SDK insists on a key
 LARGEST_REPLY = 4 * 2**20
 Kind = Literal[
     "timeout",
@@ -65,7 +65,7 @@ class Completion:
 
     text: str
     finish_reason: FinishReason | None
-    """None for a reason that tells neither whole from cut."""
+    """None for a reason that does not say whether the reply is whole."""
     server_reason: str | None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -73,7 +73,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """Where a server is and how long it is waited for: `timeout` seconds for each try, from the first byte sent to the
+    """Where a server is and how long to wait for it: `timeout` seconds for each try, from the first byte sent to the
     last one received."""
 
     base_url: str
@@ -95,7 +95,7 @@ def token_for(base_url: str, *, key: str) -> str:
 
 
 def openai_address(base_url: str | None, *, key: str) -> str:
-    """Where OpenAI's SDK would go. Raises UserError for what is no address."""
+    """Where OpenAI's SDK would go. Raises UserError for what is not an address."""
     address = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
     check_address(address, key=key, token=KEY)
     return address
@@ -154,7 +154,7 @@ class Client:
             raise NoReply("protocol", f"a reply that is no chat completion: {self.shown(value)}") from None
 
     async def stream(self, body: Mapping[str, Any], say: Say, stop: threading.Event) -> Completion:
-        """A completion of which `say` is told the text as it grows; it ends early once the event is set.
+        """A completion; `say` receives its text as it grows. It ends early once the event is set.
 
         Raises NoReply.
         """

@@ -97,13 +97,13 @@ def test_what_goes_wrong_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPat
         "environment: OPENAI_API_KEY"
     )
     assert refused(lambda body: error(404, "model llama not found")) == (
-        "nothing there under the model name 'llama' (404: model llama not found); mend it, or base_url"
+        "nothing there under the model name 'llama' (404: model llama not found); correct it, or base_url"
     )
     assert refused(lambda body: error(429, "slow down")) == (
         "too many requests, 2 times (429: slow down); ask fewer at once (concurrency), or later"
     )
     assert refused(lambda body: error(500, "out of order")) == (
-        "the server failed 2 times (500: out of order); its own log knows why"
+        "the server failed 2 times (500: out of order); its own log should say why"
     )
     assert refused(lambda body: error(400, "context is 256")) == "refused (400: context is 256)"
 
@@ -166,7 +166,10 @@ def test_a_servers_own_finish_reason_is_a_stop_or_a_cut_or_unknown(reason: Any, 
     assert said == (
         []
         if expected
-        else [f"1 answers ended for a reason that tells neither whole from cut ({reason}); they count as neither"]
+        else [
+            f"1 answers ended for a reason that does not say whether they are whole ({reason}); "
+            "they count neither as whole nor as cut"
+        ]
     )
 
 
@@ -180,7 +183,7 @@ def test_the_token_comes_from_the_environment_and_only_loopback_goes_without(mon
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     server = Endpoint(base_url="https://llm.example/v1", model="x").server
     assert server.token == "sk-1" and "sk-1" not in repr(server)
-    with pytest.raises(UserError, match="is no address of a server"):
+    with pytest.raises(UserError, match="is not the address of a server"):
         Endpoint(base_url="127.0.0.1:8000", model="x")
     with pytest.raises(UserError, match="leave name and password out"):
         Endpoint(base_url="http://me:secret@llm.example/v1", model="x")
@@ -206,7 +209,7 @@ def test_an_input_that_no_message_can_carry_is_refused(tokenizer: PreTrainedToke
         chat_messages(WITH_INPUT[1:], prompt)
 
 
-def test_a_model_with_a_template_of_its_own_gets_the_input_behind_the_instruction() -> None:
+def test_a_model_with_a_template_of_its_own_gets_the_input_after_the_instruction() -> None:
     assert chat_messages(WITH_INPUT, None) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Count the words.\n\none two three"},

@@ -16,7 +16,7 @@ WHOLE = Answer(
 )
 
 
-def test_alpaca_eval_gets_the_input_behind_the_instruction(tmp_path: Path) -> None:
+def test_alpaca_eval_gets_the_input_after_the_instruction(tmp_path: Path) -> None:
     path = write_alpaca_eval(tmp_path, [PLAIN, WHOLE], generator="runs/demo", dataset="rows.json")
     assert json.loads(path.read_text()) == [
         {"instruction": "Say hi.", "output": "Hello.", "generator": "runs/demo", "dataset": "rows.json"},

@@ -31,7 +31,7 @@ def lively(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def alone(model: Any, ids: list[int], count: int, stops: list[int]) -> list[int]:
-    """What transformers itself writes behind a prompt."""
+    """What transformers itself writes after a prompt."""
     output = model.generate(
         torch.tensor([ids]), do_sample=False, max_new_tokens=count, eos_token_id=stops, pad_token_id=0
     )
@@ -164,7 +164,7 @@ def test_settings_of_the_model_change_no_greedy_answer(engine: Engine, tokenizer
     model.generation_config = own
     assert texts() == expected and model.generation_config is own
     asks = "do_sample: True, repetition_penalty: 5.0, temperature: 3.0"
-    assert f"the model's generation_config asks for {asks}; that is put aside, answers are greedy" in said
+    assert f"the model's generation_config asks for {asks}; that is ignored, and answers are greedy" in said
 
 
 def test_an_adapter_answers_through_every_engine(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -217,8 +217,8 @@ def test_running_out_of_memory_changes_no_answer(
     assert texts(model, tokenizer, batch_size=8, engine="batch", say=said.append, on_response=on_response) == expected
     assert sizes[:3] == [8, 4, 2] and sorted(done) == list(range(10))
     assert said == [
-        "memory does not suffice for 8 rows at once; going on with 4 (batch_size: 4 begins there)",
-        "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)",
+        "not enough memory for 8 rows at once; continuing with 4 (batch_size: 4 starts there)",
+        "not enough memory for 4 rows at once; continuing with 2 (batch_size: 2 starts there)",
     ]
 
 

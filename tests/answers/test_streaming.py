@@ -54,5 +54,5 @@ def test_what_has_no_room_is_a_sentence(model: Any, monkeypatch: pytest.MonkeyPa
         raise MemoryError
 
     monkeypatch.setattr(model, "generate", full)
-    with pytest.raises(UserError, match=r"memory does not suffice for a conversation of \d+ tokens"):
+    with pytest.raises(UserError, match=r"not enough memory for a conversation of \d+ tokens"):
         stream(model, print)

@@ -113,7 +113,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, name: str, damage
     append_line(path, second)
 
     if read is steps:  # a run's own record: nothing of it is given up unasked
-        with pytest.raises(UserError, match=f"{path}:2: damaged .*; mend this line or take it out"):
+        with pytest.raises(UserError, match=f"{path}:2: damaged .*; correct this line or remove it"):
             read(path)
     else:
         count, said = read(path)

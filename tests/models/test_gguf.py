@@ -67,7 +67,7 @@ def test_files_that_are_no_model_are_named_for_what_they_are(tmp_path: Path) -> 
             "is a file of weights; name the folder it lies in",
         ),
         "pointer.gguf": (gguf.POINTER + b"/spec/v1\noid sha256:0\n", "`git lfs pull` fetches it"),
-        "old.bin": (b"\x80\x02}q\x00.", "is a pickle, and Heed loads none"),
+        "old.bin": (b"\x80\x02}q\x00.", "is a pickle, which Heed does not load"),
         "config.json": (b"{}", "is a JSON file; a model is the folder around it"),
         "page.gguf": (b"<!doctype html>", "is a page or another document"),
         "notes.txt": (b"hello", "is a file, and not GGUF"),

@@ -46,7 +46,7 @@ def test_batches_are_halved_until_they_fit_and_stay_small(error: Callable[[], Ex
     assert torch.cat([result for _, result in made]).tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert [list(batch) for batch, _ in made] == [[0, 1, 2], [3, 4, 5], [6]]
     assert tried == [7, 3, 3, 1]
-    assert said == ["memory does not suffice for 7 rows at once; going on with 3 (batch_size: 3 begins there)"]
+    assert said == ["not enough memory for 7 rows at once; continuing with 3 (batch_size: 3 starts there)"]
     # The next list begins with what is known to fit.
     assert torch.cat([result for _, result in rows.batches([9, 8, 7, 6], function)]).tolist() == [18, 16, 14, 12]
     assert tried[4:] == [3, 1] and len(said) == 1
@@ -56,15 +56,15 @@ def test_every_halving_is_told() -> None:
     said: list[str] = []
     list(size(16, said).batches(range(20), doubled(2, [], MemoryError)))
     assert [text.split(";")[0] for text in said] == [
-        "memory does not suffice for 16 rows at once",
-        "memory does not suffice for 8 rows at once",
-        "memory does not suffice for 4 rows at once",
+        "not enough memory for 16 rows at once",
+        "not enough memory for 8 rows at once",
+        "not enough memory for 4 rows at once",
     ]
 
 
 def test_a_row_that_does_not_fit_alone_ends_with_the_way_out() -> None:
     said: list[str] = []
-    with pytest.raises(UserError, match="memory does not suffice for a single row; lower max_length") as caught:
+    with pytest.raises(UserError, match="not enough memory for a single row; lower max_length") as caught:
         list(size(2, said).batches([1, 2], doubled(0, [], MemoryError)))
     assert caught.value.__context__ is None  # it would keep the failed attempt's tensors
     assert len(said) == 1

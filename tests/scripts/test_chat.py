@@ -124,12 +124,12 @@ def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("a b", "error: model: 'a b' is neither a folder here nor what a model on the Hub can be called (ME/MODEL)\n"),
+        ("a b", "error: model: 'a b' is neither a folder here nor a possible name of a model on the Hub (ME/MODEL)\n"),
         ("README.md", "error: README.md is a file, and not GGUF; name a folder, a .gguf file or a Hub id\n"),
         ("docs", "error: model: the folder docs holds no model (config.json or adapter_config.json is missing)\n"),
         (
             "me/absent",
-            "error: model: me/absent is no folder here, and the Hub cannot be reached (nor is it in the cache)\n",
+            "error: model: me/absent is not a folder here, and the Hub cannot be reached (nor is it in the cache)\n",
         ),
     ],
 )

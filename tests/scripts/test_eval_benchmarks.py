@@ -58,7 +58,7 @@ def test_a_wrong_command_line_is_refused(
         (
             "alpaca_method",
             ["--judge_model", "x", "--judge_base_url", "http://me:word@host/v1"],
-            "judge_base_url: leave name and password out; a token is read from OPENAI_API_KEY alone",
+            "judge_base_url: leave name and password out; a token is read only from OPENAI_API_KEY",
         ),
     ],
 )

@@ -256,11 +256,11 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     most = 3
     monkeypatch.setattr(Batch, "_forward", short_of_memory(lambda: most))
     assert answers() == expected
-    halved = "memory does not suffice for 4 rows at once; going on with 2 (batch_size: 2 begins there)"
+    halved = "not enough memory for 4 rows at once; continuing with 2 (batch_size: 2 starts there)"
     assert f"tuned {finished}: {halved}" in capsys.readouterr().out
     most = 0
     assert run("--model_name_or_path", finished, "--output_dir", tmp_path) == 2
-    assert "does not suffice for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
+    assert "not enough memory for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
 
 
 def short_of_memory(most: Callable[[], int]) -> Callable[..., torch.Tensor]:

@@ -224,8 +224,8 @@ def test_evaluation_halves_its_batches_when_memory_runs_out(tmp_path: Path, monk
     assert found["eval_loss"] == pytest.approx(wanted["eval_loss"], abs=1e-6)
     assert (found["eval_rows"], found["eval_tokens"]) == (wanted["eval_rows"], wanted["eval_tokens"])
     assert [text.split(";")[0] for text in said] == [
-        "memory does not suffice for 16 rows at once",
-        "memory does not suffice for 8 rows at once",
+        "not enough memory for 16 rows at once",
+        "not enough memory for 8 rows at once",
     ]
 
 
