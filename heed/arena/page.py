@@ -134,7 +134,7 @@ def button(elem_id: str, label: str, key: str, **options: Any) -> gr.Button:
 
 
 def name_box() -> tuple[gr.Textbox, gr.Button]:
-    info = "Stands beside your votes, so that nobody sees a pair twice."
+    info = "Saved with your votes, so that nobody sees a pair twice."
     name = gr.Textbox(label="Your name", info=info, max_length=MAX_NAME, elem_id="name")
     return name, gr.Button("Start", variant="primary", elem_id="enter")
 
@@ -186,7 +186,7 @@ def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Say)
             server_name=host,
             server_port=port,
             auth=None if password is None else login(password),
-            auth_message="Any name will do; it stands beside your votes.",
+            auth_message="Any name will do; it is saved with your votes.",
             share=False,
             quiet=True,
             prevent_thread_lock=True,
@@ -206,7 +206,9 @@ def serve(arena: Arena, *, host: str, port: int, password: str | None, say: Say)
             },
         )
     except (OSError, OverflowError) as error:
-        raise UserError(f"port: {port} on {host} cannot be had ({error}); choose another with port: NUMBER") from error
+        raise UserError(
+            f"port: {port} on {host} is not available ({error}); choose another with port: NUMBER"
+        ) from error
     say(f"arena     http://{host}:{port}   (Ctrl-C ends it; every vote is on the disk already)")
     try:
         page.block_thread()

@@ -248,9 +248,7 @@ def win_rates(
     if task == "alpaca_eval" and not whole:
         notes.append(f"no length-controlled rate: it is defined for all {NUMBER_OF_INSTRUCTIONS} instructions together")
     ties = sum(ours["output"] == theirs["output"] for ours, theirs in zip(outputs, others, strict=True))
-    notes += (
-        [f"{ties} of {len(outputs)} answers are the reference word for word: ties, without the judge"] if ties else []
-    )
+    notes += [f"{ties} of {len(outputs)} answers are the reference word for word: ties, not judged"] if ties else []
     lengths = [len(row["output"]) for row in outputs]
     notes.append(f"answers have {sum(lengths) / len(lengths):.0f} characters on average")
     return Outcome(
@@ -285,7 +283,7 @@ def by_comparison(rows: Sequence[dict[str, Any]], field: str) -> dict[str, list[
 
 
 def verdicts(annotations: Any) -> list[dict[str, Any]]:
-    """Those annotations that hold a preference; the library leaves the others out of its mean without a word."""
+    """Those annotations that hold a preference; the library leaves the others out of its mean silently."""
     from alpaca_eval.utils import convert_to_dataframe
 
     rows = convert_to_dataframe(annotations).to_dict("records") if len(annotations) else []

@@ -34,7 +34,7 @@ RUN = (
 )
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 REFUSAL = (
-    "HumanEval runs programs that the model wrote; that is refused until you say unsafe_code: true (--unsafe_code). "
+    "HumanEval runs programs that the model wrote; that is refused until you set unsafe_code: true (--unsafe_code). "
     "They then run under bubblewrap, without network and with one folder of their own"
 )
 
@@ -54,7 +54,7 @@ def check_allowed(*, unsafe_code: bool, without_sandbox: bool) -> None:
         raise UserError(REFUSAL)
     if not without_sandbox and (problem := sandbox_problem()):
         raise UserError(
-            f"unsafe_code: {problem}; install bubblewrap (`apt install bubblewrap`), or say without_sandbox: true to "
+            f"unsafe_code: {problem}; install bubblewrap (`apt install bubblewrap`), or set without_sandbox: true to "
             "run the programs with your own rights and network"
         )
 

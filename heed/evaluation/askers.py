@@ -140,8 +140,8 @@ class EndpointAsker:
 
     def check_second(self, other: Subject) -> None:
         raise UserError(
-            f"engine: endpoint asks one server, which does not run {other.model}; let that answer by itself, and give "
-            "its responses.json as compare_with"
+            f"engine: endpoint asks one server, which does not run {other.model}; answer with that one apart, and "
+            "give its responses.json as compare_with"
         )
 
     def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> None:

@@ -211,7 +211,7 @@ def record(systems: dict[str, Asked], **facts: Any) -> Evaluation:
 
 
 def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say: Say) -> None:
-    """Take away what was measured or judged of other answers: beside the new ones it would mislead.
+    """Remove what was measured or judged on other answers: beside the new ones it would mislead.
 
     Benchmarks stay, and the judge's replies in its cache.
     """
@@ -224,7 +224,7 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
     keep_stops(folder, {name for name, asked in evaluation.systems.items() if asked_here and asked.contract})
     earlier = judged_answers(folder)
     if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
-        say("judge: what was said here was about other answers and is taken away; its replies stay in the cache")
+        say("judge: what was said here was about other answers and is removed; its replies stay in the cache")
         drop_rows(folder, ("judge",))
         (folder / run_folder.JUDGE_FILE).unlink(missing_ok=True)
         (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()  # last: whoever is killed before finds it here again

@@ -96,7 +96,7 @@ def read_stops(folder: Path) -> Stops:
 
 
 def keep_stops(folder: Path, names: Collection[str]) -> None:
-    """Take away those of systems that were not asked here."""
+    """Remove those of systems that were not asked here."""
     stops = read_stops(folder)
     if stops.keys() - names:
         save_stops(folder, {name: stops[name] for name in stops if name in names})

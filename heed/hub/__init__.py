@@ -1,1 +1,1 @@
-"""The Hub: what leaves this machine, and how it gets there without a training ever waiting for it."""
+"""The Hub: what leaves this machine, and how it gets there without training ever waiting for it."""

@@ -91,7 +91,7 @@ def load_pipeline(model: str) -> Any:
 
     if "decision" not in PIPELINE_REGISTRY.get_supported_tasks():
         raise UserError(
-            f"judge_backend: decision needs transformers' decision pipeline, which {transformers.__version__} has not "
+            f"judge_backend: decision needs transformers' decision pipeline, which {transformers.__version__} lacks "
             "(5.23 has it); use openai or ollama"
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

@@ -18,7 +18,7 @@ KEY = "OLLAMA_API_KEY"
 
 
 class OllamaBackend:
-    """Ollama's own /api/chat: only there can the context be sized, and a prompt past it is cut without a word."""
+    """Ollama's own /api/chat: only there can the context be sized, and a prompt past it is cut silently."""
 
     name = "ollama"
     SMALLEST_CONTEXT = 4096

@@ -87,7 +87,7 @@ def length_correlation(items: Sequence[JudgedAnswer], verdicts: Sequence[ScoreVe
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Rank correlation; None where there is none to speak of: fewer than three values, or all of a side alike."""
+    """Rank correlation; None where it is undefined: fewer than three values, or all of a side alike."""
     if len(xs) < 3 or np.ptp(xs) == 0 or np.ptp(ys) == 0:
         return None
     return float(np.corrcoef(ranks(xs), ranks(ys))[0, 1])

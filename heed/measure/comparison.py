@@ -91,7 +91,7 @@ def compare(a: System, b: System, *, headline: str | None = None, cluster: str |
     worse: list[tuple[float, Worse]] = []
     for metric in dict.fromkeys([*ours, *theirs]):
         if metric not in ours or metric not in theirs:
-            notes.append(f"{metric}: measured for {(a if metric in ours else b).name} alone")
+            notes.append(f"{metric}: measured for {(a if metric in ours else b).name} only")
             continue
         before, after = ours[metric], theirs[metric]
         if before.items is None or after.items is None:

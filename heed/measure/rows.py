@@ -75,7 +75,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def drop_rows(folder: Path, systems: Collection[str]) -> None:
-    """Take away what these systems measured of something that is no longer there."""
+    """Remove what these systems measured on something that is no longer there."""
     rows = read_rows(folder)
     if any(row.system in systems for row in rows):
         kept = [asdict(row) for row in rows if row.system not in systems]

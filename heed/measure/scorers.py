@@ -75,7 +75,7 @@ def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measure
     found = corpus_estimate(name, statistics)
     notes: tuple[str, ...] = ()
     if name == "bleu" and not statistics[:, -1].any():
-        notes = ("no answer has four words, so there is nothing that BLEU could count",)
+        notes = ("no answer has four words, so BLEU has nothing to count",)
     return [
         Measurement(
             metric=name,

@@ -6,8 +6,8 @@ LEVEL = 0.05
 BETTER, WORSE, UNCLEAR, TOO_FEW = "better", "worse", "no clear difference", "too few rows to tell"
 JUDGE_SCORE = "judge_score"
 SCOPE = (
-    "Intervals and verdicts are about more rows of the same kind, answered by these very models as here; what another "
-    "training seed, prompt or way of decoding would change is not in them."
+    "Intervals and verdicts are about more rows of the same kind, answered by the same models in the same way; what "
+    "another training seed, prompt or way of decoding would change is not in them."
 )
 
 

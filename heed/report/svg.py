@@ -95,6 +95,6 @@ def short(value: float) -> str:
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """About `most` of the points at the most, evenly taken, the last among them."""
+    """At most about `most` of the points, evenly spaced, the last among them."""
     step = math.ceil(len(points) / most) if points else 1
     return [*points[:-1:step], *points[-1:]]

@@ -20,7 +20,7 @@ LABELS = {
     "length_ratio": "Length, to the reference's",
     "distinct_1": "Different words",
     "distinct_2": "Different pairs of words",
-    "p_eos": "P(EOS) at the gold end",
+    "p_eos": "P(EOS) at the reference's end",
     "premature_eos": "Stopped too early",
     "cut": "Cut by max_new_tokens",
 }

@@ -91,7 +91,7 @@ def test_answers_that_are_the_reference_are_ties_and_said_to_be(tmp_path: Path) 
     with stub_judge("splendid") as (url, requests):
         outcome = win_rates(tmp_path, url, rows=same)
     assert (outcome.scores[0].value, requests) == (0.5, [])
-    assert "4 of 4 answers are the reference word for word: ties, without the judge" in outcome.notes
+    assert "4 of 4 answers are the reference word for word: ties, not judged" in outcome.notes
 
 
 @pytest.mark.slow

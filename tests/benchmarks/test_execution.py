@@ -66,10 +66,10 @@ def test_the_second_flag_runs_without_a_sandbox(tmp_path: Path) -> None:
 
 
 def test_nothing_runs_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="refused until you say unsafe_code: true"):
+    with pytest.raises(UserError, match="refused until you set unsafe_code: true"):
         execution.check_allowed(unsafe_code=False, without_sandbox=True)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match=r"bubblewrap \(bwrap\) is not installed; .* or say without_sandbox: true"):
+    with pytest.raises(UserError, match=r"bubblewrap \(bwrap\) is not installed; .* or set without_sandbox: true"):
         execution.check_allowed(unsafe_code=True, without_sandbox=False)
     execution.check_allowed(unsafe_code=True, without_sandbox=True)
 

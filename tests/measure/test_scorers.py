@@ -81,7 +81,7 @@ def test_two_systems_are_resampled_together(name: str) -> None:
 def test_bleu_without_four_words_says_so() -> None:
     [found] = METRICS["bleu"](["blue", "red sky"], ["blue", "red"])
     assert found.value == 0.0
-    assert found.notes == ("no answer has four words, so there is nothing that BLEU could count",)
+    assert found.notes == ("no answer has four words, so BLEU has nothing to count",)
 
 
 # ---- BERTScore

@@ -149,7 +149,7 @@ def test_programs_are_written_first_and_run_when_asked_for(
     assert run(*words, "--tasks", "humaneval", "--limit", "1") == 0
     assert "HumanEval: the programs are written, not run." in capsys.readouterr().out
     assert run("execute", "--model_name_or_path", finished) == 2
-    assert "refused until you say unsafe_code: true" in capsys.readouterr().err
+    assert "refused until you set unsafe_code: true" in capsys.readouterr().err
     assert run("execute", "--model_name_or_path", finished, "--unsafe_code", "--without_sandbox") == 0
     rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
     assert [(row["name"], row["metric"], row["value"]) for row in rows if row["system"] == "HumanEval"] == [
