@@ -140,7 +140,7 @@ class EndpointAsker:
 
     def check_second(self, other: Subject) -> None:
         raise UserError(
-            f"engine: endpoint asks one server, which does not run {other.model}; answer with that one apart, and "
+            f"engine: endpoint asks one server, which does not run {other.model}; run that one by itself and "
             "give its responses.json as compare_with"
         )
 
