@@ -108,7 +108,7 @@ class Looker:
                 flags |= BIT["double_bos"]
             flags |= self.span_flags(example)
         kept = [example["tokens"] for example in examples if example["outcome"] != "too_long"]
-        # Turns that are apart repeat what stands before them: the longest example has every token once.
+        # Turns that are apart repeat what comes before them: the longest example has every token once.
         if kept and row["learned_tokens"] < LITTLE * max(kept):
             flags |= BIT["little_learned"]
         row["flags"] = flags

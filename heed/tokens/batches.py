@@ -152,7 +152,7 @@ class FlatCollator:
         return kept[first], wanted, counts, row_targets
 
     def layout(self, laid: Tree, filling: Sequence[int]) -> Batch:
-        """Where the segments of the row are, and what stands before each of them."""
+        """Where the segments of the row are, and what comes before each of them."""
         lengths = [*map(len, laid.segments), *filling]
         parents = [part.parent for part in laid.segments] + [None] * len(filling)
         shares = any(parent is not None for parent in parents)

@@ -119,7 +119,7 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
 
     An answer continues the example before it when that is, id by id, the beginning of what generation would be
     given here; a conversation of which this holds throughout is one example. Otherwise the answer, with all that stands
-    before it, is an example of its own. `max_length` is held against every answer with all that stands before it, so
+    before it, is an example of its own. `max_length` is held against every answer with all that comes before it, so
     what fits is learned as if each answer were alone. Under `loss_on: all` the last example alone teaches the whole
     conversation, each token once.
     """

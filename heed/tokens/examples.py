@@ -43,7 +43,7 @@ def supervised_tokens(example: Example, loss_on: LossOn) -> int:
 
 
 def prompt_of(example: Example) -> list[int]:
-    """What stands before the first answer."""
+    """What comes before the first answer."""
     ids: list[int] = example["input_ids"]
     return ids[: example["spans"][0][0]] if example["spans"] else ids
 
