@@ -8,6 +8,7 @@ from pathlib import Path
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.models.gguf import folder_of
+from heed.runs.finished import from_here
 
 # What decides how a model answers. Not *.json: in the folder of a run lies what is said about the model.
 DECIDES = (
@@ -43,7 +44,8 @@ def model_sha256(model: str, revision: str | None = None) -> str:
         adapter = Path(found) if found else None
     if adapter is not None and adapter.is_file():
         base = run_folder.read_json(adapter)
-        digest.update(model_sha256(base["base_model_name_or_path"], base.get("revision")).encode())
+        base_name = from_here(adapter.parent, base["base_model_name_or_path"])
+        digest.update(model_sha256(base_name, base.get("revision")).encode())
     return digest.hexdigest()
 
 

@@ -22,6 +22,7 @@ from transformers import (
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.models.gguf import folder_of
+from heed.runs.finished import from_here
 
 INDEX_FILE = "model.safetensors.index.json"
 # Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
@@ -298,7 +299,8 @@ def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **option
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(name, revision=revision)
-    base = load_model(config.base_model_name_or_path, revision=config.revision, load_in_4bit=load_in_4bit, **options)
+    base_name = from_here(Path(name), config.base_model_name_or_path)
+    base = load_model(base_name, revision=config.revision, load_in_4bit=load_in_4bit, **options)
     with without_peft_warning():
         return PeftModel.from_pretrained(base, name, revision=revision)
 

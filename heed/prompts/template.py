@@ -248,7 +248,10 @@ def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, name: str) 
     def attempt() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + RENDER_BYTES, held + RENDER_BYTES))
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = held + RENDER_BYTES
+        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)  # nobody may raise what was set for all
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         try:
             too_long = len(render(tokenizer, template, PROBE, False, name)) > RENDER_CHARACTERS
         except UserError:  # the laws say it better

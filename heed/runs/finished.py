@@ -36,19 +36,39 @@ def find_run(model: str) -> Path | None:
     return run
 
 
+def from_here(folder: Path, name: str) -> str:
+    """A path that the files of a run hold, as it is reached from the present working folder.
+
+    Relative paths begin where the run was started, which run.json names.
+    """
+    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    if run is None or Path(name).exists():
+        return name
+    began = run_folder.read_json(run / run_folder.RUN_FILE).get("working_folder", "")
+    there = Path(began) / name
+    return str(there) if began and there.exists() else name
+
+
 def find_base(model: str, run: Path | None) -> Subject:
     """The model a run started from. Raises UserError when no run names it."""
     if run is None:
         raise UserError(f"compare_with_base: {model} is not a run folder, so its base model is not known")
     record = run_folder.read_json(run / run_folder.RUN_FILE)
-    return Subject(name="base", model=record["model"], revision=record["model_revision"])
+    return Subject(name="base", model=from_here(run, record["model"]), revision=record["model_revision"])
 
 
 def resolved_sft_config(run: Path) -> SftConfig:
     """The settings of a run, as its folder records them."""
     resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
     names = config.field_types(SftConfig)
-    return SftConfig(**{name: each["value"] for name, each in resolved.items() if name in names})
+    values = {name: each["value"] for name, each in resolved.items() if name in names}
+    for name in ("model_name_or_path", "prepared"):
+        values |= {name: from_here(run, values[name])} if values.get(name) else {}
+    data = values["data"]
+    values["data"] = (
+        from_here(run, data) if isinstance(data, str) else {split: from_here(run, path) for split, path in data.items()}
+    )
+    return SftConfig(**values)
 
 
 def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list[Record]":

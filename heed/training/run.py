@@ -159,6 +159,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
     parameters, trained_parameters = parameter_counts(plan.model)
     return {
+        "working_folder": str(Path.cwd()),
         "model": plan.sft.model_name_or_path,
         "model_revision": plan.sft.model_revision,
         "parameters": parameters,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import eval_responses
 import train_sft
 from heed.errors import exit_code
 from world.small_world import ROOT, gpt2, save_model
@@ -252,6 +253,20 @@ def test_the_same_command_makes_the_comparison_that_an_interrupted_start_left_un
     capsys.readouterr()
     assert run(config_file, *words) == 0
     assert capsys.readouterr().out.rstrip().endswith("is finished; overwrite_output_dir: true starts over")
+
+
+@pytest.mark.parametrize("adapter", ["false", "true"])
+def test_relative_paths_of_a_run_work_from_any_folder(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config_file.write_text(config_file.read_text().replace(f"{tmp_path}/", ""))
+    assert run(config_file, "--max_steps", "1", "--use_peft", adapter) == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    words = ["--model_name_or_path", "../run", "--compare_with_base", "--max_new_tokens", "3"]
+    assert exit_code(lambda: eval_responses.main(words)) == 0
 
 
 def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
