@@ -212,7 +212,7 @@ def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]
     if ours.run is not None:
         run = find_run(ours.run)
         if run is None:
-            raise UserError(f"run: {ours.run} is no run folder; name its model with models: {{NAME: {ours.run}}}")
+            raise UserError(f"run: {ours.run} is not a run folder; name its model with models: {{NAME: {ours.run}}}")
         subjects = [find_base(ours.run, run), Subject(name="tuned", model=ours.run), *subjects]
     check_names([*(subject.name for subject in subjects), *ours.endpoints])
     contestants: dict[str, Ask] = {}

@@ -124,7 +124,8 @@ def run(ours: BenchmarkConfig, said: str) -> Measure:
     asks_rows = sorted(names & {"alpaca_method", "openai_evals"}) + (["helm"] if "heed_test" in helm_entries else [])
     if asks_rows and run_of_model is None:
         raise UserError(
-            f"tasks: {', '.join(asks_rows)} asks the test rows of a run, and {ours.model_name_or_path} is no run folder"
+            f"tasks: {', '.join(asks_rows)} asks the test rows of a run, and {ours.model_name_or_path} is not a run "
+            "folder"
         )
     subjects = find_subjects(ours, run_of_model)
     prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)

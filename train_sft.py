@@ -7,7 +7,7 @@
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
     python train_sft.py --config my.yaml --prepared my_set --prepare    tokenize once; later runs map my_set into memory
 
-A run that was killed or preempted goes on when the same command is given again; one that is done says so.
+A run that was killed or preempted continues when the same command is given again; one that is done says so.
 
 Every name of transformers.TrainingArguments is a key too (learning_rate, max_steps, save_steps, bf16, ...).
 """

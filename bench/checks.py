@@ -12,7 +12,7 @@ from bench.models import build
 from bench.variants import VARIANTS, arguments, heed_trainer
 
 PREFIX = 24
-OWN = (9, 40, 1)  # tokens of three examples behind a prefix that they share
+OWN = (9, 40, 1)  # tokens of three examples after a prefix that they share
 
 
 def varlen_attention_is_bottom_right_causal() -> dict[str, float]:

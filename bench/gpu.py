@@ -31,7 +31,7 @@ SFT = ("sft_defaults", "sft_no_checkpointing", "sft_grouped", "sft_padding_free"
 
 
 class Report:
-    """The JSON file, written anew after every part, and the time that is left."""
+    """The JSON file, written again after every part, and the time that is left."""
 
     def __init__(self, out: Path, seconds: float) -> None:
         self.out = out

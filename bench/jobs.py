@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the steps behind the warm-up took, and how much they trained on. The loss is the mean over all steps."""
+    """What the steps after the warm-up took, and how much they trained on. The loss is the mean over all steps."""
 
     seconds: float
     cpu_seconds: float

@@ -27,7 +27,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Ids(DataModule):
-    """The rows as litgpt's SFTDataset returns them, tokenized beforehand (litgpt does so anew for each batch)."""
+    """The rows as litgpt's SFTDataset returns them, tokenized beforehand (litgpt does so again for each batch)."""
 
     prompt_style = "default"
 

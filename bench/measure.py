@@ -61,7 +61,7 @@ def serve(variant: str, job: Job, rows: Dataset, connection: Connection) -> None
 
 
 def run_here(variant: str, job: Job, rows: Dataset) -> dict[str, Any]:
-    """One run in this process, whose GPU's peak memory is counted anew for each."""
+    """One run in this process, whose GPU's peak memory is counted from zero for each."""
     gc.collect()
     if job.device == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The rows of a run, read and parted; the same every time for the same bytes and keys."""
+"""The rows of a run, read and split; the same every time for the same bytes and keys."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict
@@ -41,7 +41,7 @@ def data_source(sft: SftConfig) -> Source:
 
 
 class Parting(TypedDict):
-    """How rows are parted; what `split_records` and `split_numbers` take."""
+    """How rows are split; what `split_records` and `split_numbers` take."""
 
     how: Literal["position", "hash", "source"]
     shares: Sequence[float]

@@ -13,7 +13,7 @@ from heed.errors import UserError
 from heed.files.hashes import file_sha256
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-# What stands in a row's place behind the name of its file, URL or Hub set.
+# What follows the name of its file in a row's place, URL or Hub set.
 IN_SOURCE = re.compile(r"(?::\d+(?: \(row \d+\))?|, (?:[\w.-]+ )?row \d+)$")
 
 

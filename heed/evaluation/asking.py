@@ -126,7 +126,7 @@ def read_records(ours: EvalConfig, run: Path | None) -> tuple[list[Record], str,
         return read(source).rows.records, ours.data, None
     if run is None:
         what = ours.model_name_or_path or "an endpoint"
-        raise UserError(f"data is missing: {what} is no run folder that would know its own test rows")
+        raise UserError(f"data is missing: {what} is not a run folder that would know its own test rows")
     data = resolved_sft_config(run).data
     name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
     return set_aside(run, ours.split), name, ours.split

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
 def send(run: Path, named: dict[str, str], *, card_only: bool) -> None:
     """Raises UserError where something is left that could not be sent."""
     if not (run / run_folder.RUN_FILE).is_file():
-        raise UserError(f"{run} is no run folder ({run_folder.RUN_FILE} is missing)")
+        raise UserError(f"{run} is not a run folder ({run_folder.RUN_FILE} is missing)")
     config = run_folder.read_json(run / run_folder.CONFIG_FILE)
     told = {name: config.get(name, {}).get("value") for name in KEYS}
     done = run_folder.read_json(run / run_folder.RUN_FILE)["status"] == "done"

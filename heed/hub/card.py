@@ -36,7 +36,7 @@ def model_card(run: Path, repo_id: str | None, revision: str | None = None) -> s
     a folder that is no run, and for files that are damaged.
     """
     if not (run / run_folder.RUN_FILE).is_file():
-        raise UserError(f"{run} is no run folder ({run_folder.RUN_FILE} is missing)")
+        raise UserError(f"{run} is not a run folder ({run_folder.RUN_FILE} is missing)")
     evidence = read_evidence(run)
     repo_id = repo_id or value_of(evidence.config, "hub_model_id")
     revision = revision or value_of(evidence.config, "hub_revision") or "main"

@@ -144,7 +144,7 @@ def drop(path: Path) -> None:
 
 
 class Outbox:
-    """The outbox of a run that is going on. Nothing in here raises, hangs or waits longer than it is told to."""
+    """The outbox of a run that is under way. Nothing in here raises, hangs or waits longer than it is told to."""
 
     def __init__(self, run: Path, target: Target, say: Say) -> None:
         self.run, self.target, self.say = run.resolve(), target, say
@@ -184,7 +184,7 @@ class Outbox:
         self.start()
 
     def start(self) -> None:
-        """Have what waits sent, unless that is going on."""
+        """Have what waits sent, unless that is under way."""
         if not waiting(self.run) or (self.process is not None and self.process.poll() is None):
             return
         try:

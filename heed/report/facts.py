@@ -180,7 +180,7 @@ def rejected(evidence: Evidence) -> list[tuple[str, int]]:
         "too_long": "Left out: longer than max_length",
         "cut_prompt": "Shortened: the beginning of the prompt was cut off",
         "cut_response": "Shortened: the end of the response and its EOS were cut off",
-        "apart_history": "Learned apart: the template shows the turns before otherwise than they were learned",
+        "apart_history": "Learned apart: the template shows earlier turns differently than they were learned",
         "apart_tokens": "Learned apart: the turns before have other tokens in the next prompt",
     }
     for split, encoded in ((evidence.run or {}).get("encoded") or {}).items():

@@ -36,7 +36,7 @@ class MetricsFile(TrainerCallback):
 
 
 class RewindFiles(TrainerCallback):
-    """Lets a resumed run go on writing where its checkpoint was made, not behind what came after it."""
+    """Lets a resumed run continue its files where its checkpoint was made, not after what came later."""
 
     def __init__(self, *paths: Path) -> None:
         self.paths = paths
@@ -46,12 +46,12 @@ class RewindFiles(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             for path in self.paths:
-                # A run that begins anew begins its files anew.
+                # A run that starts over starts its files over.
                 rewind_lines(path, state.global_step or -1, tqdm.write)
 
 
 class GoOn(TrainerCallback):
-    """Mends what Trainer makes of a checkpoint's state when a run goes on from it."""
+    """Mends what Trainer makes of a checkpoint's state when a run continues from it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -152,7 +152,7 @@ class WholeCheckpoints(Trainer):
         kept = f"{found[-1]} is whole" if found else "there is no earlier one"
         return (
             f"{staged.name} could not be written to {run} ({free / 2**20:,.1f} MiB were free): {problem}; {kept}. Free "
-            "some space, and the same command goes on from there"
+            "some space, and the same command continues from there"
         )
 
     def _save_rng_state(self, output_dir: str) -> None:

@@ -8,7 +8,7 @@ from heed.errors import UserError
 
 
 class NotFinite(UserError):
-    """Raised behind the step it names; neither that step nor a later one has changed the weights, if it was `kept`."""
+    """Raised after the step it names; neither that step nor a later one has changed the weights, if it was `kept`."""
 
     def __init__(self, step: int, *, kept: bool = True) -> None:
         weights = (

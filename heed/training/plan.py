@@ -101,7 +101,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
-    say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put behind the instruction"))
+    say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put after the instruction"))
     policy = encoding_policy(sft, check_model(sft, tokenizer))
 
     def every_row() -> Iterable[Record | Rejected]:

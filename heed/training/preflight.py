@@ -138,7 +138,7 @@ class Rehearsal(TrainerCallback):
             if not is_out_of_memory(error):
                 raise
             raise UserError(
-                f"memory does not suffice for a step with the {len(rows)} longest rows; lower "
+                f"there is not enough memory for a step with the {len(rows)} longest rows; lower "
                 "per_device_train_batch_size and raise gradient_accumulation_steps, or lower max_length"
             ) from error
         free_unused()

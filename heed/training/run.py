@@ -280,7 +280,7 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
 
     was_training = model.training
     model.eval()
-    with torch.compiler.set_stance("force_eager"):  # blocks compiled for training would be compiled anew
+    with torch.compiler.set_stance("force_eager"):  # blocks compiled for training would be compiled again
         [response] = generate(
             model,
             plan.prompt,

@@ -65,10 +65,10 @@ class StopSignals:
 
 
 class GracefulStop(TrainerCallback):
-    """Ends the training where all processes agree: behind the step in which any of them was asked to, and saved.
+    """Ends the training where all processes agree: after the step in which any of them was asked to, and saved.
 
-    Put it behind callbacks that ask for evaluations: this checkpoint is written at a step that nobody chose, so it is
-    not scored, and the run that goes on from it has the evaluations of one that was never stopped.
+    Put it after callbacks that ask for evaluations: this checkpoint is written at a step that nobody chose, so it is
+    not scored, and the run that continues from it has the evaluations of one that was never stopped.
     """
 
     def __init__(self, signals: StopSignals) -> None:

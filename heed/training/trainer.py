@@ -102,7 +102,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
                 raise UserError(f"{error}. {self.where(error.step)}") from error
 
     def where(self, step: int) -> str:
-        """What a step that went wrong had learned from, and from where the run can go on."""
+        """What a step that went wrong had learned from, and from where the run can continue."""
         rows = ", ".join(map(str, self.rows_of_step(step).rows))
         found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
         return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
@@ -141,7 +141,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
 
         Counted on the device and left there: nothing waits.
         """
-        # A run that is gone on with may have had its last step already; Trainer would make one more.
+        # A resumed run may have had its last step already; Trainer would make one more.
         batches = [] if self.control.should_training_stop else list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
@@ -218,7 +218,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         """Not a documented hook, but the one place that has the norm of the whole gradient before it is used.
 
         A norm that is not finite keeps this and every later update from the weights, without waiting for the device.
-        (fp16 has a guard of its own: its loss scaler skips such steps and goes on.)
+        (fp16 has a guard of its own: its loss scaler skips such steps and continues.)
         """
         if grad_norm is None and self.accelerator.distributed_type in processes.PLAIN:
             # Trainer would clip to infinity: it multiplies every gradient by one.

@@ -252,7 +252,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_loaded(
 
 def test_a_run_that_is_told_nowhere_to_go_says_so(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(lambda: command.main([str(runs["tester/sharded"] / "nothing")])) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "absent.json", "me/rows"])) == 2
     assert "absent.json" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "rows.json"])) == 2

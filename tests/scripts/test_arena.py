@@ -77,7 +77,7 @@ def test_votes_are_rated_without_a_page(tmp_path: Path, capsys: pytest.CaptureFi
         (["--run", "{folder}", "--host", "0.0.0.0"], "set a password in the environment variable HEED_ARENA_PASSWORD"),
         (["--run", "{folder}", "--models", '{"x": "m"}'], "set live: true, or leave one out"),
         (["--responses", '{"x": "a"}', "--models", '{"x": "m"}', "--votes", "{folder}/v"], "an arena shows one kind"),
-        (["--run", "{folder}", "--live"], "is no run folder; name its model with models"),
+        (["--run", "{folder}", "--live"], "is not a run folder; name its model with models"),
         (["--run", "runs/typo"], "run: runs/typo: no such folder"),
         (["--modelz", "x"], "unknown key 'modelz'; did you mean models?"),
     ],
