@@ -5,7 +5,7 @@ from typing import Literal, TypedDict
 
 from heed.config import SftConfig
 from heed.data.sources import Reading, Source, read
-from heed.data.splits import SPLITS, Splits, split_records
+from heed.data.splits import SPLITS, Splits, split_of, split_records
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.saying import Say
@@ -49,10 +49,20 @@ class Parting(TypedDict):
 
 
 def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
-    """How a run parts its rows. `named` are the splits that the source itself names."""
-    how = sft.split or ("source" if isinstance(sft.data, dict) or len(named) > 1 else "position")
+    """How a run splits its rows. `named` are the splits that the source itself names."""
+    held_out = sorted(name for name in named if name is not None and split_of(name) in ("test", "validation"))
+    several = isinstance(sft.data, dict) or len(named) > 1 or bool(held_out)
+    how = sft.split or ("source" if several else "position")
     if isinstance(sft.data, dict) and how != "source":
         raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
+    way_out = "say which file is for what, as data: {train: FILE}"
+    if held_out and how != "source":
+        raise UserError(
+            f"split: {how} would train on rows that {sft.data} calls {' and '.join(held_out)}; leave split out, "
+            f"or {way_out}"
+        )
+    if held_out and sft.source_splits.get("train", "train") not in named:
+        raise UserError(f"data: {sft.data} holds {' and '.join(held_out)} rows and none to train on; {way_out}")
     by_source = how == "source"
     return {
         "how": how,

@@ -1,14 +1,14 @@
 """Where rows come from: a file, a folder, a URL or a Hub id. Values are never guessed, bad rows never vanish."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from heed.data.formats import FORMATS, format_of, read_csv, read_json, read_jsonl, read_parquet
 from heed.data.records import RawRow, Rows, RowStream, check_rows, stream_rows
-from heed.data.splits import SPLITS
+from heed.data.splits import SPLITS, split_of
 from heed.errors import UserError
 from heed.files.hashes import file_sha256
 
@@ -114,11 +114,11 @@ def file_hashes(source: Source) -> dict[str, str]:
 def read_location(location: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:
     path = Path(location).expanduser()
     if location.startswith(("http://", "https://")):
-        yield from read_file(download(location), name=location, files=files)
+        yield from of_split(location, read_file(download(location), name=location, files=files))
     elif path.is_dir():
         yield from read_folder(path, files)
     elif path.is_file():
-        yield from read_file(path, name=str(location), files=files)
+        yield from of_split(location, read_file(path, name=str(location), files=files))
     elif HUB_ID.fullmatch(location) and not format_of(location):
         yield from read_hub(location, source, files)
     else:
@@ -136,11 +136,27 @@ def download(url: str) -> Path:
 
 
 def read_folder(folder: Path, files: dict[str, str]) -> Iterator[RawRow]:
-    """Every data file of a folder, by name. Files called train.*, test.* and validation.* are those splits."""
-    for path in folder_files(folder):
-        stem = path.name.split(".", 1)[0]
-        for row in read_file(path, name=str(path), files=files):
-            yield replace(row, source_split=stem) if stem in SPLITS else row
+    """Every data file of a folder, by name.
+
+    Raises UserError when only some of the names say which split their rows belong to.
+    """
+    paths = folder_files(folder)
+    silent = next((path for path in paths if split_of(path.name) is None), None)
+    speaking = next((path for path in paths if split_of(path.name) is not None), None)
+    if silent is not None and speaking is not None:
+        raise UserError(
+            f"data: {folder} holds {speaking.name}, which names a split, and {silent.name}, which names none; say "
+            "which file is for what, as data: {train: FILE, test: FILE}"
+        )
+    for path in paths:
+        yield from of_split(path.name, read_file(path, name=str(path), files=files))
+
+
+def of_split(name: str, rows: Iterable[RawRow]) -> Iterator[RawRow]:
+    """Rows that know which split the name of their file speaks of."""
+    split = split_of(name.replace("\\", "/").rpartition("/")[2])
+    for row in rows:
+        yield row if split is None else replace(row, source_split=split)
 
 
 def folder_files(folder: Path) -> list[Path]:

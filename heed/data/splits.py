@@ -1,6 +1,7 @@
 """Which rows are learned from, which are held out, and which steer the training."""
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, cast
 
@@ -12,6 +13,24 @@ from heed.errors import UserError
 SplitName = Literal["train", "test", "validation"]
 SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
 Splits = dict[SplitName, list[Record]]
+# How the Hub and other tools call them.
+NAMES: Mapping[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "eval": "validation",
+}
+
+
+def split_of(name: str) -> SplitName | None:
+    """The split that a name speaks of, as `train-00000-of-00003.parquet`, `my_test.csv` and `dev` do; or None."""
+    words = re.split(r"[-_. ]+", name.lower().split(".", 1)[0])
+    return next((NAMES[word] for word in (words[0], words[-1]) if word in NAMES), None)
 
 
 def split_records(

@@ -149,6 +149,14 @@ def test_a_folder_gives_its_files_and_their_splits(tmp_path: Path) -> None:
     assert len(reading.files) == 2
 
 
+def test_a_folder_in_which_only_some_names_say_a_split_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "test-00000-of-00001.jsonl", LINES)
+    assert {row.source_split for row in read_path(tmp_path).rows.records} == {"test"}
+    write(tmp_path / "rows.jsonl", LINES)
+    with pytest.raises(UserError, match=r"holds test-00000-of-00001.jsonl, which names a split, and rows.jsonl, which"):
+        read_path(tmp_path)
+
+
 def test_a_file_for_each_split(tmp_path: Path) -> None:
     path = str(write(tmp_path / "rows.jsonl", LINES))
     reading = read(Source(data={"train": path, "validation": path}))

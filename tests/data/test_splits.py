@@ -1,9 +1,12 @@
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from heed.config import SftConfig
+from heed.data.reading import parted
 from heed.data.records import Record
-from heed.data.splits import SPLITS, row_ids, split_records
+from heed.data.splits import SPLITS, row_ids, split_of, split_records
 from heed.errors import UserError
 
 SHARES = [0.85, 0.10, 0.05]
@@ -68,3 +71,39 @@ def test_impossible_splits_say_why() -> None:
         split_records(records(3), how="position", shares=[0.9, 0.2, 0.1], source_splits={})
     with pytest.raises(UserError, match="the train split is empty"):
         split_records(records(3), how="position", shares=[0.0, 0.5, 0.5], source_splits={})
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train.json", "train"),
+        ("train-00000-of-00003.parquet", "train"),
+        ("test-00000-of-00001.parquet", "test"),
+        ("my_test.csv", "test"),
+        ("validation.jsonl.gz", "validation"),
+        ("val.json", "validation"),
+        ("valid-1.csv", "validation"),
+        ("DEV.tsv.csv", "validation"),
+        ("alpaca_eval.json", "validation"),
+        ("testimonials.json", None),
+        ("training_rows_2.json", "train"),
+        ("instructions.json", None),
+        ("contest.json", None),
+    ],
+)
+def test_the_name_of_a_file_says_which_split_it_is(name: str, split: str | None) -> None:
+    assert split_of(name) == split
+
+
+def sft(**keys: Any) -> SftConfig:
+    return SftConfig(**({"model_name_or_path": "m", "data": "rows"} | keys))
+
+
+def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
+    assert parted(sft(), {"train"})["how"] == parted(sft(), {None})["how"] == "position"
+    assert parted(sft(), {"train", "test"})["how"] == "source"
+    with pytest.raises(UserError, match=r"data: rows holds test rows and none to train on; say which file is for what"):
+        parted(sft(), {"test"})
+    with pytest.raises(UserError, match="split: hash would train on rows that rows calls dev; leave split out"):
+        parted(sft(split="hash"), {"train", "dev"})
+    assert parted(sft(data={"train": "test.json"}), {"train"})["how"] == "source"
