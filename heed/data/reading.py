@@ -62,6 +62,12 @@ def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
             f"or {way_out}"
         )
     if held_out and sft.source_splits.get("train", "train") not in named:
+        others = sorted(name for name in named if name is not None and name not in held_out)
+        if others:
+            raise UserError(
+                f"data: {sft.data} calls its splits {', '.join(sorted([*others, *held_out]))}; say which is which, as "
+                f"source_splits: {{train: {others[0]}, {split_of(held_out[0])}: {held_out[0]}}}"
+            )
         raise UserError(f"data: {sft.data} holds {' and '.join(held_out)} rows and none to train on; {way_out}")
     by_source = how == "source"
     return {

@@ -104,6 +104,14 @@ def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
     assert parted(sft(), {"train", "test"})["how"] == "source"
     with pytest.raises(UserError, match=r"data: rows holds test rows and none to train on; say which file is for what"):
         parted(sft(), {"test"})
+    with pytest.raises(UserError, match=r"calls its splits test_sft, x; .* \{train: x, test: test_sft\}"):
+        parted(sft(), {"x", "test_sft"})
+    with pytest.raises(UserError, match=r"\{train: train_sft, test: test_sft\}"):
+        parted(sft(), {"train_sft", "test_sft"})
+    with pytest.raises(UserError, match=r"\{train: train_sft, validation: dev\}"):
+        parted(sft(), {"train_sft", "dev"})
+    named = {"train": "train_sft", "test": "test_sft"}
+    assert parted(sft(source_splits=named), {"train_sft", "test_sft"})["source_splits"] == named
     with pytest.raises(UserError, match="split: hash would train on rows that rows calls dev; leave split out"):
         parted(sft(split="hash"), {"train", "dev"})
     assert parted(sft(data={"train": "test.json"}), {"train"})["how"] == "source"
