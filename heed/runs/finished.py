@@ -29,24 +29,30 @@ def find_run(model: str) -> Path | None:
     Raises UserError for a run that was stopped before it saved its model.
     """
     folder = Path(model)
-    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+    run = run_around(folder)
     if run == folder and (status := run_folder.read_json(run / run_folder.RUN_FILE)["status"]) != "done":
         checkpoints = ", ".join(sorted(map(str, run.glob("checkpoint-*")))) or "none"
         raise UserError(f"{run} did not finish (status: {status}); give one of its checkpoints ({checkpoints})")
     return run
 
 
+def run_around(folder: Path) -> Path | None:
+    """The folder itself where it is a run's, or the one that it is a checkpoint of."""
+    return next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
+
+
 def from_here(folder: Path, name: str) -> str:
     """A path that the files of a run hold, as it is reached from the present working folder.
 
-    Relative paths begin where the run was started, which run.json names.
+    Relative paths begin where the run was started, which run.json names; what has the same name here may be another
+    thing. A run that was moved to where its folder does not exist is taken as it stands.
     """
-    run = next((each for each in (folder, folder.parent) if (each / run_folder.RUN_FILE).is_file()), None)
-    if run is None or Path(name).exists():
+    run = run_around(folder)
+    began = run_folder.read_json(run / run_folder.RUN_FILE).get("working_folder") if run is not None else None
+    if began is None or Path(began) == Path.cwd():
         return name
-    began = run_folder.read_json(run / run_folder.RUN_FILE).get("working_folder", "")
     there = Path(began) / name
-    return str(there) if began and there.exists() else name
+    return str(there) if there.exists() else name
 
 
 def find_base(model: str, run: Path | None) -> Subject:

@@ -265,6 +265,7 @@ def test_relative_paths_of_a_run_work_from_any_folder(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
+    (elsewhere / "base").mkdir()  # another thing of the same name
     words = ["--model_name_or_path", "../run", "--compare_with_base", "--max_new_tokens", "3"]
     assert exit_code(lambda: eval_responses.main(words)) == 0
 
