@@ -1,7 +1,7 @@
 """Where rows come from: a file, a folder, a URL or a Hub id. Values are never guessed, bad rows never vanish."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -68,7 +68,7 @@ def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:
     for split, location in parts(source):
         for row in read_location(location, source, files):
             # A split named in our config wins over the one the source puts the row in.
-            yield row if split is None else replace(row, source_split=split)
+            yield row if split in (None, row.source_split) else replace(row, source_split=split)
 
 
 def parts(source: Source) -> list[tuple[str | None, str]]:
@@ -114,11 +114,11 @@ def file_hashes(source: Source) -> dict[str, str]:
 def read_location(location: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:
     path = Path(location).expanduser()
     if location.startswith(("http://", "https://")):
-        yield from of_split(location, read_file(download(location), name=location, files=files))
+        yield from read_file(download(location), name=location, files=files)
     elif path.is_dir():
         yield from read_folder(path, files)
     elif path.is_file():
-        yield from of_split(location, read_file(path, name=str(location), files=files))
+        yield from read_file(path, name=str(location), files=files)
     elif HUB_ID.fullmatch(location) and not format_of(location):
         yield from read_hub(location, source, files)
     else:
@@ -149,14 +149,7 @@ def read_folder(folder: Path, files: dict[str, str]) -> Iterator[RawRow]:
             "which file is for what, as data: {train: FILE, test: FILE}"
         )
     for path in paths:
-        yield from of_split(path.name, read_file(path, name=str(path), files=files))
-
-
-def of_split(name: str, rows: Iterable[RawRow]) -> Iterator[RawRow]:
-    """Rows that know which split the name of their file speaks of."""
-    split = split_of(name.replace("\\", "/").rpartition("/")[2])
-    for row in rows:
-        yield row if split is None else replace(row, source_split=split)
+        yield from read_file(path, name=str(path), files=files)
 
 
 def folder_files(folder: Path) -> list[Path]:
@@ -188,8 +181,9 @@ def read_hub(repo_id: str, source: Source, files: dict[str, str]) -> Iterator[Ra
 
 
 def read_file(path: Path, *, name: str, files: dict[str, str]) -> Iterator[RawRow]:
-    """The rows of one file; `name` is what messages call it, and its ending says how to read it."""
-    suffix = format_of(name.split("?", 1)[0])
+    """The rows of one file; `name` is what messages call it, its ending says how to read it, and it may say a split."""
+    plain_name = name.split("?", 1)[0]
+    suffix, split = format_of(plain_name), split_of(Path(plain_name).name)
     if not suffix:
         raise UserError(f"{name}: unknown kind of file; Heed reads {', '.join(FORMATS)}, also .gz and .zst")
     files[name] = file_sha256(path)
@@ -203,6 +197,6 @@ def read_file(path: Path, *, name: str, files: dict[str, str]) -> Iterator[RawRo
     empty = True
     for row in readers[suffix](path, name):
         empty = False
-        yield row
+        yield row if split is None else replace(row, source_split=split)
     if empty:
         raise UserError(f"{name}: the file holds no row")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.training.plan import Plan
     from heed.training.signals import StopSignals
     from heed.training.trainer import HeedTrainer
+
 REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 
