@@ -1,4 +1,4 @@
-"""From the keys of a training to what transformers' Trainer is told."""
+"""The keys of a training, as arguments of transformers' Trainer."""
 
 import dataclasses
 import os
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a training was told. `training` are the TrainingArguments that somebody or Heed has set, `settings` all keys
-    with the source of each value, `precision` what is computed with and why."""
+    """What a training was told: `training` has the TrainingArguments that the user or Heed set, `settings` all keys
+    with the source of each value, `precision` the arithmetic and the reason for it."""
 
     sft: SftConfig
     training: Settings
@@ -31,7 +31,7 @@ def read_config(command_line: config.CommandLine) -> Told:
 
     from heed.training.speed import choose_precision
 
-    own = config.field_types(SftConfig)  # some have the name of one of TrainingArguments, and take its place
+    own = config.field_types(SftConfig)  # some replace a TrainingArguments key of the same name
     training_types = {name: kind for name, kind in config.field_types(TrainingArguments).items() if name not in own}
     settings = config.read_settings(command_line, own | training_types)
     sft = config.script_config(SftConfig, settings)
@@ -55,7 +55,7 @@ def read_config(command_line: config.CommandLine) -> Told:
 
 
 def training_arguments(training: Settings) -> "TrainingArguments":
-    """transformers' own arguments. Raises UserError for values it refuses and for a launch that is not as asked."""
+    """transformers' own arguments. Raises UserError for values they refuse and for a launch other than asked for."""
     from torch.distributed import DistError
     from transformers import TrainingArguments
     from transformers.utils.logging import set_verbosity_error
@@ -68,14 +68,14 @@ def training_arguments(training: Settings) -> "TrainingArguments":
         if values.get("use_cpu") and not values.get("ddp_backend"):
             meet_on_cpu(values["ddp_timeout"])
         args = TrainingArguments(**values)
-        if args.process_index > 0:  # the processes find each other when this is asked for
+        if args.process_index > 0:  # asking for it makes the processes find each other
             set_verbosity_error()
     except (ValueError, ImportError) as error:
         raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
     except DistError as error:
         raise UserError(not_found_message(error, values["ddp_timeout"])) from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
-    # checkpoint is written (ScoreCheckpoints), so any two rhythms go together.
+    # checkpoint is written (ScoreCheckpoints), so the two need not match.
     args.load_best_model_at_end = keep_best
     if args.n_gpu > 1:
         raise UserError(

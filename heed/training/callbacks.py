@@ -1,4 +1,4 @@
-"""What happens beside the training itself: progress, samples, early stopping, and files of the run folder."""
+"""What happens alongside the training: progress, samples, early stopping, and files of the run folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ class MetricsFile(TrainerCallback):
 
 
 class RewindFiles(TrainerCallback):
-    """Lets a resumed run continue its files where its checkpoint was made, not after what came later."""
+    """Cuts a resumed run's files back to its checkpoint; what came later is not kept."""
 
     def __init__(self, *paths: Path) -> None:
         self.paths = paths
@@ -51,7 +51,7 @@ class RewindFiles(TrainerCallback):
 
 
 class GoOn(TrainerCallback):
-    """Mends what Trainer makes of a checkpoint's state when a run continues from it."""
+    """Corrects the state that Trainer reads from a checkpoint when a run is resumed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ class GoOn(TrainerCallback):
 
 
 class LogLines(TrainerCallback):
-    """Prints one readable line a log, above the progress bar."""
+    """Prints one readable line per log, above the progress bar."""
 
     NAMES = (
         "loss",
@@ -126,9 +126,9 @@ class ScoreCheckpoints(TrainerCallback):
 
 
 class EarlyStopping(TrainerCallback, ExportableState):
-    """Stops when eval_loss has not become lower for `patience` evaluations in a row.
+    """Stops when eval_loss has not improved for `patience` evaluations in a row.
 
-    transformers' own callback compares with the best saved model, which is another question.
+    transformers' own callback compares with the best saved model instead.
     """
 
     def __init__(self, patience: int) -> None:
@@ -161,7 +161,7 @@ class EarlyStopping(TrainerCallback, ExportableState):
             control.should_training_stop = True
             if state.is_world_process_zero:
                 tqdm.write(
-                    f"early stopping at step {state.global_step}: eval_loss {loss:.4g} is not below "
+                    f"early stopping at step {state.global_step}: eval_loss {loss:.4g} has not been below "
                     f"{self.best:.4g} for {self.waited} evaluations"
                 )
 
@@ -217,9 +217,9 @@ class SampleAnswer(TrainerCallback):
 
 
 def complete_checkpoint(folder: Path, contract: Contract) -> None:
-    """Put the prompt contract beside saved weights, and take the pickle of the arguments away.
+    """Put the prompt contract beside saved weights, and remove the pickled arguments.
 
-    The arguments stand in resolved_config.json; a pickle runs code when it is loaded.
+    They are in resolved_config.json; a pickle runs code when it is loaded.
     """
     contract.save(folder)
     (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)

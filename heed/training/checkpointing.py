@@ -1,4 +1,4 @@
-"""Checkpoints of any transformers Trainer, whole or absent: a crash, a kill or a full disk leaves the earlier ones."""
+"""Checkpoints of any transformers Trainer, whole or absent: a crash, a kill or a full disk spares earlier ones."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,16 +20,16 @@ from heed.runs.checkpoints import STAGING
 from heed.saying import Say
 from heed.training.signals import GracefulStop
 
-# Of what an optimizer keeps for each group of parameters, what TrainingArguments say.
+# What TrainingArguments set in each parameter group of an optimizer.
 FROM_ARGUMENTS = ("lr", "initial_lr", "weight_decay", "betas", "eps")
 
 
 class WholeCheckpoints(Trainer):
-    """A mixin: `class MyTrainer(WholeCheckpoints, TheirTrainer)`. Trainer's own files, made whole or absent.
+    """A mixin: `class MyTrainer(WholeCheckpoints, TheirTrainer)`.
 
-    Trainer writes each checkpoint into a folder aside. When all processes have written, the first one seals it with
-    the hash of every file, gives it its name, and only then takes older ones away. None of the methods here are
-    documented hooks; each says what it mends.
+    Trainer writes each checkpoint into a staging folder. When all processes have written, the first one seals it with
+    the hash of every file, gives it its name, and only then deletes older ones. No method here is a documented hook;
+    each says what it mends.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class WholeCheckpoints(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Only a model that is being saved can be the best one, and only if it is not saved because of a signal.
 
-        Not a documented hook. Trainer also counts evaluations between two checkpoints, remembers a step that has no
-        checkpoint as the best, and then loads an older, worse one at the end.
+        Trainer also counts evaluations between two checkpoints, remembers a step that has no checkpoint as the best,
+        and then loads an older, worse one at the end.
         """
         planned = self.control.should_save and not (self.stop is not None and self.stop.unplanned)
         return planned and super()._determine_best_metric(metrics, trial)
@@ -80,10 +80,7 @@ class WholeCheckpoints(Trainer):
         return str(Path(folder) / STAGING) if self.staging else folder
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Trainer writes into a folder aside; when all processes have, the first one seals and renames it.
-
-        Raises UserError in all processes when one of them fails; earlier checkpoints are untouched then.
-        """
+        """Raises UserError in all processes when one of them fails; earlier checkpoints are left as they are."""
         run = Path(str(self.args.output_dir))
         staged = run / STAGING / f"checkpoint-{self.state.global_step}"
         best = self.state.best_global_step
@@ -104,7 +101,7 @@ class WholeCheckpoints(Trainer):
                 shutil.rmtree(run / STAGING)
 
         self.staging = True
-        # With a best step Trainer lets all processes wait in the middle, and the others would wait for a failed one.
+        # With a best step Trainer makes all processes wait midway, even for one that has failed.
         self.state.best_global_step = None
         try:
             for part in (write, finish):
@@ -117,7 +114,7 @@ class WholeCheckpoints(Trainer):
             self.know_best(best)
 
     def know_best(self, step: int | None) -> None:
-        """Trainer looks for the best checkpoint beside the one it writes, which is not where it will be."""
+        """Trainer looks for the best checkpoint beside the one being written, which is still in the staging folder."""
         self.state.best_global_step = step
         path = Path(str(self.args.output_dir)) / f"checkpoint-{step}"
         if step == self.state.global_step or path.is_dir():
@@ -156,7 +153,7 @@ class WholeCheckpoints(Trainer):
         )
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """With it goes the loss since the last log, so that the next logged loss covers the steps it would have."""
+        """Also saves the loss since the last log, so that the next loss logged after resuming covers the same steps."""
         super()._save_rng_state(output_dir)
         unlogged = {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
         run_folder.write_json(Path(output_dir) / self.unlogged_file, unlogged)
@@ -175,10 +172,9 @@ class WholeCheckpoints(Trainer):
         return f"unlogged_{self.args.process_index}_of_{self.args.world_size}.json"
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Then set what the arguments say: a learning rate that was changed on purpose must not be overruled by the
-        old one in the checkpoint. What was not changed is set to what it is.
+        """Then set what the arguments say: the checkpoint must not overrule a learning rate changed on purpose.
 
-        Some optimizers keep their progress beside these (schedule-free ones their steps): that is the checkpoint's."""
+        Progress that optimizers keep beside these (schedule-free ones their steps) stays the checkpoint's."""
         groups = [{name: group[name] for name in FROM_ARGUMENTS if name in group} for group in self.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or not isinstance(self.lr_scheduler, LambdaLR):
@@ -199,7 +195,7 @@ class WholeCheckpoints(Trainer):
         return groups
 
     def _load_best_model(self) -> None:
-        """The last model is kept instead, and said to be, when the best one's files are not as they were written."""
+        """Keep the last model instead, and say so, when the best one's files are not as they were written."""
         best = str(self.state.best_model_checkpoint)
 
         def flaw() -> str:
@@ -214,22 +210,22 @@ class WholeCheckpoints(Trainer):
             self.say(f"WARNING: the best model cannot be loaded, so the last one is kept: {problem}")
             self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
             return
-        show_learned(self.optimizer)  # before: it computes with the weights that are there
+        show_learned(self.optimizer)  # before the load: it computes with the present weights
         super()._load_best_model()
 
 
 def show_learned(optimizer: Any) -> None:
-    """Schedule-free optimizers train other weights than those that they learn, which are evaluated, asked and saved.
+    """Switch a schedule-free optimizer from the weights it trains to those it has learned, to evaluate or save them.
 
-    The next step switches back (Trainer.training_step). Trainer itself switches before it evaluates only, and so saves
-    the wrong ones in a run without evaluations.
+    The next step switches back (Trainer.training_step). Trainer itself switches only before it evaluates, and so saves
+    the wrong weights in a run without evaluations.
     """
     if callable(switch := getattr(optimizer, "eval", None)):
         switch()
 
 
 def attempt(function: Callable[[], None]) -> str:
-    """What went wrong; an empty text when nothing did."""
+    """What went wrong; empty when nothing did."""
     try:
         function()
     except (OSError, RuntimeError, SafetensorError) as error:

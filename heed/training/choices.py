@@ -1,4 +1,4 @@
-"""Names that TrainingArguments takes and libraries only try much later: optimizer, schedule, reporters."""
+"""Names that TrainingArguments accepts and libraries try only much later: optimizer, schedule, reporters."""
 
 import os
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from transformers.optimization import get_scheduler
 
 from heed.errors import UserError
 
-# What libraries raise when a name or its options cannot be had here.
+# What libraries raise when a name or its options do not work here.
 CANNOT = (ImportError, ValueError, TypeError, RuntimeError, AttributeError, KeyError, AssertionError, OSError)
 # They change weights within the backward pass: before the gradient is clipped, accumulated, or known to be finite.
 WITHIN_BACKWARD = ("lomo", "adalomo")
-# Schedules that take no options, and those that begin at the whole learning rate whatever warmup_steps says.
+# Schedules that take no options, and those that begin at the full learning rate whatever warmup_steps says.
 WITHOUT_OPTIONS = ("constant", "constant_with_warmup")
 WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
-# What a reporter needs beside a package of its own name.
+# What a reporter needs where it is not just a package of its own name.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "azure_ml": ("azureml",),
     "dagshub": ("dagshub", "mlflow"),
@@ -39,7 +39,7 @@ def try_choices(args: TrainingArguments) -> None:
 
 
 def try_optimizer(args: TrainingArguments) -> torch.optim.Optimizer:
-    """One step of it on a layer of 4,096 weights: the fewest that 8-bit optimizers store in 8 bits."""
+    """Take one step on a layer of 4,096 weights: the fewest that 8-bit optimizers store in 8 bits."""
     name = value_of(args.optim)
     if name in WITHIN_BACKWARD or name.endswith("_layerwise"):
         raise UserError(
@@ -54,7 +54,7 @@ def try_optimizer(args: TrainingArguments) -> torch.optim.Optimizer:
         layer(torch.ones(2, 64, device=args.device)).sum().backward()
         optimizer.step()
     except CANNOT as error:
-        raise UserError(f"optim: {name} cannot be had here: {one_sentence(error)}") from error
+        raise UserError(f"optim: {name} does not work here: {one_sentence(error)}") from error
     if args.optim_args and (kind, options) == without_options:
         raise UserError(f"optim_args has no effect with optim: {name}; leave it out")
     return optimizer
@@ -95,13 +95,11 @@ def try_schedule(args: TrainingArguments, optimizer: torch.optim.Optimizer) -> N
             scheduler_specific_kwargs=dict(options),
         )
     except CANNOT as error:
-        raise UserError(
-            f"lr_scheduler_type: {name} asks for other lr_scheduler_kwargs: {one_sentence(error)}"
-        ) from error
+        raise UserError(f"lr_scheduler_type: {name} needs other lr_scheduler_kwargs: {one_sentence(error)}") from error
 
 
 def check_reporter(name: str) -> None:
-    """Their callbacks are not made here: some of them start to talk to a server."""
+    """Look for its package only: some reporters' callbacks contact a server as soon as they are made."""
     for package in PACKAGES.get(name, (name,)):
         if find_spec(package) is None:
             raise UserError(

@@ -23,7 +23,7 @@ from heed.training.checkpointing import show_learned
 class RowEvaluation(Trainer):
     """A mixin: each row gives a sum and a count, whichever batch and process it falls to.
 
-    It expects `eval_collator`, `eval_rows`, `eos_token_id` and `rows_as_collated` of the trainer that it is mixed into.
+    The trainer must have `eval_collator`, `eval_rows`, `eos_token_id` and `rows_as_collated`.
     """
 
     model: Any
@@ -37,7 +37,7 @@ class RowEvaluation(Trainer):
         raise NotImplementedError
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Only the carrier of the dataset to `evaluation_loop`, which makes the batches itself."""
+        """Only carries the dataset to `evaluation_loop`, which makes the batches itself."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         return DataLoader(self.eval_dataset[dataset] if isinstance(dataset, str) else dataset, collate_fn=list)
 
@@ -53,11 +53,11 @@ class RowEvaluation(Trainer):
         """The loss per supervised token over the whole set, and how sure the model is of where answers end.
 
         Trainer's own loop averages batch means, so its eval_loss depends on the batch size
-        (huggingface/transformers#39241). Here each row gives a sum and a count, whichever process it falls to. Logits
-        are computed where there are targets, and none outlive their batch; all numbers come from these.
-        `p_eos` (the mean probability of EOS where a span ends) and `premature_eos` (the share of spans whose likeliest
-        token is EOS somewhere before) leave spans out that were cut, as at most a row's last one is; `cut_rows` are the
-        rows of these.
+        (huggingface/transformers#39241). Logits are computed only where there are targets, and none outlive their
+        batch.
+        `p_eos` (the mean probability of EOS where a span ends) and `premature_eos` (the share of spans where EOS is the
+        likeliest token somewhere earlier) leave out cut spans, at most the last of each row; `cut_rows` counts those
+        rows.
         """
         model = self._evaluation_model()
         model.eval()
@@ -66,7 +66,7 @@ class RowEvaluation(Trainer):
         world, rank = self.args.world_size, self.args.process_index
         mine = list(range(rank, len(dataset), world))
         counted = len(mine)
-        mine += [0] * (-(-len(dataset) // world) - counted)  # some engines need as many forward passes of everyone
+        mine += [0] * (-(-len(dataset) // world) - counted)  # some engines need equally many forward passes everywhere
 
         loss_on = self.eval_collator.loss_on
 
@@ -118,9 +118,9 @@ class RowEvaluation(Trainer):
             self.eval_rows.rows = fitting
 
     def _evaluation_model(self) -> torch.nn.Module:
-        """The model as training wraps it; evaluated before any training it is only put on its device.
+        """The model as training wraps it; before any training it is only put on its device.
 
-        DDP's wrapper is left aside: a process that halves its batch must not wait in it for the others.
+        Without DDP's wrapper, in which a process that halves its batch would wait for the others.
         """
         if self.model_wrapped is not self.model or self.is_in_train:
             return self.model if self.accelerator.distributed_type in processes.PLAIN else self.model_wrapped

@@ -8,14 +8,14 @@ from transformers import TrainingArguments
 
 from heed.models.identity import weights_sha256
 from heed.prompts.hashes import digest, tokenizer_digest
+from heed.runs.sameness import Fingerprint
 from heed.tokens.batches import FlatCollator
 from heed.tokens.examples import column
 
 if TYPE_CHECKING:
     from heed.training.plan import Plan
-from heed.runs.sameness import Fingerprint
 
-# Keys of TrainingArguments that the weights depend on, beside those that `global_batch` and `steps` stand for.
+# Keys of TrainingArguments that the weights depend on, besides those that make up `global_batch`.
 ARGUMENTS = (
     "seed",
     "data_seed",
@@ -38,22 +38,10 @@ ARGUMENTS = (
     "bf16",
     "fp16",
 )
-
-
 KEYS = ("dtype", "loss_on", "max_length", "on_long_row")
-
-
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit")
-
-
-# Where a model was loaded from, and with what: no part of what it is.
-NOT_THE_MODEL = (
-    "_name_or_path",
-    "transformers_version",
-    "dtype",
-    "architectures",
-    "quantization_config",
-)
+# Where a model was loaded from and with what, not what it is.
+NOT_THE_MODEL = ("_name_or_path", "transformers_version", "dtype", "architectures", "quantization_config")
 
 
 def fingerprint(plan: "Plan") -> Fingerprint:

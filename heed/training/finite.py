@@ -8,7 +8,7 @@ from heed.errors import UserError
 
 
 class NotFinite(UserError):
-    """Raised after the step it names; neither that step nor a later one has changed the weights, if it was `kept`."""
+    """Raised after the step it names; if `kept`, neither that step nor a later one has changed the weights."""
 
     def __init__(self, step: int, *, kept: bool = True) -> None:
         weights = (
@@ -27,7 +27,7 @@ class FiniteGuard:
     """Remembers on the device the first step whose gradient was not finite, and holds back updates from there on."""
 
     def __init__(self, device: torch.device, *, keeps: bool = True) -> None:
-        """`keeps` is False for an engine that updates the weights itself, with the norm it tells (DeepSpeed)."""
+        """`keeps` is False for an engine that updates the weights itself before it reports the norm (DeepSpeed)."""
         self.keeps = keeps
         self.first = torch.zeros((), dtype=torch.float32, device=device)
         """The number of that step; 0 while there is none."""
@@ -35,8 +35,8 @@ class FiniteGuard:
     def watch(self, grad_norm: torch.Tensor | float, optimizer: Any, step: int) -> None:
         """Called before every update, with the norm of the whole gradient.
 
-        torch's fused optimizers skip an update where a tensor called found_inf says so; it is there for loss scaling.
-        Others must be asked to wait, which on CPUs costs nothing.
+        torch's fused optimizers skip an update when their tensor found_inf, meant for loss scaling, says so. For others
+        the guard waits for the device, which on CPUs costs nothing.
         """
         inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
         norm = torch.as_tensor(grad_norm, device=self.first.device)

@@ -1,8 +1,8 @@
 """Forward and backward of a training step as one CUDA graph for each shape: replayed, not launched kernel by kernel.
 
 A small model's step on a fast GPU is bound by the thousand kernels the host launches. A graph launches them at once,
-but it replays fixed addresses and fixed shapes. So batches are filled up to a few shapes (`FlatCollator.multiple`),
-copied into buffers that stay, and gradients are added into buffers that stay.
+but it replays fixed addresses and fixed shapes. So batches are filled up to a few shapes (`FlatCollator.multiple`) and
+copied into fixed buffers, and gradients are added into fixed buffers.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ Replay = Callable[[], torch.Tensor]
 Record = Callable[[Callable[[], torch.Tensor]], Replay]
 MOST_GRAPHS = 64  # a graph holds megabytes of the host's and the device's memory beside the shared pool
 MOST_TOKENS = MOST_FILLED * 9 // 8  # of a row that is captured; filling adds less than an eighth
-# What a replay may differ by from the same step made eagerly, in bf16 with kernels that add in any order.
+# How far a replay may be from the same step run eagerly, in bf16 with kernels that add in any order.
 TOLERANCE = 0.05
 
 
 class CudaRecorder:
-    """Captures a step as CUDA wants it: warmed up on a stream of its own, then recorded without being run.
+    """Captures a step as CUDA wants it: warmed up on a side stream, then recorded without being run.
 
     All graphs share one pool of memory, since no two are replayed at once and nothing of one is used after the next.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
@@ -60,7 +60,7 @@ class Recorded:
 
 
 class StepGraphs:
-    """Runs training steps from graphs, one for each shape; where it cannot, it says so and the step is made eagerly.
+    """Runs training steps from graphs, one for each shape; where it cannot, it says so and the step runs eagerly.
 
     The first graph is compared with an eager step on the same batch, loss and gradient, before any is used.
     """
@@ -82,10 +82,10 @@ class StepGraphs:
         self.full = False
 
     def run(self, batch: Batch, num_items: torch.Tensor) -> torch.Tensor | None:
-        """The loss of the batch, its gradient added to the parameters'; None when the step is to be made eagerly.
+        """The loss of the batch, its gradient added to the parameters'; None when the step must run eagerly.
 
-        A shape is captured when it occurs for the second time: capturing costs a few steps. Long rows are left to run
-        eagerly, where the GPU is the slower one anyway.
+        A shape is captured when it occurs for the second time, since capturing costs a few steps. Long rows run
+        eagerly: there the GPU is slower than the host anyway.
         """
         if self.given_up or batch["input_ids"].numel() > MOST_TOKENS:
             return None
@@ -96,7 +96,7 @@ class StepGraphs:
                 return None
             if len(self.recorded) >= MOST_GRAPHS:
                 if not self.full:
-                    self.say(f"speed     {MOST_GRAPHS} graphs are held; further shapes of batches run eagerly")
+                    self.say(f"speed     {MOST_GRAPHS} graphs are kept; further shapes of batches run eagerly")
                 self.full = True
                 return None
             if not self.capture(shape, batch, num_items):
@@ -107,7 +107,7 @@ class StepGraphs:
         return found.replay().clone()
 
     def capture(self, shape: tuple[Any, ...], batch: Batch, num_items: torch.Tensor) -> bool:
-        """Whether a graph for this shape is now there and right; otherwise graphs are given up, loudly."""
+        """Whether there is now a correct graph for this shape; otherwise graphs are given up, with a warning."""
         if not self.gradients:
             self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         before = [parameter.grad for parameter in self.parameters]
@@ -128,7 +128,7 @@ class StepGraphs:
         return True
 
     def give_up(self, reason: str) -> bool:
-        self.say(f"speed     WARNING: CUDA graphs failed, steps are made eagerly from here on: {reason}")
+        self.say(f"speed     WARNING: CUDA graphs failed, steps run eagerly from here on: {reason}")
         self.given_up = True
         self.recorded.clear()
         return False

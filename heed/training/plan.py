@@ -36,7 +36,7 @@ from heed.training.choices import try_choices
 from heed.training.speed import GRAPH_MULTIPLE, SpeedChoice, choose_speed, graph_refusal
 
 PREVIEW_ROWS = 3
-LEARNED_ROWS = 256  # evenly over the training rows, whose targets are counted before step 1
+LEARNED_ROWS = 256  # spread evenly over the training rows; their targets are counted before step 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +65,17 @@ class Plan:
 
     @property
     def samples(self) -> int:
-        """The length limit of the answers that are looked at while training; 0 for none."""
+        """The length limit of the sample answers shown while training; 0 for none."""
         return self.sft.sample_max_new_tokens if self.splits["validation"] else 0
 
     @property
     def longest_prompt(self) -> Record:
-        """The validation row whose question is the longest; there is one where `samples` is not 0."""
+        """The validation row with the longest question; there is one when `samples` is not 0."""
         return max(self.splits["validation"], key=lambda record: sum(len(each["content"]) for each in record.messages))
 
     @property
     def padding(self) -> PaddingCollator:
-        """The same examples as any model takes them, for looking at and comparing."""
+        """Makes batches that any model takes, for inspection and comparison."""
         return PaddingCollator(pad_token_id=self.prompt.eos_token_id, loss_on=self.sft.loss_on)
 
     @property
@@ -121,7 +121,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     encoded = encode(sft, splits, prompt, policy, tokens, say)
     lengths = encoded["train"].lengths
     padded = why_padded(sft, model)
-    # Refuses what cannot be dealt out.
+    # Called only to refuse what cannot be dealt out.
     row_batches(args, encoded["train"].dataset, sft.tokens_per_batch, padded=bool(padded))
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say, padded=padded)
     some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
@@ -150,7 +150,7 @@ def prepare(sft: SftConfig, say: Say) -> None:
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
     if sft.max_length is None:
-        raise UserError("max_length is missing; a set is prepared without the model that would know it")
+        raise UserError("max_length is missing; a set is prepared without a model to take it from")
     policy = encoding_policy(sft, sft.max_length)
     prepared.prepare(
         data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
@@ -187,7 +187,7 @@ def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Spli
 def audit_rows(
     sft: SftConfig, prompt: Prompt, policy: Policy, rows: RowSource, files: Mapping[str, str], total: int | None
 ) -> tuple[Audit, Path]:
-    """Look at every row, or take what an earlier look at the same rows found; and where their examples are kept."""
+    """Audit every row, or take what an earlier audit of the same rows found; and where their examples are kept."""
     keys = ("data", "columns", "on_bad_row", "split", "split_shares", "source_splits")
     key = scan_key(files, {name: getattr(sft, name) for name in keys}, prompt, policy, sft.audit_against)
     tokens = cache_file(key)
@@ -250,9 +250,9 @@ def check_model(sft: SftConfig, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def why_padded(sft: SftConfig, model: Any) -> str:
-    """Why rows are padded; an empty text for flat rows.
+    """Why rows are padded; empty for flat rows.
 
-    Raises UserError where flat rows are asked for and cannot be had, or tokens_per_batch with padded ones.
+    Raises UserError when flat rows are asked for but not possible, or tokens_per_batch with padded ones.
     """
     base = model.get_base_model() if sft.use_peft else model
     if sft.batching == "padded":
@@ -269,7 +269,7 @@ def why_padded(sft: SftConfig, model: Any) -> str:
     if reason and sft.tokens_per_batch is not None:
         raise UserError(
             f"tokens_per_batch: {sft.tokens_per_batch} counts tokens, and in padded rows ({reason}) most of a batch "
-            "may be padding; set batching: flat where it can be had, or per_device_train_batch_size"
+            "may be padding; set batching: flat where it is possible, or per_device_train_batch_size"
         )
     return reason
 
@@ -277,13 +277,12 @@ def why_padded(sft: SftConfig, model: Any) -> str:
 def hot_path(
     sft: SftConfig, args: TrainingArguments, model: Any, pad_token_id: int, mean_length: float, say: Say, *, padded: str
 ) -> tuple[FlatCollator | PaddingCollator, SpeedChoice]:
-    """How batches look and how steps are made, each with its reason; `padded` is that of `why_padded`.
+    """How batches look and how steps run, each with its reason; `padded` comes from `why_padded`.
 
     `mean_length` is that of the rows, in tokens.
     """
     base = model.get_base_model() if sft.use_peft else model
     dropout = loading.dropout_in_use(model)
-    noise = args.neftune_noise_alpha is not None
     varlen = varlen_refusal(
         args.device,
         compute_dtype(sft, args),
@@ -304,7 +303,7 @@ def hot_path(
     if padded:
         say(f"speed     padded rows ({padded}); {speed.mode} ({speed.reason})")
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
-    against_sharing = dropout or ("neftune_noise_alpha" if noise else "")
+    against_sharing = dropout or ("neftune_noise_alpha" if args.neftune_noise_alpha is not None else "")
     shared = f"nothing shared ({against_sharing})" if against_sharing else "shared beginnings once"
     attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"
     say(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})")
@@ -334,8 +333,8 @@ def encoding_policy(sft: SftConfig, positions: int) -> Policy:
 def encode(
     sft: SftConfig, splits: Splits, prompt: Prompt, policy: Policy, tokens: Path | None, say: Say
 ) -> dict[SplitName, EncodedSplit]:
-    """What training reads: the very examples that the audit has looked at and kept in `tokens`, or those of a prepared
-    set, of which only the held-out rows are tokenized here."""
+    """What training reads: the examples that the audit kept in `tokens`, or those of a prepared set, of which only the
+    held-out rows are tokenized here."""
     max_length = policy.max_length
     encoded: dict[SplitName, EncodedSplit] = {}
     names: tuple[SplitName, ...] = ("train", "validation")

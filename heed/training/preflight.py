@@ -32,7 +32,7 @@ ENGINES = {
     "ACCELERATE_USE_FSDP": DistributedType.FSDP,
     "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
 }
-# With learning rate 0 these leave every weight as it is, bit by bit: the update is a multiple of it.
+# With learning rate 0 these leave every weight as it is, bit for bit: the update is a multiple of it.
 SCALED_BY_RATE = ("adamw_torch", "adamw_torch_fused", "sgd")
 
 
@@ -50,14 +50,14 @@ def check_engine(trainer: "HeedTrainer") -> None:
 def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0) -> None:
     """Raises UserError when the checkpoints to come will not fit onto the disk.
 
-    `queued` is how many models may wait for the Hub whose checkpoints are gone already.
+    `queued` is how many models may wait for the Hub after their checkpoints are gone.
     """
     args, folder = trainer.args, Path(str(trainer.args.output_dir))
 
     def check() -> None:
         size = checkpoint_bytes(trainer)
         kept, there = checkpoints_kept(args, trainer.keep_checkpoints, steps), len(checkpoints.checkpoints(folder))
-        # One more while it is written, since the old one goes only when the new one is whole; and the model at the end.
+        # One more while it is written, since an old one goes only once the new one is whole; and the final model.
         needed = max(1, kept + 1 - there) * size + (1 + queued) * weight_bytes(trainer)
         free = shutil.disk_usage(folder).free
         if needed > free:
@@ -98,8 +98,8 @@ def gib(size: float) -> str:
 
 
 class Rehearsal(TrainerCallback):
-    """Makes one step with the longest rows before the first, and leaves no trace: weights, optimizer and random states
-    are afterwards as they were, bit by bit.
+    """Takes one step with the longest rows before the first, and leaves no trace: afterwards weights, optimizer and
+    random states are as they were, bit for bit.
 
     Forward, backward, optimizer, evaluation and an answer, as far as they are part of the run. Raises UserError when
     memory runs out.
@@ -122,7 +122,7 @@ class Rehearsal(TrainerCallback):
                 done: list[str] = []
                 if trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
                     self.say(
-                        "rehearsal of no training step: DeepSpeed changes the weights within its backward pass, so "
+                        "rehearsal without a training step: DeepSpeed changes the weights within its backward pass, so "
                         "step 1 will show whether memory suffices"
                     )
                 else:
@@ -161,7 +161,7 @@ class Rehearsal(TrainerCallback):
             torch.compiler.set_stance("force_eager"),
         ):
             trainer.forward_backward(batch, batch["weights"].sum().long())
-        # An optimizer that has its state has its memory; and an unknown one could change weights.
+        # An optimizer with state already has its memory; an unknown one could change weights.
         if fresh and str(getattr(trainer.args.optim, "value", trainer.args.optim)) in SCALED_BY_RATE:
             optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
             with learning_rate_zero(optimizer):
@@ -170,7 +170,7 @@ class Rehearsal(TrainerCallback):
         trainer.model_wrapped.zero_grad()
 
     def evaluate(self) -> None:
-        """The longest rows through the evaluation, as many as go at once; nothing is logged."""
+        """Evaluate the longest rows, as many as go at once; nothing is logged."""
         trainer = self.trainer
         lengths = row_lengths(trainer.eval_dataset)
         longest = np.argsort(-lengths, kind="stable")[: trainer.eval_rows.rows * trainer.args.world_size]
@@ -179,7 +179,7 @@ class Rehearsal(TrainerCallback):
 
 
 def longest_batch(lengths: np.ndarray, rows: int, tokens: int | None) -> list[int]:
-    """The places of the rows of the largest micro-batch there can be."""
+    """The places of the rows that make the largest possible micro-batch."""
     order = np.argsort(-lengths, kind="stable")
     count = rows if tokens is None else max(1, int((np.cumsum(lengths[order]) <= tokens).sum()))
     found: list[int] = order[:count].tolist()
@@ -200,7 +200,7 @@ def learning_rate_zero(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 @contextmanager
 def same_random_states() -> Iterator[None]:
-    """Whatever is drawn inside, the numbers drawn afterwards are those that would have been drawn."""
+    """Whatever is drawn inside does not change the numbers drawn afterwards."""
     python, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

@@ -28,9 +28,9 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
 
 
 def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
-    """The same proof for a model of which each process has a part: it can only compute with all of them together.
+    """The same proof for a model split over processes, which can compute only with all of them.
 
-    Raises RuntimeError when a weight is absent or another than in training.
+    Raises RuntimeError when a weight is missing or differs from the trained one.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A training from its plan to its proof: begun, recorded, trained, saved, loaded again."""
+"""A training from plan to proof: begun, recorded, trained, saved, loaded again."""
 
 import dataclasses
 import logging
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.training.signals import StopSignals
     from heed.training.trainer import HeedTrainer
 
-REHEARSED_TOKENS = 2  # of the answer before step 0; how many more will follow costs no memory to speak of
+REHEARSED_TOKENS = 2  # of the answer before step 0; a longer one takes hardly more memory
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 
 
@@ -109,7 +109,7 @@ def train_to_the_end(
 
 
 def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
-    """What watches this run, beside what needs the trainer itself (see `train`)."""
+    """What watches this run, except what needs the trainer itself (see `train`)."""
     from heed.training.callbacks import (
         EarlyStopping,
         GoOn,
@@ -140,7 +140,7 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
 
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
-    """Write down what goes into the run, and return the part of it that belongs into run.json."""
+    """Write down what goes into the run, and return the part of it for run.json."""
     from heed.audit.flags import write_flags
     from heed.data.splits import row_ids
     from heed.hardware import describe
@@ -228,7 +228,7 @@ def train(
     trainer.remove_callback(ProgressCallback)
     if not args.disable_tqdm:
         trainer.add_callback(ProgressBar())
-    # Behind GracefulStop: it also writes what it holds when that asks for a checkpoint.
+    # After GracefulStop: it also writes what it holds when that asks for a checkpoint.
     trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)
@@ -274,7 +274,7 @@ def total_steps(trainer: "HeedTrainer") -> int:
 
 
 def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> str:
-    """The model's greedy answer, as it is now, to one row. Called by every process alike."""
+    """The current model's greedy answer to one row. Called by every process."""
     import torch
 
     from heed.answers.generation import generate
@@ -290,14 +290,14 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
             batch_size=1,
             max_new_tokens=max_new_tokens,
             engine="batch",
-            say=lambda text: None,
+            say=silent,
         )
     model.train(was_training)
     return response.text
 
 
 def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
-    """Save the model, prove that it loads, draw the losses; return what belongs into run.json."""
+    """Save the model, prove that it loads, draw the losses; return what goes into run.json."""
     from heed.runs.plots import plot_losses
     from heed.training.callbacks import complete_checkpoint
     from heed.training.proof import check_saved_weights, reload_difference

@@ -14,16 +14,16 @@ from heed import processes
 from heed.errors import Stopped
 
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-# Launchers pass on a signal that a process group or Slurm has sent to everyone already; that is one wish, not two.
+# Launchers pass on a signal that a process group or Slurm has already sent to everyone: one request, not two.
 REPEATS = 3.0
 LAUNCHED_BY = ("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION")  # set by torchrun, accelerate launch
 PR_SET_PDEATHSIG = 1
 
 
 class StopSignals:
-    """While it is entered, a first signal is noted, and a later one of the same kind ends the process at once.
+    """While entered, it notes a first signal; a later one of the same kind ends the process at once.
 
-    Outside of the training itself there is no step to wait for: `Stopped` is raised on the spot.
+    Outside the training itself there is no step to wait for: `Stopped` is raised on the spot.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class StopSignals:
         if self.received:
             return
         self.received = number
-        # By libc, since Python would ask its main thread, which may wait inside of a library for ever.
+        # Through libc: Python would use its main thread, which may wait in a library for ever.
         self.timer = threading.Timer(REPEATS, ctypes.CDLL(None).signal, (number, None))
         self.timer.daemon = True
         self.timer.start()
@@ -65,10 +65,10 @@ class StopSignals:
 
 
 class GracefulStop(TrainerCallback):
-    """Ends the training where all processes agree: after the step in which any of them was asked to, and saved.
+    """Saves and ends the training in all processes together, after the step in which any of them was asked to stop.
 
     Put it after callbacks that ask for evaluations: this checkpoint is written at a step that nobody chose, so it is
-    not scored, and the run that continues from it has the evaluations of one that was never stopped.
+    not scored, and a run resumed from it has the same evaluations as one that was never stopped.
     """
 
     def __init__(self, signals: StopSignals) -> None:
@@ -101,9 +101,9 @@ class GracefulStop(TrainerCallback):
 
 
 def die_with_launcher() -> None:
-    """Have Linux send SIGTERM when a launcher dies: a killed one leaves its workers training on, unseen.
+    """Have Linux send SIGTERM when a launcher dies: a killed one leaves its workers training, unseen.
 
-    `accelerate launch` with one process does not even pass on the SIGTERM it gets itself.
+    `accelerate launch` with one process does not even pass on its own SIGTERM.
     """
     if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHED_BY):
         return

@@ -1,4 +1,4 @@
-"""What a step is computed with and how: precision, replayed or compiled steps, each choice with its reason."""
+"""How a step is computed: precision, and replayed or compiled steps, each choice with its reason."""
 
 import os
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ Mode = Literal["eager", "graph", "compile"]
 def choose_precision(training: Settings, *, weights: str) -> str:
     """Settle bf16, and tf32 where float32 is left, in `training`; returns the precision with its reason.
 
-    What the user, the launcher or half-precision weights say is kept. Else bf16 where the device multiplies it in
-    hardware: the weights stay in float32, and products are computed in bfloat16 (autocast).
+    What the user, the launcher or half-precision weights say is kept. Otherwise bf16 where the hardware multiplies it:
+    the weights stay in float32, and products are computed in bfloat16 (autocast).
     """
     on_cpu = runs_on_cpu(training)
     for name in ("bf16", "fp16"):
@@ -76,11 +76,11 @@ class SpeedChoice:
 def choose_speed(asked: Speed, *, graph_refusal: str) -> SpeedChoice:
     """`graph_refusal` says why a step cannot be a CUDA graph here; empty when it can."""
     if asked == "graph" and graph_refusal:
-        return SpeedChoice("eager", f"WARNING: speed: graph cannot be had: {graph_refusal}")
+        return SpeedChoice("eager", f"WARNING: speed: graph does not work here: {graph_refusal}")
     if asked == "graph":
         return SpeedChoice("graph", "a CUDA graph for each shape of batch")
     if asked == "auto":
-        return SpeedChoice("eager", "nothing else was seen to pay")
+        return SpeedChoice("eager", "nothing else was seen to be faster")
     return SpeedChoice(asked, "asked for")
 
 
@@ -92,7 +92,7 @@ def graph_refusal(
     `tokens` are those of a usual micro-batch.
     """
     if args.device.type != "cuda":
-        return f"they need CUDA, this is a {args.device.type}"
+        return f"it needs CUDA, this is a {args.device.type}"
     reasons = {
         "several processes": args.world_size > 1,
         "batching: padded": not flat,

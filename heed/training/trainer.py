@@ -1,4 +1,4 @@
-"""HeedTrainer: transformers' Trainer with a loss and an evaluation that mean the same at any batch size, and fast."""
+"""transformers' Trainer, made fast, with a loss and an evaluation that mean the same at any batch size."""
 
 import time
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     """Touches documented hooks only, except where a comment says why.
 
     `data_collator` decides how batches look (`batches.FlatCollator`, `batches.PaddingCollator`); with
-    `tokens_per_batch` a micro-batch is as many rows as have at most that many tokens, else
+    `tokens_per_batch` a micro-batch is as many rows as fit into that many tokens, otherwise
     `per_device_train_batch_size` rows. Between log steps nothing here or in Trainer waits for the device.
     """
 
@@ -82,7 +82,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         self.while_training = ExitStack()
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's training, with the model made fast for as long as it lasts."""
+        """Trainer's training, with the model made fast while it lasts."""
         with self.while_training:
             self.while_training.enter_context(fused_gelu(self.model))
             if self.args.device.type == "cpu":
@@ -102,7 +102,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
                 raise UserError(f"{error}. {self.where(error.step)}") from error
 
     def where(self, step: int) -> str:
-        """What a step that went wrong had learned from, and from where the run can continue."""
+        """The rows of a step that went wrong, and where the run can continue from."""
         rows = ", ".join(map(str, self.rows_of_step(step).rows))
         found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
         return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
@@ -137,11 +137,11 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | None]:
-        """The micro-batches of one optimizer step and the number of supervised tokens in all processes' together.
+        """The micro-batches of one optimizer step and the number of supervised tokens over all processes.
 
         Counted on the device and left there: nothing waits.
         """
-        # A resumed run may have had its last step already; Trainer would make one more.
+        # A resumed run may have taken its last step already; Trainer would take one more.
         batches = [] if self.control.should_training_stop else list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
@@ -182,14 +182,14 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def forward_backward(self, batch: Batch, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        """A training step without what Trainer does around it: what a graph holds."""
+        """A training step without what Trainer does around it: what a graph records."""
         loss: torch.Tensor = self.compute_loss(self.model_wrapped, batch, num_items_in_batch=num_items_in_batch)
         self.accelerator.backward(loss)
         return loss.detach()
 
     @contextmanager
     def rehearsing(self) -> Iterator[None]:
-        """Nothing of what is done inside is remembered as a step: the losses of its rows."""
+        """The losses of rows computed inside are not recorded: they belong to no step."""
         row_losses, self.row_losses = self.row_losses, None
         try:
             yield
@@ -197,7 +197,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
             self.row_losses = row_losses
 
     def rows_as_collated(self) -> AbstractContextManager[None]:
-        """Outside of it the model is as transformers made it, so that it can generate."""
+        """Outside it the model is as transformers made it, so that it can generate."""
         return flat_rows(self.model.config) if isinstance(self.data_collator, FlatCollator) else nullcontext()
 
     def compute_loss(
@@ -218,7 +218,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         """Not a documented hook, but the one place that has the norm of the whole gradient before it is used.
 
         A norm that is not finite keeps this and every later update from the weights, without waiting for the device.
-        (fp16 has a guard of its own: its loss scaler skips such steps and continues.)
+        (fp16 needs no guard: its loss scaler skips such steps.)
         """
         if grad_norm is None and self.accelerator.distributed_type in processes.PLAIN:
             # Trainer would clip to infinity: it multiplies every gradient by one.
@@ -239,7 +239,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         return 6 * inputs["input_ids"].numel() * self.matmul_parameters
 
     def store_flos(self) -> None:
-        """Called wherever the state is about to be logged or saved; the tokens seen are brought up to date as well."""
+        """Called wherever the state is about to be logged or saved; updates the tokens seen as well."""
         self.guard.check()
         super().store_flos()
         self.state.num_input_tokens_seen += int(self.tokens_since_stored)
@@ -258,13 +258,13 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     # ---- the final model
 
     def save_whole(self, folder: Path) -> None:
-        """The model as one folder that from_pretrained reads, also when each process holds a part of it."""
+        """Save the model as one folder that from_pretrained reads, even when each process holds a part of it."""
         if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self.save_model(str(folder))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """Not a documented hook. What was gathered holds a tied weight twice, as two tensors; it is saved once."""
+        """Not a documented hook. Gathered weights contain a tied one twice, as two tensors; it is saved once."""
         if state_dict is not None:
             names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
             twice = names - {name for name, _ in self.model.named_parameters()}
@@ -272,7 +272,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         super()._save(output_dir, state_dict)
 
     def gathered_weights(self) -> dict[str, torch.Tensor]:
-        """All weights by name where processes hold parts of them; nothing where each has the whole model.
+        """All weights by name when processes hold parts of them; empty when each has the whole model.
 
         Called by all processes; the first one gets them.
         """

@@ -101,7 +101,7 @@ def test_every_way_of_making_batches_trains(config_file: Path, capsys: pytest.Ca
     tokens = ("--tokens_per_batch", "200", "--train_sampling_strategy", "group_by_length", "--speed", "graph")
     assert run(config_file, *tokens, "--overwrite_output_dir", "true") == 0
     out = capsys.readouterr().out
-    assert "eager (WARNING: speed: graph cannot be had: they need CUDA, this is a cpu)" in out
+    assert "eager (WARNING: speed: graph does not work here: it needs CUDA, this is a cpu)" in out
     assert "of at most 200 tokens" in out
     record = json.loads((folder / "run.json").read_text())
     assert record["num_input_tokens_seen"] == record["encoded"]["train"]["tokens"]

@@ -82,7 +82,7 @@ def test_every_schedule_trains_and_resumes(tmp_path: Path, name: str) -> None:
         ({"warmup_steps": 5}, "warmup_steps has no effect with lr_scheduler_type: constant; leave it out, or choose"),
         ({"optim": "lomo"}, "optim: lomo changes weights within the backward pass"),
         ({"optim": "galore_adamw_layerwise"}, "optim: galore_adamw_layerwise changes weights within the backward pass"),
-        ({"optim": "adafactor", "optim_args": "beta"}, "optim: adafactor cannot be had here: "),
+        ({"optim": "adafactor", "optim_args": "beta"}, "optim: adafactor does not work here: "),
         (
             {"optim": "adamw_torch", "optim_args": "amsgrad=1"},
             "optim_args has no effect with optim: adamw_torch; leave it out",

@@ -92,7 +92,7 @@ def test_a_capture_that_fails_is_told_and_steps_are_made_eagerly(
     losses, weights, said, _ = train(tmp_path, monkeypatch, refuse_to_record)
     assert losses == eager and torch.equal(weights, wanted)
     assert said == [
-        "speed     WARNING: CUDA graphs failed, steps are made eagerly from here on: operation not permitted when "
+        "speed     WARNING: CUDA graphs failed, steps run eagerly from here on: operation not permitted when "
         "stream is capturing"
     ]
 
@@ -104,7 +104,7 @@ def test_a_replay_that_differs_from_the_eager_step_is_never_used(
     losses, weights, said, _ = train(tmp_path, monkeypatch, record_wrongly)
     assert losses == eager and torch.equal(weights, wanted)
     assert said == [
-        "speed     WARNING: CUDA graphs failed, steps are made eagerly from here on: a replayed step differs from an "
+        "speed     WARNING: CUDA graphs failed, steps run eagerly from here on: a replayed step differs from an "
         "eager one by 1.0e+00"
     ]
 
@@ -117,7 +117,7 @@ def test_further_shapes_run_eagerly_when_enough_graphs_are_held(
     losses, weights, said, held = train(tmp_path, monkeypatch, record_plainly)
     assert losses == pytest.approx(eager, abs=1e-6)  # Trainer logs in float32
     assert (weights - wanted).norm() / wanted.norm() < 1e-12
-    assert said == ["speed     1 graphs are held; further shapes of batches run eagerly"]
+    assert said == ["speed     1 graphs are kept; further shapes of batches run eagerly"]
     assert len(held.recorded) == 1
 
 

@@ -39,7 +39,7 @@ def test_under_deepspeed_it_is_said_that_no_step_is_rehearsed(tmp_path: Path, mo
     monkeypatch.setattr(type(trainer.accelerator), "distributed_type", DistributedType.DEEPSPEED)
     monkeypatch.setattr(Rehearsal, "step", None)
     Rehearsal(trainer, None, said.append).on_train_begin(trainer.args, TrainerState(), TrainerControl())
-    assert said[0].startswith("rehearsal of no training step: DeepSpeed changes the weights within")
+    assert said[0].startswith("rehearsal without a training step: DeepSpeed changes the weights within")
 
 
 def test_only_as_much_is_asked_for_as_is_still_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
         "row_losses": False,
         "tokens": 500,
     }
-    assert graph_refusal(cpu, **options) == "they need CUDA, this is a cpu"
+    assert graph_refusal(cpu, **options) == "it needs CUDA, this is a cpu"
 
     class OnCuda:
         device = torch.device("cuda")
@@ -111,12 +111,12 @@ def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
 
 
 def test_speed_is_chosen_with_a_reason() -> None:
-    for refusal in ("", "they need CUDA, this is a cpu"):
+    for refusal in ("", "it needs CUDA, this is a cpu"):
         assert choose_speed("auto", graph_refusal=refusal).mode == "eager"
         assert choose_speed("compile", graph_refusal=refusal).mode == "compile"
     assert choose_speed("graph", graph_refusal="").mode == "graph"
     chosen = choose_speed("graph", graph_refusal="fp16's loss scaling")
-    assert (chosen.mode, chosen.reason) == ("eager", "WARNING: speed: graph cannot be had: fp16's loss scaling")
+    assert (chosen.mode, chosen.reason) == ("eager", "WARNING: speed: graph does not work here: fp16's loss scaling")
 
 
 def test_the_model_is_as_it_was_after_training(tmp_path: Path) -> None:
