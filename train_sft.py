@@ -122,11 +122,11 @@ def open_pushes(sft: SftConfig, args: "TrainingArguments", say: "Say") -> "Pushe
 
 def refuse_idle(plan: "Plan", settings: Settings) -> None:
     """Raises UserError for keys that have no effect with these rows, which nobody knew before they were read."""
-    from heed.data.reading import parted
+    from heed.data.reading import splitting
 
     if plan.sft.prepared is None:
         named = {record.source_split for record in plan.reading.rows.records} - {None}
-        how = parted(plan.sft, named)["how"]
+        how = splitting(plan.sft, named)["how"]
         config.refuse_unread(SftConfig, settings | {"split": config.Setting(value=how, source="follows data")})
     samples = settings["sample_max_new_tokens"]
     if samples.set_by_user and samples.value and not plan.splits["validation"]:

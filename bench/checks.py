@@ -16,10 +16,10 @@ OWN = (9, 40, 1)  # tokens of three examples after a prefix that they share
 
 
 def varlen_attention_is_bottom_right_causal() -> dict[str, float]:
-    """Queries that stand at the end of a longer key see all keys up to their own place, and no further.
+    """Queries at the end of a longer key see all keys up to their own place, and no further.
 
-    That is what a prefix computed once relies on: its keys stand before the keys of every example. Compared with a mask
-    written out, forward and backward; the other alignment (top left) must be told apart.
+    A prefix computed once relies on it: its keys come before those of every example. Compared with an explicit mask,
+    forward and backward; the other alignment (top left) must give other numbers.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -65,7 +65,7 @@ def masked_attention(
     *,
     top_left: bool,
 ) -> torch.Tensor:
-    """Softmax attention segment by segment in float32, with its mask written out."""
+    """Softmax attention segment by segment in float32, with an explicit mask."""
     outputs = []
     segments = zip(query.split(query_lengths), key.split(key_lengths), value.split(key_lengths), strict=True)
     for q, k, v in segments:

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = choose(args)
     runs: dict[Job, dict[str, list[dict[str, Any]]]] = {c.job: defaultdict(list) for c in chosen}
     started = time.perf_counter()
-    # Rounds are the outer loop: whatever time allows, all comparisons have about as many.
+    # Rounds are the outer loop, so that all comparisons get about equally many, however much time there is.
     for number in range(args.rounds):
         for comparison in chosen:
             rows = rows_of(comparison.job, args, seed=number)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args.out.write_text(json.dumps(report, indent=1) + "\n")
         passed = (time.perf_counter() - started) / 60
         if passed * (number + 2) / (number + 1) > args.minutes:
-            say(f"{number + 1} of {args.rounds} rounds in {passed:.1f} minutes; another would pass {args.minutes:g}")
+            say(f"{number + 1} of {args.rounds} rounds in {passed:.1f} minutes; another would exceed {args.minutes:g}")
             break
     write_tables(args.out, args.page)
 
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--variants", nargs="+", choices=list(VARIANTS), help="default: those of each comparison")
     found.add_argument("--rounds", type=int, default=3, help="at most (default: %(default)s)")
     found.add_argument("--steps", type=int, help="timed steps of a run; default: those of each comparison")
-    found.add_argument("--minutes", type=float, default=9.5, help="start no round that would pass this")
+    found.add_argument("--minutes", type=float, default=9.5, help="start no round that would exceed this")
     found.add_argument("--data", type=Path, help="a file of real rows; needs --tokenizer")
     found.add_argument("--tokenizer", help="of --data: a folder or Hub id")
     found.add_argument("--prompt", default="alpaca_short", help="of --data (default: %(default)s)")
@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def choose(args: argparse.Namespace) -> list[Comparison]:
-    """The comparisons asked for, less the variants that are not installed, which are named once."""
+    """The comparisons asked for, without the variants that are not installed, which are named once."""
     chosen = []
     absent: set[str] = set()
     for comparison in COMPARISONS:
@@ -121,7 +121,7 @@ def choose(args: argparse.Namespace) -> list[Comparison]:
 
 
 def rows_of(job: Job, args: argparse.Namespace, *, seed: int) -> Dataset:
-    """Other rows in each round, the same for all variants of a round."""
+    """New rows in each round, the same for all variants of a round."""
     if args.data is None:
         return job.examples(seed)
     rows = real_examples(args.data, tokenizer=args.tokenizer, prompt=args.prompt).shuffle(seed=seed)

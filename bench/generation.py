@@ -4,8 +4,7 @@ python -m bench.generation
 python -m bench.generation --shapes s384 --engines padded batch --rounds 5
 
 The prompts are as long as those of the short rows of bench/rows.py. Random weights never stop by themselves, so the
-length of each answer is preset: exponential, 256 at most, which no engine knows before a row ends. All engines must
-write the same ids.
+length of each answer is preset: exponential, at most 256, and unknown to the engines. All must write the same ids.
 """
 
 import argparse
@@ -32,7 +31,7 @@ from heed.answers.generation import ENGINES, MOST_ROWS
 from heed.models.memory import BatchSize
 
 MOST = 256
-PADDED_ROWS = 16  # of 8, 16, 32 and 110 the fastest
+PADDED_ROWS = 16  # the fastest of 8, 16, 32 and 110
 WANTED = {"batch": 4.0}  # times as fast as one by one; shown beside what was measured, never asserted
 
 
@@ -41,7 +40,7 @@ class Comparison:
     shape: str
     prompts: int
     mean: int
-    """Of the lengths of the answers."""
+    """Of the answers' lengths."""
     threads: int
 
     @property
@@ -95,7 +94,7 @@ def padded(
     pad_token_id: int,
     size: BatchSize,
 ) -> Iterator[Finished]:
-    """`model.generate` on left-padded batches, prompts of like length together: each waits for its longest answer."""
+    """`model.generate` on left-padded batches of prompts of similar length; each waits for its longest answer."""
     order = sorted(range(len(prompts_ids)), key=lambda index: len(prompts_ids[index]))
     for start in range(0, len(order), PADDED_ROWS):
         batch = order[start : start + PADDED_ROWS]
@@ -156,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--shapes", nargs="+", choices=shapes, default=shapes)
     found.add_argument("--engines", nargs="+", choices=list(VARIANTS), default=["batch"])
     found.add_argument("--rounds", type=int, default=2, help="at most (default: %(default)s)")
-    found.add_argument("--minutes", type=float, default=7.5, help="start no round that would pass this")
+    found.add_argument("--minutes", type=float, default=7.5, help="start no round that would exceed this")
     found.add_argument("--out", type=Path, default=Path("docs/performance-generation.json"))
     found.add_argument("--page", type=Path, default=Path("docs/performance.md"), help="where the tables are written")
     return found

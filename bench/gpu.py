@@ -31,7 +31,7 @@ SFT = ("sft_defaults", "sft_no_checkpointing", "sft_grouped", "sft_padding_free"
 
 
 class Report:
-    """The JSON file, written again after every part, and the time that is left."""
+    """The JSON file, rewritten after every part, and the time that is left."""
 
     def __init__(self, out: Path, seconds: float) -> None:
         self.out = out
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--shape", choices=list(SHAPES), default="gpt2_medium")
     found.add_argument("--rounds", type=int, default=2, help="at most (default: %(default)s)")
     found.add_argument("--steps", type=int, help="timed steps of a run (default: 228 of 8 examples, 12 of 80)")
-    found.add_argument("--seconds", type=float, default=520, help="start nothing that would pass this")
+    found.add_argument("--seconds", type=float, default=520, help="start nothing that would exceed this")
     found.add_argument("--out", type=Path, default=Path("docs/performance-gpu.json"))
     found.add_argument("--page", type=Path, default=Path("docs/performance.md"), help="where the tables are written")
     return found

@@ -85,7 +85,7 @@ def save_checkpoint(folder: Path, job: Job, tokenizer_folder: Path) -> None:
 
 
 def ignore(*args: Any) -> None:
-    """In place of what is not measured."""
+    """Stands in for what is not measured."""
 
 
 def litgpt_full(job: Job, rows: Dataset, tokenizer_folder: Path) -> Run:

@@ -1,4 +1,4 @@
-"""Rounds A B C A B C, each run in a fresh process, and what they say together: medians and paired ratios.
+"""Rounds A B C A B C, each run in a fresh process, summed up in medians and paired ratios.
 
 The processes are forks of one that has imported everything and computed nothing (multiprocessing's forkserver). So the
 variants of a round follow each other on the same machine within seconds, peak memory belongs to one variant, and what a
@@ -34,7 +34,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "trl", "litgpt")
 
 
 def run_apart(variant: str, job: Job, rows: Dataset) -> dict[str, Any]:
-    """One run in a process of its own: the fields of Run, and peak_mb, which includes some 700 MB of imports."""
+    """One run in its own process: the fields of Run, and peak_mb, which includes some 700 MB of imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.variants"])
     ours, theirs = context.Pipe()
@@ -44,7 +44,7 @@ def run_apart(variant: str, job: Job, rows: Dataset) -> dict[str, Any]:
     try:
         found: dict[str, Any] = ours.recv()
     except EOFError:
-        found = {"error": "the process died, perhaps for want of memory"}
+        found = {"error": "the process died, perhaps out of memory"}
     process.join()
     if "error" in found:
         raise RuntimeError(f"{variant} on {job.name}: {found['error']}")
@@ -105,9 +105,9 @@ def summary(runs: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
 
 
 def ratios(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """How many times our speed theirs would need: median, least and most over rounds, by the clock and by CPU time.
+    """How many times as fast we are per example: median, least and most over rounds, by the clock and by CPU time.
 
-    CPU time is what stays comparable when others use the machine; speed is per example in both.
+    CPU time stays comparable when others use the machine.
     """
     found = {}
     for name, key in (("wall", "seconds"), ("cpu", "cpu_seconds")):
@@ -120,7 +120,7 @@ def ratios(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]
 
 
 def result(job: Job, runs: Mapping[str, Sequence[Mapping[str, Any]]], at_least: Mapping[str, float]) -> dict[str, Any]:
-    """One job of the JSON file; `at_least` are the ratios wanted, under SFT_BEST that to SFTTrainer's fastest."""
+    """One job of the JSON file; `at_least` are the ratios wanted, SFT_BEST being SFTTrainer's fastest setting."""
     variants = {variant: summary(found, job) for variant, found in runs.items() if found}
     settings = [variant for variant in variants if variant.startswith("sft_")]
     if settings:

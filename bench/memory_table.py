@@ -4,7 +4,7 @@
     python -m bench.memory_table --model_name_or_path gpt2-medium --tokens 8192   one model (a folder or a Hub id)
 
 A training step of the model is run on tensors without contents (torch's FakeTensorMode), while torch's own MemTracker
-adds up what would be allocated. Three and four layers are enough: the rest of them cost the same.
+adds up what would be allocated. Three and four layers are enough: each further one costs the same.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from heed.tokens.batches import FlatCollator
 
 Engine = Literal["single", "ddp", "zero2", "fsdp2", "zero3", "fsdp2_offload"]
 GB = 1e9
-# What a process holds beside tensors: the CUDA context, NCCL's buffers, cuBLAS workspaces. An estimate.
+# What a process holds besides tensors: the CUDA context, NCCL's buffers, cuBLAS workspaces. An estimate.
 OVERHEAD = 1.5 * GB
 # The allocator cannot use every byte it holds. An estimate.
 FRAGMENTATION = 1.1
@@ -46,7 +46,7 @@ class Memory:
     optimizer: float
     """AdamW: two numbers for each trained weight."""
     activations: float
-    """What the forward pass keeps, and what is needed for a moment where most is kept."""
+    """What the forward pass keeps, and what is needed briefly where it keeps most."""
     gathered: float = 0.0
     """Copies of weights or gradients that an engine makes to send them: buckets, or blocks put together."""
 
@@ -69,8 +69,9 @@ def one_device(
     bf16: bool = True,
     gradient_checkpointing: bool = False,
 ) -> Memory:
-    """A training of all weights on one device: float32 weights, AdamW, flat rows of `tokens`, `supervised` of them
-    learned. The number of layers is any: two small models are measured, and the rest follows.
+    """Training all weights on one device: float32 weights, AdamW, flat rows of `tokens`, `supervised` of them learned.
+
+    For any number of layers: two small models are measured, and the rest follows.
     """
     layers = int(config.num_hidden_layers)
     few, more = min(layers, 3), min(layers, 4)
@@ -189,7 +190,7 @@ def on_each_gpu(memory: Memory, engine: Engine, gpus: int, *, layers: int) -> Me
             optimizer=(weights + optimizer) / gpus,
             gathered=gradients / 2,
         )
-    # The block that computes, the one that is fetched meanwhile, and their gradients before they are cut up.
+    # The block that computes, the one being fetched meanwhile, and their gradients before they are sharded.
     gathered = 4 * whole_block
     if engine == "fsdp2_offload":
         return replace(memory, weights=0.0, gradients=0.0, optimizer=0.0, gathered=gathered)
@@ -226,7 +227,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "llama-7b": LlamaConfig,
 }
 TOKENS = 4096
-LEARNED = 4  # one of so many tokens is a response's
+LEARNED = 4  # one in so many tokens is a response's
 COLUMNS: tuple[tuple[str, Engine, int], ...] = (
     ("1 GPU", "single", 1),
     ("ddp", "ddp", 8),
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens of a micro-batch (default %(default)s)")
     words = parser.parse_args(arguments)
     if words.tokens < LEARNED:
-        raise UserError(f"--tokens: {words.tokens} is no micro-batch; give {LEARNED} or more")
+        raise UserError(f"--tokens: {words.tokens} is too few for a micro-batch; give {LEARNED} or more")
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     chosen = words.model_name_or_path
     configs = {chosen: read_config(chosen)} if chosen else {name: make() for name, make in SHAPES.items()}

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from bench.jobs import Job
 from bench.models import SHAPES, build
 from bench.rows import EOS, examples
-from bench.variants import PLAIN_KEYS, arguments, heed_trainer
+from bench.variants import arguments, batch_loss, heed_trainer
 from heed.tokens.batches import PaddingCollator
 
 TRAINED_ON, EPOCHS = 935, 2
@@ -20,7 +20,7 @@ EVERY, BATCHES = 5, 5
 
 
 def recipe_rows(job: Job) -> tuple[Dataset, Dataset]:
-    """The rows to train on, and as many to validate as are looked at."""
+    """The rows to train on, and the validation rows that are used."""
     rows = examples("short", TRAINED_ON + BATCHES * job.batch_size, vocabulary=SHAPES[job.shape].vocabulary)
     return rows.select(range(TRAINED_ON)), rows.select(range(TRAINED_ON, len(rows)))
 
@@ -46,13 +46,6 @@ def textbook_recipe(job: Job) -> float:
     if job.device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def batch_loss(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    on_device = {name: batch[name].to(model.device) for name in PLAIN_KEYS}
-    labels = on_device.pop("labels")
-    logits = model(**on_device).logits
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class Kind:
 # prompt, 24 common to all. In 4,000 random batches of 8 the common beginning was 24 tokens long, once 26.
 # "alpaca": 999 rows in the manner of Alpaca under prompts/alpaca.jinja, cut at 512; 204 tokens an example, 26 % of them
 # prompt. 41 % have an input and a preamble of 33 tokens, the others one of 24, and both begin with the same 8.
-# tests/test_bench.py checks that `examples` gives these means, shares and the padding of random batches.
+# tests/bench checks that `examples` gives these means, shares and the padding of random batches.
 SETS: Mapping[str, tuple[Kind, ...]] = {
     "short": (
         Kind(

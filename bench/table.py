@@ -16,14 +16,14 @@ HEADER = (
 
 
 def write_tables(figures: Path, page: Path) -> None:
-    """Prints the tables and puts them into the page, under the file's stem."""
+    """Prints the tables and puts them into the page, at the markers named after the file."""
     text = render(json.loads(figures.read_text()))
     print(text)
     put(page, figures.stem, text)
 
 
 def put(page: Path, name: str, text: str) -> None:
-    """Replaces what stands between the page's markers `<!-- NAME -->` and `<!-- /NAME -->`.
+    """Replaces what is between the page's markers `<!-- NAME -->` and `<!-- /NAME -->`.
 
     A page without the markers stays as it is, so that a trial run with --out elsewhere changes no documentation.
     """

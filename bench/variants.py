@@ -36,7 +36,6 @@ from heed.training.plan import hot_path
 from heed.training.trainer import HeedTrainer
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny-gpt2"  # two tools want one, to pad and to stop
-PLAIN_KEYS = ("input_ids", "attention_mask", "labels")  # what a plain loop takes of a padded batch
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
@@ -52,17 +51,21 @@ def textbook(job: Job, rows: Dataset) -> Run:
     collator = PaddingCollator(pad_token_id=EOS, loss_on="response")
     clock, losses = Clock(job), []
     for step, batch in enumerate(DataLoader(rows, batch_size=job.batch_size, collate_fn=collator), start=1):
-        on_device = {name: batch[name].to(job.device) for name in PLAIN_KEYS}
-        labels = on_device.pop("labels")
         with torch.autocast(job.device, torch.bfloat16, enabled=job.dtype == "bf16"):
-            logits = model(**on_device).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+            loss = batch_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
         clock.tick(step)
     return clock.run(torch.stack(losses).mean().item(), rows)
+
+
+def batch_loss(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    on_device = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask", "labels")}
+    labels = on_device.pop("labels")
+    logits = model(**on_device).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
 def arguments(job: Job, folder: str, **changes: Any) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def heed_trainer(
 
 
 def ignore(text: str) -> None:
-    """What is said of the run; a benchmark says its own."""
+    """Drops what Heed says of the run; a benchmark speaks for itself."""
 
 
 def heed(job: Job, rows: Dataset) -> Run:

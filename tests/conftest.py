@@ -1,4 +1,4 @@
-"""What every test stands in: the repository as working folder, a cache of its own, no network."""
+"""What every test runs in: the repository as working folder, its own cache, no network."""
 
 import gc
 import os
@@ -35,7 +35,7 @@ def modules_are_no_garbage() -> None:
 
 @pytest.fixture(scope="session")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The config of a run that was interrupted behind its checkpoint of step 4; its folder lies beside it."""
+    """The config of a run that was interrupted after its checkpoint of step 4; its folder is beside it."""
     from world.short_run import interrupt
 
     config = write_config(tmp_path_factory.mktemp("stopped"))

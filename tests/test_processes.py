@@ -56,7 +56,7 @@ def slow_and_unlike(variables: Mapping[str, str], folder: Path) -> None:
         (folder / f"refusal-{rank}").write_text(str(error))
 
 
-def test_long_work_is_done_in_turns_and_unlike_machines_are_told_everywhere(tmp_path: Path) -> None:
+def test_long_work_is_done_in_turns_and_unlike_machines_are_reported_everywhere(tmp_path: Path) -> None:
     forks, port = Forks(), free_port()
     running = [forks.start(slow_and_unlike, environment(rank, 2, port), tmp_path) for rank in range(2)]
     assert wait(running) == [0, 0]

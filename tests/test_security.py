@@ -67,7 +67,7 @@ def test_a_checkpoint_with_pickled_weights_is_refused(
 @pytest.mark.parametrize(
     "file", ["pytorch_model_fsdp_0/.metadata", "optimizer_0/__0_0.distcp", "global_step4/mp_rank_00_model_states.pt"]
 )
-def test_shards_that_need_pickle_are_refused_from_anywhere_but_the_own_run(tmp_path: Path, file: str) -> None:
+def test_shards_that_need_pickle_are_refused_from_anywhere_but_the_runs_own_folder(tmp_path: Path, file: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     (tmp_path / file).write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
     with pytest.raises(UserError, match=r"a sharded checkpoint is resumed only in the run folder that wrote it"):
@@ -76,7 +76,7 @@ def test_shards_that_need_pickle_are_refused_from_anywhere_but_the_own_run(tmp_p
     assert not (tmp_path / "mark").exists()
 
 
-def test_a_manifest_that_names_a_file_outside_of_the_checkpoint_is_refused(stopped: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_names_a_file_outside_the_checkpoint_is_refused(stopped: Path, tmp_path: Path) -> None:
     _, checkpoint = copied(stopped, tmp_path)
     manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
     manifest["files"]["../../secret"] = {"bytes": 3, "sha256": "0"}
@@ -111,7 +111,7 @@ def test_code_that_a_model_brings_is_never_run_nor_asked_about(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("file", ["../secret.safetensors", "/etc/passwd", "inner/../../secret.safetensors"])
-def test_an_index_that_names_files_outside_of_the_model_is_refused(tmp_path: Path, file: str) -> None:
+def test_an_index_that_names_files_outside_the_model_is_refused(tmp_path: Path, file: str) -> None:
     folder = save_model(tmp_path / "model", gpt2())
     shutil.move(folder / "model.safetensors", tmp_path / "secret.safetensors")
     index = {"metadata": {}, "weight_map": dict.fromkeys(gpt2().state_dict(), file)}
@@ -130,7 +130,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_template_that_takes_time_or_memory_is_refused_soon(
+def test_a_template_that_takes_time_or_memory_is_refused_promptly(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("heed.prompts.template.RENDER_SECONDS", 1)

@@ -19,7 +19,7 @@ SCRIPTS = ["train_sft", "eval_responses", "inspect_data", "chat", "arena", "eval
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_working_folder_that_is_gone_is_said_before_anything_is_loaded(tmp_path: Path, script: str) -> None:
+def test_a_working_folder_that_is_gone_is_reported_before_anything_is_loaded(tmp_path: Path, script: str) -> None:
     program = f"""\
         import os, sys
         sys.path.insert(0, {str(ROOT)!r})
@@ -43,7 +43,7 @@ def test_a_name_that_is_not_utf_8_is_refused(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("script", ["train", "inspect"])
-def test_a_cache_that_cannot_be_written_is_said_before_rows_are_read(
+def test_a_cache_that_cannot_be_written_is_reported_before_rows_are_read(
     stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -77,7 +77,7 @@ def test_a_folder_below_a_file_or_below_a_closed_one_is_refused_at_once(
         check_folder(tmp_path / "new", resume="auto", overwrite=False)
 
 
-def test_nobody_reading_the_output_ends_nothing(tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_output_ends_nothing(tmp_path: Path) -> None:
     program = """if True:
         import sys
         from heed.errors import exit_code

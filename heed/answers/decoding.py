@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from heed.models.loading import context_length
 from heed.models.memory import BatchSize, attempt
-from heed.tokens.batches import shared_prefix
+from heed.tokens.tree import shared_prefix
 
 
 class Finished(NamedTuple):

@@ -1,4 +1,4 @@
-"""The rows of a run, read and split; the same every time for the same bytes and keys."""
+"""The rows of a run, read and split."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict
@@ -21,9 +21,9 @@ def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
     if rows.ignored_fields:
         say(f"          columns not used: {', '.join(rows.ignored_fields)}")
     named = {record.source_split for record in rows.records} - {None}
-    parting = parted(sft, named)
-    splits = split_records(rows.records, **parting)
-    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {parting['how']})")
+    rule = splitting(sft, named)
+    splits = split_records(rows.records, **rule)
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {rule['how']})")
     unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
     if unused:
         say(f"          {unused} rows are in a split of the source that is not used")
@@ -40,7 +40,7 @@ def data_source(sft: SftConfig) -> Source:
     )
 
 
-class Parting(TypedDict):
+class Splitting(TypedDict):
     """How rows are split; what `split_records` and `split_numbers` take."""
 
     how: Literal["position", "hash", "source"]
@@ -48,7 +48,7 @@ class Parting(TypedDict):
     source_splits: Mapping[str, str]
 
 
-def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
+def splitting(sft: SftConfig, named: Collection[str | None]) -> Splitting:
     """How a run splits its rows. `named` are the splits that the source itself names."""
     held_out = sorted(name for name in named if name is not None and split_of(name) in ("test", "validation"))
     several = isinstance(sft.data, dict) or len(named) > 1 or bool(held_out)
@@ -68,7 +68,7 @@ def parted(sft: SftConfig, named: Collection[str | None]) -> Parting:
                 f"data: {sft.data} calls its splits {', '.join(sorted([*others, *held_out]))}; say which is which, as "
                 f"source_splits: {{train: {others[0]}, {split_of(held_out[0])}: {held_out[0]}}}"
             )
-        raise UserError(f"data: {sft.data} holds {' and '.join(held_out)} rows and none to train on; {way_out}")
+        raise UserError(f"data: {sft.data} has {' and '.join(held_out)} rows and none to train on; {way_out}")
     by_source = how == "source"
     return {
         "how": how,

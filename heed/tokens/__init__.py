@@ -1,1 +1,1 @@
-"""Rows as ids: encoded, kept, put in an order, laid into micro-batches, shown. (Needs torch.)"""
+"""Rows as ids: encoded, kept, ordered, put into micro-batches, shown. (Needs torch.)"""

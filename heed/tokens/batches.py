@@ -11,7 +11,7 @@ from heed.tokens import tree
 from heed.tokens.examples import Example, LossOn, learned_places
 from heed.tokens.tree import Tree
 
-IGNORE = -100  # torch's cross_entropy passes over targets with this value
+IGNORE = -100  # torch's cross_entropy ignores targets with this value
 Batch = dict[str, Any]
 # What the loss needs of a batch; the rest are the model's own arguments.
 LOSS_KEYS = ("labels", "targets", "weights", "row_targets", "tokens")
@@ -21,9 +21,8 @@ LOSS_KEYS = ("labels", "targets", "weights", "row_targets", "tokens")
 class PaddingCollator:
     """Pads a batch on the right with EOS.
 
-    A complete answer ends in the token that stops, which is learned; the EOS after the last one are padding, and their
-    labels are -100. So are those of what is only read. Labels stand at the place of their own token, as everywhere in
-    transformers.
+    A complete answer ends in the token that stops, which is learned; any EOS after the last answer is padding, labelled
+    -100 like everything that is only read. A label is at its own token's place, as everywhere in transformers.
     """
 
     pad_token_id: int
@@ -69,20 +68,20 @@ class PaddingCollator:
 class FlatCollator:
     """Lays the examples of a batch end to end in one row: no padding, and the same loss and gradient.
 
-    What several examples begin with stands in the row once, at every depth (`tree`), since a causal model computes the
-    same for it in each of them. That is exact only without dropout: `share_prefix` says whether to. Positions restart
-    in every example, and `heed.models.attention` keeps the examples apart.
+    A beginning that several examples share is in the row once, at every depth (`tree`), since a causal model computes
+    the same for it in each of them. That is exact only without dropout: `share_prefix` says whether to. Positions
+    restart in every example, and `heed.models.attention` keeps the examples apart.
     """
 
     pad_token_id: int
     loss_on: LossOn
     share_prefix: bool
     varlen: bool = False
-    """Whether attention runs through torch's varlen_attn, which wants the layout as tensors."""
+    """Whether attention runs through torch's varlen_attn, which needs the layout as tensors."""
     multiple: int = 1
     """Rows and targets are filled up to multiples of this (`grained`), so that few shapes occur (CUDA graphs)."""
     by_row: bool = False
-    """Keep each example's targets together, so that each has a loss of its own; else equal ones are merged."""
+    """Keep each example's targets together, so that each has its own loss; otherwise equal ones are merged."""
 
     def for_evaluation(self) -> "FlatCollator":
         """The same with a loss for each example. Evaluation has no dropout, so it can always share."""
@@ -112,7 +111,7 @@ class FlatCollator:
         batch: Batch = {
             "input_ids": row,
             "position_ids": torch.from_numpy(places)[None],
-            # Never looked at; but without a mask some models search for padding, which waits for the device.
+            # Never read, but without a mask some models search for padding, which waits for the device.
             "attention_mask": torch.ones_like(row),
             "logits_to_keep": torch.from_numpy(np.pad(kept, (0, unused))),
             "targets": torch.from_numpy(np.pad(input_ids[targets], (0, unused))),
@@ -124,7 +123,7 @@ class FlatCollator:
         return batch | self.layout(laid, filling)
 
     def filling(self, used: int, segments: int) -> list[int]:
-        """Lengths of more segments, which teach nothing: they fill the row, and the number of segments, up to a shape
+        """Lengths of extra segments, which teach nothing: they fill the row and its number of segments up to a shape
         that occurs often. None without `multiple`, and none for a long row."""
         if self.multiple == 1 or used > MOST_FILLED:
             return []
@@ -132,8 +131,8 @@ class FlatCollator:
         return [len(part) for part in np.array_split(np.arange(grained(used + count, self.multiple) - used), count)]
 
     def targets(self, examples: Sequence[Example], laid: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-        """Places in the row: from where each target is predicted, and of the target itself; how many examples each
-        counts for; and how many belong to each example.
+        """For each target its places in the row, of the token it is predicted from and its own; how many examples it
+        counts for; and how many targets each example has.
 
         The last token of a shared beginning predicts the next one of every example that continues from there.
         """
@@ -163,7 +162,7 @@ class FlatCollator:
         own = [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
         keys = [np.concatenate([own[part] for part in laid.path(number)]) for number in range(len(laid.segments))]
         keys += own[len(laid.segments) :]
-        if shares and filling:  # the last segment, which teaches nothing, reads as much as fills the keys up as well
+        if shares and filling:  # the last segment, which teaches nothing, reads enough to fill up the keys too
             gathered = sum(map(len, keys))
             keys[-1] = np.pad(keys[-1], (grained(gathered, self.multiple) - gathered, 0))
         key_lengths = [len(each) for each in keys]
@@ -176,8 +175,8 @@ class FlatCollator:
         return layout | ({"kv_index": torch.from_numpy(np.concatenate(keys))} if shares else {})
 
 
-# Longer rows are left as they are: their kernels take longer than launching them, so nobody wants a graph. At about
-# 10 us a launch and 400 TFLOP/s the two are even near this length, in GPT-2 small as in medium (an estimate).
+# Longer rows are left as they are: their kernels take longer than launching them, so a graph gains nothing. At about
+# 10 us a launch and 400 TFLOP/s the two break even near this length, in GPT-2 small and medium (an estimate).
 MOST_FILLED = 4096
 SEGMENTS = 8  # with `multiple`, the number of segments in a row is filled up to a multiple of this
 
@@ -186,13 +185,3 @@ def grained(number: int, multiple: int) -> int:
     """`number` rounded up: to a multiple of `multiple`, or more coarsely where it is large, by a sixteenth at most."""
     grain = max(multiple, 2 ** max(0, number.bit_length() - 5)) if multiple > 1 else 1
     return -(-number // grain) * grain
-
-
-def shared_prefix(rows: Sequence[list[int]]) -> int:
-    """How many tokens all rows begin with, short of the shortest row's last: every row keeps a part of its own."""
-    if len(rows) < 2:
-        return 0
-    # The smallest and the largest in lexicographic order differ first where any two do.
-    low, high = min(rows), max(rows)
-    most = min(map(len, rows)) - 1
-    return next((place for place in range(most) if low[place] != high[place]), most)

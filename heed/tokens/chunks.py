@@ -1,4 +1,4 @@
-"""What a process makes of some rows of a set that is prepared."""
+"""Some rows of a set that is being prepared: checked, split and tokenized by one process."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def numbered(head: Sequence[RawRow], rest: Iterator[RawRow]) -> Iterator[tuple[i
 
 
 def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
-    """Check, split and tokenize rows, of which the first has the number that is given."""
+    """Check, split and tokenize rows, given with the number of the first."""
     first, rows = chunk
     held_out: dict[SplitName, list[Record]] = {name: [] for name in SPLITS if name != "train"}
     train: list[Record] = []

@@ -30,7 +30,7 @@ CHUNK = 500  # rows that a process tokenizes in one go
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What, beside rows and prompt, decides which ids a model is given."""
+    """What decides, besides rows and prompt, which ids a model is given."""
 
     max_length: int
     on_long_row: OnLongRow
@@ -39,7 +39,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """One split as the collator wants it, every example with the number of its tokens."""
+    """One split as the collator takes it, every example with the number of its tokens."""
 
     dataset: Dataset
     """Columns as `examples.FEATURES` has them."""
@@ -58,7 +58,7 @@ def encode_split(
 ) -> EncodedSplit:
     """Tokenize a split once; the ids are cached by the content of everything they depend on.
 
-    `num_proc` processes share the work, None for as many as pay; they change neither the ids nor the cache.
+    `num_proc` processes share the work (None: as many as pay off) and change neither the ids nor the cache.
     Raises UserError when rows are longer than `max_length` and `on_long_row` is "error".
     """
     key = cache_key(records, prompt, policy)
@@ -71,7 +71,7 @@ def encode_split(
 
 
 def take_split(path: Path, records: Sequence[Record], policy: Policy) -> EncodedSplit:
-    """The examples of a split, from those of the whole source that the audit has kept, in the order of the records."""
+    """A split's examples, out of those that the audit kept of the whole source, in the order of the records."""
     encoded = Dataset.from_file(str(path))
     row_ids = column(encoded, "row_id")
     ranks = np.full(int(row_ids.max(initial=-1)) + 1, -1)
@@ -82,7 +82,7 @@ def take_split(path: Path, records: Sequence[Record], policy: Policy) -> Encoded
 
 
 def usable(encoded: Dataset, records: Sequence[Record], policy: Policy, key: str) -> EncodedSplit:
-    """Without what is too long, which is counted. Raises UserError where on_long_row is "error"."""
+    """Leaves out and counts what is too long. Raises UserError for it if on_long_row is "error"."""
     counts = count(columns(encoded))
     if counts["too_long"]:
         too_long = column(encoded, "outcome") == "too_long"
@@ -117,11 +117,11 @@ def encode_rows(records: Sequence[Record], prompt: Prompt, policy: Policy) -> py
 def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str, Any]]:
     """The examples of a conversation, too long ones among them.
 
-    An answer continues the example before it when that is, id by id, the beginning of what generation would be
-    given here; a conversation of which this holds throughout is one example. Otherwise the answer, with all that stands
-    before it, is an example of its own. `max_length` is held against every answer with all that comes before it, so
-    what fits is learned as if each answer were alone. Under `loss_on: all` the last example alone teaches the whole
-    conversation, each token once.
+    An answer continues the example before it when that example is, id for id, the beginning of what generation would be
+    given here; if that is true throughout, a conversation is one example. Otherwise the answer and all that comes
+    before it are a new example. `max_length` applies to every answer with all that comes before it, so what fits is
+    learned as if each answer were alone. Under `loss_on: all` the last example teaches the whole conversation, each
+    token once.
     """
     found: list[dict[str, Any]] = []
     for turn in learned_turns(record.messages):
@@ -156,7 +156,7 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
 
 
 def why_apart(messages: Sequence[Message], before: int, turn: int, prompt: Prompt) -> str:
-    """Why what was learned up to the turn `before` is not the beginning of the prompt of another `turn`.
+    """Why what was learned up to the turn `before` is not the beginning of a later turn's prompt.
 
     "history": the template shows it differently, perhaps without its thinking; "tokens": it has other tokens there.
     """
@@ -176,7 +176,7 @@ APART = {
 
 
 def accounted(counts: Mapping[str, int], max_length: int) -> list[str]:
-    """Lines on what became of answers that are longer than `max_length`, and of conversations that are not one."""
+    """Lines on what became of answers over `max_length`, and of conversations that are several examples."""
     cut = [f"{counts[reason]:,} {text}" for reason, text in OUTCOMES.items() if counts[reason]]
     lines = [f"          longer than max_length {max_length}: {', '.join(cut)}"] if cut else []
     return lines + [
@@ -190,7 +190,7 @@ COUNTS = ("rows", "examples", "tokens", "response_tokens", *get_args(Outcome), *
 
 
 def count(table: pyarrow.Table) -> dict[str, int]:
-    """By COUNTS: rows, examples and tokens that are used; examples by outcome; those that are apart from the turn
+    """By COUNTS: rows, examples and tokens that are used; examples by outcome; those that do not continue the turn
     before them, by reason."""
     values = {name: table[name].to_numpy() for name in ("row_id", "outcome", "apart", "tokens", "response_tokens")}
     used = values["outcome"] != "too_long"

@@ -10,8 +10,8 @@ from datasets import Dataset
 
 LossOn = Literal["response", "all"]
 Example = Mapping[str, Any]
-"""input_ids and spans, [start, end) pairs in order; what FEATURES names beside them is about the example."""
-FORMAT = 2  # of the columns and what they mean: kept examples of another one are not read
+"""input_ids and spans, [start, end) pairs in order; the other FEATURES describe the example."""
+FORMAT = 2  # of the columns and their meaning: kept examples of another one are not read
 FEATURES = datasets.Features(
     {
         "row_id": datasets.Value("int64"),
@@ -22,7 +22,7 @@ FEATURES = datasets.Features(
         "spans": datasets.List(datasets.List(datasets.Value("int32"), length=2)),
         "tokens": datasets.Value("int32"),
         "response_tokens": datasets.Value("int32"),  # those within spans
-        "cut_tokens": datasets.Value("int32"),  # those that max_length took
+        "cut_tokens": datasets.Value("int32"),  # those that max_length cut off
     }
 )
 
@@ -49,7 +49,7 @@ def prompt_of(example: Example) -> list[int]:
 
 
 def columns(dataset: Dataset) -> pyarrow.Table:
-    """The columns that hold one number or word for each example, in the data set's order."""
+    """The columns with one number or word for each example, in the data set's order."""
     names = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Value)]
     table: pyarrow.Table = dataset.select_columns(names).with_format("arrow")[:]
     return table

@@ -1,4 +1,4 @@
-"""What becomes of an answer that is longer, with what comes before it, than the model can read."""
+"""What becomes of an answer that, with what comes before it, is longer than the model can read."""
 
 from typing import Literal
 

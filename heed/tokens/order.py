@@ -1,6 +1,6 @@
 """Which rows make which micro-batch: a function of (seed, epoch) alone, so that resuming changes nothing.
 
-The rows of an optimizer step are drawn first, and then dealt to its micro-batches so that each is as much work: the
+The rows of an optimizer step are drawn first and then dealt to its micro-batches, so that all are the same work: the
 gradient is a sum over the step's rows, whoever computes which of them.
 """
 
@@ -28,9 +28,9 @@ BLOCK = 50  # optimizer steps whose rows are sorted together under group_by_leng
 def row_batches(
     args: "TrainingArguments", dataset: Dataset, tokens_per_batch: int | None, *, padded: bool
 ) -> "RowBatches":
-    """The micro-batches of this process as a run's arguments want them: of so many rows, or of so many tokens.
+    """The micro-batches of this process as a run's arguments ask for them: by rows or by tokens.
 
-    `padded` batches are filled up to their longest row, others lie end to end.
+    `padded` batches are filled up to their longest row; in others rows are laid end to end.
     """
     lengths, strategy = row_lengths(dataset), cast(Strategy, str(args.train_sampling_strategy))
     if padded and strategy == "group_by_prefix":
@@ -39,7 +39,7 @@ def row_batches(
         )
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0 and tokens_per_batch is not None:
-        # At least as many as will be begun: an epoch has at least as many micro-batches as its tokens fill.
+        # At least as many epochs as will begin: each has at least as many micro-batches as its tokens fill.
         micro_batches = args.max_steps * args.gradient_accumulation_steps * args.world_size
         epochs = math.ceil(micro_batches / math.ceil(lengths.sum() / tokens_per_batch))
     return RowBatches(
@@ -63,7 +63,7 @@ class RowBatches(Sampler[list[int]]):
 
     Every row is in one micro-batch of an epoch, over all processes together (under `drop_last` the last rows are in
     none). Trainer counts the micro-batches once, so an epoch with more or fewer would lose rows or starve a process.
-    Hand it to accelerate as it is, with num_processes=1: it has shared the rows out already.
+    Hand it to accelerate as it is, with num_processes=1: it has already shared out the rows.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class RowBatches(Sampler[list[int]]):
         accumulation: int = 1,
         drop_last: bool = False,
     ) -> None:
-        """`lengths` are tokens a row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
+        """`lengths` are tokens per row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
 
-        Under group_by_prefix rows of one of the `families` are neighbours, and families come in random order.
+        Under group_by_prefix the rows of each of the `families` are neighbours, and families come in random order.
 
         `rows_per_batch` is a mean: where a step has several micro-batches, long rows go with fewer others.
 
-        An optimizer step takes `accumulation` micro-batches of each process. Which rows it learns from depends on how
-        many that is in all, not on how they fall to processes: half the processes with twice the accumulation make the
-        same run. (Where an epoch ends with fewer rows than there are processes, its last two steps differ.)
-        `epochs` are as many as may run: with `tokens_per_batch` the fullest of them sets the number of micro-batches.
+        An optimizer step takes `accumulation` micro-batches from each process. Which rows it learns from depends on
+        their total, not on how they fall to processes: half the processes with twice the accumulation make the same
+        run. (Where an epoch ends with fewer rows than there are processes, its last two steps differ.)
+        `epochs` is how many may run: with `tokens_per_batch` the fullest of them sets the number of micro-batches.
         """
         assert (rows_per_batch is None) != (tokens_per_batch is None)
         assert (families is not None) == (strategy == "group_by_prefix")
@@ -169,7 +169,7 @@ class RowBatches(Sampler[list[int]]):
 
     def _deal(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """The rows of one step in as many batches, none of them more work than the heaviest was before."""
-        if self.families is not None:  # dealt out by length, relatives would be apart again
+        if self.families is not None:  # dealt out by length, relatives would be separated again
             return batches
         rows = np.concatenate(batches)
         rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
@@ -185,7 +185,7 @@ class RowBatches(Sampler[list[int]]):
         return int(lengths.max() if self.padded else lengths.sum())
 
     def _generator(self, epoch: int) -> np.random.RandomState:
-        """SeedSequence hashes the pair, so that seed + 1 is not the same run one epoch later, as it is with a sum.
+        """SeedSequence hashes the pair, so that seed + 1 is not the same run one epoch later, as with a sum.
 
         RandomState, because numpy keeps what it draws the same in all versions (NEP 19); Generator may change.
         """
@@ -211,7 +211,7 @@ class RowBatches(Sampler[list[int]]):
         """Full batches; what is left for the last group of processes is spread evenly over it.
 
         Where fewer rows are left than processes, the group before shares them. With one row a batch there is nothing
-        to share, so the shortest rows of the last group go by two.
+        to share, so the shortest rows of the last group go in pairs.
         """
         size, processes = self.rows_per_batch or 1, self.processes
         groups, left = divmod(len(rows), size * processes)
@@ -272,14 +272,14 @@ class RowBatches(Sampler[list[int]]):
 
 
 def sorted_in_blocks(rows: np.ndarray, lengths: np.ndarray, block: int) -> np.ndarray:
-    """`rows` with neighbours of like length: each block sorted, every other one upwards, so that borders fit too."""
+    """`rows` with neighbours of similar length: each block sorted, every other one upwards, so that borders fit too."""
     blocks = np.arange(len(rows)) // block
     keys = np.where(blocks % 2 == 1, lengths[rows], -lengths[rows])
     return rows[np.lexsort((keys, blocks))]
 
 
 def even_sums(lengths: np.ndarray, count: int) -> list[list[int]]:
-    """Places of falling `lengths` in `count` parts of about equal sums: each goes where there is least so far."""
+    """Places of falling `lengths` in `count` parts of about equal sums: each goes to the part with least so far."""
     parts: list[list[int]] = [[] for _ in range(count)]
     loads = [(0, part) for part in range(count)]
     for place, length in enumerate(lengths.tolist()):
@@ -290,8 +290,7 @@ def even_sums(lengths: np.ndarray, count: int) -> list[list[int]]:
 
 
 def even_rectangles(lengths: np.ndarray, count: int) -> list[list[int]]:
-    """Places of falling `lengths` in `count` parts of neighbours, with the largest (rows x longest) as small as it can
-    be."""
+    """Places of falling `lengths` in `count` parts of neighbours, the largest (rows x longest) as small as possible."""
 
     def starts(limit: int) -> list[int]:
         found = [0]
@@ -301,7 +300,7 @@ def even_rectangles(lengths: np.ndarray, count: int) -> list[list[int]]:
 
     limits = range(int(lengths[0]), int(lengths[0]) * len(lengths) + 1)
     found = starts(limits[bisect_left(limits, -count, key=lambda limit: -len(starts(limit)))])
-    while len(found) < count:  # fewer parts would do; but everyone wants one
+    while len(found) < count:  # fewer parts would do, but everyone needs one
         ends = [*found[1:], len(lengths)]
         _, start, end = max((int(lengths[a]) * (b - a), a, b) for a, b in zip(found, ends, strict=True) if b - a > 1)
         found = sorted([*found, (start + end) // 2])

@@ -1,7 +1,7 @@
-"""A training set that need not fit into memory: read and tokenized once, as Arrow shards that every machine maps in.
+"""A training set that need not fit into memory: read and tokenized once, as memory-mapped Arrow shards.
 
 `python train_sft.py --config CONFIG --prepared FOLDER --prepare` writes the folder, and without `--prepare` a run
-trains from it. Rows go by in chunks, so memory does not grow with their number.
+trains from it. Rows are read in chunks, so memory does not grow with their number.
 """
 
 import hashlib
@@ -53,11 +53,11 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the folder and return what prepared.json says; `recipe_of` is given the format of the rows.
 
-    Raises UserError for bad rows, for rows over max_length, and for a folder that is there already. The folder is whole
+    Raises UserError for bad rows, for rows over max_length, and for a folder that exists already. The folder is whole
     or absent, however this ends.
     """
     if folder.exists():
-        raise UserError(f"prepared: {folder} is there already; choose another folder or delete it")
+        raise UserError(f"prepared: {folder} exists already; choose another folder or delete it")
     check_columns(source.columns)
     with staging(folder) as staged:
         facts = write(source, recipe_of, staged, num_proc=num_proc, say=say)
@@ -82,7 +82,7 @@ def staging(folder: Path) -> Iterator[Path]:
     with lock:
         if not try_to_lock(lock.fileno()):
             raise UserError(f"prepared: another process is writing {folder}; wait for it, or choose another folder")
-        for left in staged.iterdir():  # by one that was killed
+        for left in staged.iterdir():  # by a killed process
             if left.name != LOCK_FILE:
                 left.unlink()
         try:
@@ -94,7 +94,7 @@ def staging(folder: Path) -> Iterator[Path]:
 def write(
     source: Source, recipe_of: Callable[[str], Recipe], folder: Path, *, num_proc: int | None, say: Say
 ) -> dict[str, Any]:
-    """Everything but prepared.json, whose contents are returned."""
+    """Write everything but prepared.json, and return its contents."""
     started = time.time()
     files: dict[str, str] = {}
     rows = raw_rows(source, files)
@@ -104,7 +104,7 @@ def write(
     check_mixture(recipe.mixture, source_names(source))
     if recipe.split == "source":
         chosen_splits({row.source_split for row in head}, {})  # refuses a source that names none
-    # Nobody knows how many rows there are; but a source that ends within the first chunk has work for one.
+    # The number of rows is unknown, but a source that ends within the first chunk has work for one process only.
     count = workers.how_many(sys.maxsize if len(head) == chunks.CHUNK else 1, num_proc)
 
     rows_sha256, counts, shards = hashlib.sha256(), Counter[str](), Shards(folder)
@@ -158,7 +158,7 @@ def write(
 
 
 def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
-    """What is in the folder and what is not, for a person."""
+    """Lines on what is in the folder and what is not."""
     counts = Counter(facts["counts"])
     lines = [f"prepared  {folder}: {counts['examples']:,} training examples of {counts['read']:,} rows"]
     lines += [
@@ -173,8 +173,8 @@ def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
 
 
 def changed(files: Mapping[str, str], *, since: float) -> str | None:
-    """A file whose bytes have changed since it was read. What was not touched `since` then is not read again; what
-    is not on this machine cannot be."""
+    """A file whose bytes have changed since it was read. Files that were not touched `since` then, or are not on this
+    machine, are not read again."""
     for name, sha256 in files.items():
         path = Path(name).expanduser()
         if path.is_file() and path.stat().st_ctime >= since and file_sha256(path) != sha256:
@@ -183,7 +183,7 @@ def changed(files: Mapping[str, str], *, since: float) -> str | None:
 
 
 def load(folder: Path, recipe: Recipe) -> EncodedSplit:
-    """The training examples, mapped into memory and not read.
+    """The training examples, memory-mapped and not read.
 
     Raises UserError when the folder was made with another prompt, tokenizer or policy, or is damaged.
     """
@@ -196,16 +196,15 @@ def load(folder: Path, recipe: Recipe) -> EncodedSplit:
             raise UserError(f"{path} is missing or has changed in size since it was written; prepare the folder again")
         parts.append(Dataset.from_file(str(path)))
     counts = Counter(facts["counts"])
-    train = EncodedSplit(
+    return EncodedSplit(
         dataset=concatenate_datasets(parts),
         counts={name: counts[name] for name in COUNTS},
         cache_key=digest(facts["shards"]),
     )
-    return train
 
 
 def check_source(folder: Path, source: Source) -> None:
-    """Raises UserError when the folder was made of other data than the run names, or the files have changed since."""
+    """Raises UserError when the folder was made from other data than the run names, or the files have changed since."""
     facts = read_facts(folder)
     refuse_other(folder, facts, asdict(source))
     here = [name for name in source_names(source) if Path(name).expanduser().is_file()]
@@ -213,7 +212,7 @@ def check_source(folder: Path, source: Source) -> None:
     name = new[0] if new else changed(facts["files"], since=datetime.fromisoformat(facts["written"]).timestamp())
     if name is not None:
         raise UserError(
-            f"prepared: {name} is not what {folder} was made of on {facts['written']}; prepare another folder of it"
+            f"prepared: {name} is not what {folder} was made from on {facts['written']}; prepare another folder from it"
         )
 
 
@@ -234,7 +233,7 @@ def refuse_other(folder: Path, facts: Mapping[str, Any], wanted: Mapping[str, An
 
 def read_facts(folder: Path) -> dict[str, Any]:
     if not (folder / FACTS_FILE).is_file():
-        raise UserError(f"prepared: {folder} holds no {FACTS_FILE}; write the folder with --prepare first")
+        raise UserError(f"prepared: {folder} has no {FACTS_FILE}; write the folder with --prepare first")
     facts: dict[str, Any] = run_folder.read_json(folder / FACTS_FILE)
     return facts
 

@@ -20,30 +20,25 @@ CUTS = {
 
 
 def wants_color() -> bool:
-    """Colors are for terminals, unless the user has refused them (no-color.org)."""
+    """Colors are for terminals, unless the user has turned them off (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def learned_places(batch: Mapping[str, Any]) -> list[int]:
+def places_in_loss(batch: Mapping[str, Any]) -> list[int]:
     """Places of the tokens that are learned in a batch of one example, read from what the loss is given.
 
-    A logit predicts the token after its own place. Both collators say so by the same three names.
+    A logit predicts the token after its own place.
     """
-    kept, weights = batch["logits_to_keep"].tolist(), batch["weights"].tolist()
-    places = sorted(place + 1 for place, weight in zip(kept, weights, strict=True) if weight)
+    kept, targets, weights = (batch[name].tolist() for name in ("logits_to_keep", "targets", "weights"))
+    learned = [(place + 1, token) for place, token, weight in zip(kept, targets, weights, strict=True) if weight]
     ids = batch["input_ids"][0].tolist()
-    targets = {
-        place + 1: target
-        for place, target, weight in zip(kept, batch["targets"].tolist(), weights, strict=True)
-        if weight
-    }
-    assert all(ids[place] == targets[place] for place in places), "a target is not the token at its place"
-    return places
+    assert all(ids[place] == token for place, token in learned), "a target is not the token at its place"
+    return sorted(place for place, _ in learned)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """How much of some examples is learned, as the collator's targets have it."""
+    """How much of some examples is learned, by the collator's targets."""
 
     examples: int
     prompt: float
@@ -62,16 +57,16 @@ class Learned:
 
 
 def percent(share: float) -> str:
-    """100 % and 0 % are said of all and nothing only."""
+    """100 % and 0 % are shown only for all and nothing."""
     shown = min(99.9, max(0.1, 100 * share)) if 0 < share < 1 else 100 * share
     return f"{shown:.1f} %" if shown % 1 else f"{shown:.0f} %"
 
 
 def measure_learned(examples: Sequence[Example], collator: Any, eos_token_id: int) -> Learned:
-    """Each example goes through the collator of the training alone, and its targets are counted."""
+    """Puts each example alone through the training's collator and counts its targets."""
     prompt = response = learned_prompt = learned_response = whole = eos = 0
     for example in examples:
-        places = set(learned_places(collator([example])))
+        places = set(places_in_loss(collator([example])))
         inside = {place for start, end in example["spans"] for place in range(start, end)}
         prompt, response = prompt + len(example["input_ids"]) - len(inside), response + len(inside)
         learned_prompt += len(places - inside)
@@ -92,7 +87,7 @@ LONGEST_LETTER = 4  # bytes, and so tokens at most
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """Each token's text. A letter of several tokens stands at the last of them; the others are empty."""
+    """Each token's text. A letter of several tokens is shown at the last of them; the others are empty."""
     texts: list[str] = []
     pending: list[int] = []
     for token in ids:
@@ -129,13 +124,13 @@ def preview_rows(
 ) -> str:
     """Some encoded examples exactly as the collator hands them to the model, one after the other.
 
-    `places` says for row ids where a person finds the row.
+    `places` says, by row id, where to find the row.
     """
     color = wants_color()
     texts = []
     for example in examples:
         batch = collator([example])
-        input_ids, learned = batch["input_ids"][0].tolist(), learned_places(batch)
+        input_ids, learned = batch["input_ids"][0].tolist(), places_in_loss(batch)
         responses = sum(end - start for start, end in example["spans"])
         of_response = sum(start <= place < end for place in learned for start, end in example["spans"])
         where = f" ({one_line(places[example['row_id']])})" if places else ""

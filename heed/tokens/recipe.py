@@ -1,4 +1,4 @@
-"""What, beside the rows, decides what is in a prepared set."""
+"""What a prepared set is made by, besides its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from heed.tokens.encoding import Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What, beside the rows, decides what is in the folder."""
+    """What decides, besides the rows, what is in the folder."""
 
     source: Source
     policy: Policy
@@ -54,7 +54,7 @@ def make_recipe(
     """Raises UserError for splits that need all rows at once, and for weights that are none."""
     if split not in ("hash", "source"):
         raise UserError(
-            "split: a set that is prepared is split as its rows go by: set split: hash, or split: source with files "
+            "split: a prepared set is split as its rows are read: set split: hash, or split: source with files "
             "named train.*, test.* and validation.*"
         )
     if split == "hash":
@@ -65,7 +65,7 @@ def make_recipe(
             raise UserError(f"source_splits: {ours!r} is not one of {', '.join(SPLITS)}")
     for name, weight in mixture.items():
         if not 0 <= weight <= 100:
-            raise UserError(f"mixture: {name}: {weight} is no weight; give how often its rows count, from 0 to 100")
+            raise UserError(f"mixture: {name}: {weight} is not a weight; give how often its rows count, from 0 to 100")
     return Recipe(
         source=source,
         policy=policy,
@@ -82,7 +82,7 @@ def check_mixture(mixture: Mapping[str, float], names: Sequence[str]) -> None:
     known = {*names, *(Path(name).name for name in names)}
     unknown = [name for name in mixture if name not in known]
     if unknown:
-        raise UserError(f"mixture: {unknown[0]!r} is none of the files ({', '.join(names)})")
+        raise UserError(f"mixture: {unknown[0]!r} is not one of the files ({', '.join(names)})")
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
@@ -99,6 +99,6 @@ def identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def how_often(record: Record, weight: float) -> int:
-    """The whole part of a weight for every row, and one more for the share of rows that its fraction says."""
-    point = int(record.content_hash[16:32], 16) / 2**64  # not the digits that say which split it is in
+    """The whole part of the weight for every row, and one more for a share of rows equal to its fraction."""
+    point = int(record.content_hash[16:32], 16) / 2**64  # not the digits that decide its split
     return int(weight) + (point < weight % 1)

@@ -1,4 +1,4 @@
-"""Encoded examples on the disk: Arrow files, each whole or absent."""
+"""Encoded examples on disk: Arrow files, each whole or absent."""
 
 import os
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ SHARD = 500_000  # examples in a file
 
 
 class Shards:
-    """The training examples of a set that is prepared, on their way to the disk."""
+    """Writes the training examples of a set that is being prepared."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, tuple[int, str]] = {}
-        """Of each file its size and SHA-256."""
+        """Size and SHA-256 of each file."""
         self.writer: ArrowWriter | None = None
         self.rows = 0
 
@@ -45,7 +45,7 @@ class Shards:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[ArrowWriter]:
-    """A writer of one file that is there when it is whole; nothing is left of it after an error."""
+    """A writer of one file that appears only when it is whole; an error leaves nothing behind."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

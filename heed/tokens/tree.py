@@ -1,4 +1,4 @@
-"""What several rows of ids begin with, at every depth: rows as paths through a tree that holds it once."""
+"""Rows of ids as paths through a tree that has each shared beginning once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ LEAST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Some ids that stand together: the part of a row, or of several, from `begin` to `end`."""
+    """The ids from `begin` to `end` of one row, or of several that share them."""
 
     row: int
-    """One of the rows that hold it."""
+    """One of the rows that have it."""
     begin: int
     end: int
     parent: int | None
@@ -27,7 +27,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """Segments, parents before children; and of each row the numbers of the segments that make it, in order."""
+    """Segments, parents before children; and for each row the numbers of its segments, in order."""
 
     segments: list[Segment]
     paths: list[list[int]]
@@ -49,14 +49,14 @@ def apart(rows: Sequence[list[int]]) -> Tree:
 def shared(rows: Sequence[list[int]]) -> Tree:
     """A beginning that rows have in common is one segment, if that saves LEAST tokens.
 
-    Siblings stand in the order of their first rows, so rows that share nothing stand as they were given.
+    Siblings are in the order of their first rows, so rows that share nothing stay as they were given.
     """
     order = sorted(range(len(rows)), key=rows.__getitem__)
     arrays = [np.asarray(rows[number]) for number in order]
     common = [common_length(one, other) for one, other in pairwise(arrays)]
     segments: list[Segment] = []
     paths: list[list[int]] = [[] for _ in rows]
-    # Of rows order[first:last], all of which have the segments up to `parent`, what comes from `begin` on.
+    # (first, last, begin, parent): rows order[first:last] share the segments up to `parent`, and go on at `begin`.
     waiting: list[tuple[int, int, int, int | None]] = [(0, len(rows), 0, None)]
     while waiting:
         first, last, begin, parent = waiting.pop()
@@ -77,9 +77,9 @@ def shared(rows: Sequence[list[int]]) -> Tree:
 
 
 def families(prompts: Iterable[list[int]]) -> np.ndarray:
-    """A number for each prompt, the same for those of which the first is the beginning of the others; int64.
+    """A family number for each prompt: prompts that begin with the whole of a shorter one belong to its family; int64.
 
-    So are several answers to one question, and the turns of a conversation that are examples of their own.
+    Such are several answers to one question, and the turns of a conversation that became separate examples.
     """
     keys = [np.asarray(prompt, dtype=">i4").tobytes() for prompt in prompts]  # sorted as the ids would be
     found = np.zeros(len(keys), dtype=np.int64)
@@ -92,7 +92,15 @@ def families(prompts: Iterable[list[int]]) -> np.ndarray:
 
 
 def common_length(one: np.ndarray, other: np.ndarray) -> int:
-    """How many ids two rows begin with alike."""
+    """How many ids two rows both begin with."""
     length = min(len(one), len(other))
     differ = np.flatnonzero(one[:length] != other[:length])
     return int(differ[0]) if len(differ) else length
+
+
+def shared_prefix(rows: Sequence[list[int]]) -> int:
+    """How many ids all rows begin with, without the shortest row's last: every row keeps a part of its own."""
+    if len(rows) < 2:
+        return 0
+    # The smallest and the largest in lexicographic order differ first where any two do.
+    return min(common_length(np.asarray(min(rows)), np.asarray(max(rows))), min(map(len, rows)) - 1)

@@ -16,7 +16,7 @@ from heed.audit.cache import cached_scan, check_cache, scan_key, store_scan
 from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
 from heed.audit.scan import RowSource, scan
 from heed.config import SftConfig
-from heed.data.reading import data_source, parted, read_rows
+from heed.data.reading import data_source, read_rows, splitting
 from heed.data.records import Record, Rejected, Rows
 from heed.data.sources import Reading
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
@@ -195,7 +195,7 @@ def audit_rows(
     if scanned is None:
 
         def split_rule(points: np.ndarray, sources: np.ndarray, names: list[str | None]) -> np.ndarray:
-            return split_numbers(points, sources, names, **parted(sft, {name for name in names if name is not None}))
+            return split_numbers(points, sources, names, **splitting(sft, set(names) - {None}))
 
         scanned = scan(
             rows,

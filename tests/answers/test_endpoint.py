@@ -62,7 +62,7 @@ def test_answers_come_in_order_with_the_servers_own_reasons_and_counts() -> None
     }
 
 
-def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_to_this_machine_bypass_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
     with serve(lambda body: completion("A")) as stub:
@@ -71,7 +71,7 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) 
     assert response.text == "A"
 
 
-def test_a_server_that_counts_nothing_or_filters_is_told_as_it_is() -> None:
+def test_a_server_that_counts_nothing_or_filters_is_reported_as_it_is() -> None:
     said: list[str] = []
     with serve(lambda body: completion("… \ud83d", "content_filter", usage=None)) as stub:
         endpoint = Endpoint(base_url=stub.url, model="stub")
@@ -115,7 +115,7 @@ def test_what_goes_wrong_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
-    with socket.socket() as held:  # bound, and nobody listens
+    with socket.socket() as held:  # bound, but nobody listens
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
         with pytest.raises(UserError, match=rf"{re.escape(url)}, request 0: no connection \(.*\); is the server"):
@@ -209,14 +209,14 @@ def test_an_input_that_no_message_can_carry_is_refused(tokenizer: PreTrainedToke
         chat_messages(WITH_INPUT[1:], prompt)
 
 
-def test_a_model_with_a_template_of_its_own_gets_the_input_after_the_instruction() -> None:
+def test_a_model_with_its_own_template_gets_the_input_after_the_instruction() -> None:
     assert chat_messages(WITH_INPUT, None) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Count the words.\n\none two three"},
     ]
 
 
-def test_typed_control_tokens_are_told(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_typed_control_tokens_are_reported(tokenizer: PreTrainedTokenizerBase) -> None:
     said: list[str] = []
     conversation: list[Message] = [{"role": "user", "content": "What is <|endoftext|>?"}]
     with serve(lambda body: completion("an end")) as stub:

@@ -24,7 +24,7 @@ def test_alpaca_eval_gets_the_input_after_the_instruction(tmp_path: Path) -> Non
     ]
 
 
-def test_messages_hold_the_whole_conversation_and_the_models_answer(tmp_path: Path) -> None:
+def test_messages_contain_the_whole_conversation_and_the_models_answer(tmp_path: Path) -> None:
     path = write_messages(tmp_path, [PLAIN, WHOLE])
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {"messages": [{"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hello."}]},

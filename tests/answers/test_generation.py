@@ -101,7 +101,7 @@ def test_rows_that_forget_are_batched_too(tokenizer: PreTrainedTokenizerBase) ->
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_what_all_prompts_begin_with_is_read_once_and_changes_no_logit(family: str) -> None:
+def test_a_beginning_of_all_prompts_is_read_once_and_changes_no_logit(family: str) -> None:
     """In float64, against the whole row at once; rows of other lengths join, and rows leave."""
     model = MODELS[family]().double().eval()
     ids = [[7] * 20 + each for each in prompts()]

@@ -1,4 +1,4 @@
-"""An interrupted run goes on where it was, and never takes an answer of another request."""
+"""An interrupted run continues where it stopped, and never takes the answer to another request."""
 
 import json
 import signal
@@ -70,7 +70,7 @@ def kill(path: Path, deadly: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "responses.partial.jsonl"
     kill(path, 3)
     assert len(path.read_text().splitlines()) == 3

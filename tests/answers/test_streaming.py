@@ -45,7 +45,7 @@ def test_an_answer_that_nobody_waits_for_ends_after_a_token(model: Any) -> None:
     assert answer.cut and answer.text == "".join(pieces) and len(answer.text.split()) <= 1
 
 
-def test_what_has_no_room_is_a_sentence(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_without_room_ends_in_a_sentence(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     long: Any = [{"role": "user", "content": "word " * 3000}]
     with pytest.raises(NoRoom, match=r"the conversation has \d+ tokens and the model has positions for \d+, so there"):
         stream(model, print, long)

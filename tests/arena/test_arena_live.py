@@ -1,4 +1,4 @@
-"""Answers that grow while one watches are the answers that generation gives."""
+"""Answers shown as they grow are the answers that generation gives."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ def ask(asker: object, question: Question) -> tuple[Said | Failed, list[str]]:
 
 
 @pytest.mark.parametrize("max_new_tokens", [8, 60])
-def test_a_live_answer_is_the_one_of_generation(tiny: Loaded, max_new_tokens: int) -> None:
+def test_a_live_answer_is_that_of_generation(tiny: Loaded, max_new_tokens: int) -> None:
     expected = generate(
         tiny.model,
         tiny.prompt,
@@ -72,7 +72,7 @@ def test_two_answers_grow_together_and_stop_when_nobody_watches(tiny: Loaded) ->
     watched.close()  # type: ignore[attr-defined]  # returns once both have stopped
 
 
-def test_a_model_without_a_contract_is_asked_by_the_contract_of_the_other(tmp_path: Path) -> None:
+def test_a_model_without_a_contract_is_prompted_by_the_other_ones(tmp_path: Path) -> None:
     base, tuned = (Subject(name=name, model=str(save_model(tmp_path / name, gpt2()))) for name in ("base", "tuned"))
     with pytest.raises(UserError, match="brings no prompt contract"):
         load_all([base], dtype="float32", prompt=None)
@@ -129,7 +129,7 @@ def endpoint() -> Iterator[str]:
         server.shutdown()
 
 
-def test_an_endpoint_streams_its_answer_and_its_failure_is_told(endpoint: str) -> None:
+def test_an_endpoint_streams_its_answer_and_its_failure_is_reported(endpoint: str) -> None:
     asker = endpoint_asker("theirs", {"base_url": endpoint, "model": "m"}, max_new_tokens=9)
     answer, said = ask(asker, QUESTIONS[1])
 

@@ -79,7 +79,7 @@ def test_a_judges_votes_do_not_move_a_pair_back(tmp_path: Path) -> None:
     assert found(arena, "Ada").question.row_id == 0
 
 
-def test_a_question_is_asked_of_the_models_that_met_least_and_once_of_each_two(tmp_path: Path) -> None:
+def test_a_question_goes_to_the_models_that_met_least_and_once_to_each_pair(tmp_path: Path) -> None:
     arena, file = matches(tmp_path, {})
     models = ["x", "y", "z"]
     asked = []
@@ -98,7 +98,7 @@ def test_only_rows_that_both_answered_are_pairs() -> None:
     assert [tuple(key) for key in pairs] == [(2, "a", "b"), (2, "a", "c"), (2, "b", "c")]
 
 
-def test_a_vote_for_a_side_names_the_model_that_stood_there() -> None:
+def test_a_vote_for_a_side_names_the_model_on_that_side() -> None:
     match = Match(question=QUESTIONS[2], left="tuned", right="base")
 
     def line(side: Side) -> Vote:

@@ -37,7 +37,7 @@ PASSWORD = "correct horse battery"
 
 @contextmanager
 def served(*arguments: object, port: int | None = None, **environment: str) -> Iterator[tuple[str, Any]]:
-    """An arena of its own process; its address and the process."""
+    """An arena in its own process; its address and the process."""
     if port is None:
         port = free_port()
     command = [sys.executable, "arena.py", *map(str, arguments), "--port", str(port)]
@@ -60,7 +60,7 @@ def served(*arguments: object, port: int | None = None, **environment: str) -> I
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> list[str]:
-    """What arena.py is told to show two recorded models."""
+    """The arguments that make arena.py show two recorded models."""
     files = {}
     for name, says in NAMES.items():
         files[name] = str(tmp_path / f"{name}.json")
@@ -148,7 +148,7 @@ def test_a_person_votes_blind_by_click_and_key_and_sees_names_and_ratings_afterw
 
 
 @pytest.mark.slow
-def test_a_killed_server_loses_no_vote_and_the_page_goes_on_after_a_restart(
+def test_a_killed_server_loses_no_vote_and_the_page_continues_after_a_restart(
     chromium: "Browser", recorded: list[str], tmp_path: Path
 ) -> None:
     with served(*recorded) as (url, server), visit(chromium, url) as visited:
@@ -228,7 +228,7 @@ def test_two_people_at_once_and_one_with_two_windows(chromium: "Browser", record
 
 
 @pytest.mark.slow
-def test_models_answer_live_and_a_question_of_ones_own(chromium: "Browser", tmp_path: Path) -> None:
+def test_models_answer_live_and_answer_a_visitors_own_question(chromium: "Browser", tmp_path: Path) -> None:
     models = json.dumps({"secret-one": str(TINY), "secret-two": f"{TINY}/"})
     words = ["--models", models, "--prompt", "alpaca_short", "--max_new_tokens", "40"]
     words += ["--data", "data/instructions.json", "--limit", "3"]
@@ -286,7 +286,7 @@ def test_with_a_password_strangers_see_nothing_and_the_login_is_the_voter(
 
 
 @pytest.mark.slow
-def test_who_has_no_password_can_neither_look_nor_fill_the_memory_nor_guess_fast(
+def test_without_a_password_nobody_can_look_or_fill_the_memory_or_guess_fast(
     recorded: list[str], tmp_path: Path
 ) -> None:
     with served(*recorded, HEED_ARENA_PASSWORD=PASSWORD) as (url, _):
@@ -316,7 +316,7 @@ def test_who_has_no_password_can_neither_look_nor_fill_the_memory_nor_guess_fast
 
 
 def status(url: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> int | None:
-    """None when the server hangs up while it is still being sent to."""
+    """None when the server hangs up before the request is sent."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=120)
     try:
         connection.request(

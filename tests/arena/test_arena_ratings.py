@@ -39,7 +39,7 @@ def test_two_models_are_apart_by_the_logarithm_of_their_odds() -> None:
     assert (pair.wins, pair.losses, pair.ties, pair.both_bad, pair.score) == (9, 29, 1, 0, 9.5)
 
 
-def test_both_bad_counts_as_a_tie_and_apart() -> None:
+def test_both_bad_counts_as_a_tie_and_separately() -> None:
     bad, tied = rate(votes("a", "b", wins=3, both_bad=2)), rate(votes("a", "b", wins=3, ties=2))
 
     assert [each.rating for each in bad.standings] == [each.rating for each in tied.standings]
@@ -128,7 +128,7 @@ def test_judges_do_not_outvote_people() -> None:
     ]
 
 
-def test_people_and_judges_agree_as_far_as_they_saw_the_same() -> None:
+def test_agreement_of_people_and_judges_covers_only_what_both_saw() -> None:
     ada = votes("base", "tuned", losses=3, ties=1)
     bob = [replace(vote, voter="Bob", a="tuned", b="base", winner="a") for vote in ada[:2]]  # the same, turned round
     judge = [replace(vote, voter="judge:llama3", winner="both_bad") for vote in ada[2:]]

@@ -40,7 +40,7 @@ def texts(screen: Screen) -> str:
     return " ".join(str(part) for part in (screen.question, screen.left, screen.right, screen.verdict, screen.progress))
 
 
-def test_names_are_on_no_screen_before_the_vote_is_on_the_disk(tmp_path: Path) -> None:
+def test_names_are_on_no_screen_before_the_vote_is_on_disk(tmp_path: Path) -> None:
     here = arena(tmp_path, saying("Or ", "not."), live=True)
     screens = list(next_pair(here, "Ada"))
 

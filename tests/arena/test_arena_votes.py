@@ -39,7 +39,7 @@ def test_a_voter_votes_once_on_a_pair_whichever_way_round(tmp_path: Path) -> Non
     assert len(one.read()) == 4
 
 
-def test_a_torn_line_is_told_and_harms_no_other_vote(tmp_path: Path) -> None:
+def test_a_torn_line_is_reported_and_harms_no_other_vote(tmp_path: Path) -> None:
     path = tmp_path / "votes.jsonl"
     VoteFile(path).add(VOTE)
     path.write_bytes(path.read_bytes() + b'{"time": "2026-11-22T06:01:00+0000", "voter": "Bo\xc3')
@@ -86,7 +86,7 @@ def test_processes_that_write_at_once_lose_nothing_and_a_killed_one_keeps_what_i
 
     by_voter = {voter: [vote.row_id for vote in votes if vote.voter == voter] for voter in ("Ada", "Bob", "Cyd")}
     assert by_voter["Ada"] == by_voter["Bob"] == list(range(150))
-    assert told <= len(by_voter["Cyd"]) <= told + 1  # one may be on the disk and not yet told
+    assert told <= len(by_voter["Cyd"]) <= told + 1  # one may be on disk and not yet acknowledged
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_processes_that_write_at_once_lose_nothing_and_a_killed_one_keeps_what_i
         ({"row_id": [1]}, r"row_id: \[1\] is of another kind than in a vote"),
     ],
 )
-def test_a_line_that_is_no_vote_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_line_that_is_not_a_vote_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     line = {"voter": "Ada", "a": "base", "b": "tuned", "winner": "a", "row_id": 1} | change
     (tmp_path / "votes.jsonl").write_text(json.dumps(line) + "\n")
     file = VoteFile(tmp_path / "votes.jsonl")
@@ -155,7 +155,7 @@ def test_a_judge_has_one_vote_on_a_pair_and_a_tie_where_its_two_orders_disagree(
     assert left_out == {"a verdict failed": 1, "judged in one order only": 1}
 
 
-def test_what_is_no_judges_file_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_judges_is_named(tmp_path: Path) -> None:
     (tmp_path / "judge.jsonl").write_text('{"kind": "pair"}\n')
     with pytest.raises(UserError, match="not the verdicts of a judge"):
         verdict_votes(tmp_path / "judge.jsonl")
@@ -169,5 +169,5 @@ def test_votes_are_exported_in_arena_ranks_columns(tmp_path: Path) -> None:
     )
 
 
-def test_a_name_is_one_short_line_and_no_judges() -> None:
+def test_a_name_is_one_short_line_and_not_a_judges() -> None:
     assert [voter_name(words) for words in ("  Ada \n L. ", "x" * 99, "judge:gpt", "")] == ["Ada L.", "x" * 40, "", ""]

@@ -98,7 +98,7 @@ def test_a_request_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         "/\n",
     ],
 )
-def test_who_is_not_logged_in_gets_the_page_that_asks_for_the_password_and_no_more(path: str) -> None:
+def test_before_the_login_there_is_only_the_page_that_asks_for_the_password(path: str) -> None:
     elsewhere = {"host": "arena.example"}
     assert status(path, elsewhere, logged_in=lambda scope: False) == 401
     assert status(path, elsewhere, logged_in=lambda scope: True) == 200
@@ -126,7 +126,7 @@ def test_only_so_many_are_served_at_once(path: str, most: int) -> None:
     assert asyncio.run(crowd()) == [503, *[200] * (most + 1)]
 
 
-def test_pages_may_talk_to_nobody_else() -> None:
+def test_pages_may_talk_to_no_other_host() -> None:
     guard = Guard(app, logged_in=lambda scope: True)
     headers = dict(asyncio.run(answer(guard, "/", {"host": "arena.example"}))[0]["headers"])
     policy = headers[b"content-security-policy"].decode()
@@ -149,4 +149,4 @@ def test_a_wrong_password_makes_every_next_one_wait_longer(monkeypatch: pytest.M
         return [*wrong, await right("Ada", "correct horse battery"), await right("Bob", "correct horse battery")]
 
     assert asyncio.run(tries()) == [False] * 5 + [True] * 2
-    assert waited == [1, 2, 4, 8, 8, 8]  # the right one too, or it would be known by its haste
+    assert waited == [1, 2, 4, 8, 8, 8]  # the right one too, or its speed would give it away

@@ -23,7 +23,7 @@ def test_runs_are_the_distinct_fives_of_letters() -> None:
     assert similarity(runs("abcdef"), runs("abcdefg")) == pytest.approx(2 / 3)
 
 
-def test_case_and_space_are_no_difference() -> None:
+def test_case_and_space_make_no_difference() -> None:
     assert fingerprint(normalized(" The\n QUICK ")) == fingerprint("the quick")
 
 
@@ -42,7 +42,7 @@ def test_near_duplicates_are_found_among_many() -> None:
     random = np.random.RandomState(2)
     words = [f"w{number}x{number * 7}" for number in range(300)]
     texts = [" ".join(random.choice(words, 30)) for _ in range(500)]
-    for row in range(400, 500, 2):  # each second of the last hundred repeats an earlier row but for one word
+    for row in range(400, 500, 2):  # every other one of the last hundred repeats an earlier row except for one word
         texts[row] = texts[row - 400].rsplit(" ", 1)[0] + " changed"
     signatures = np.stack([signature(runs(text)) for text in texts])
     pairs = likely_pairs(signatures, np.arange(500))

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a row, in a set of rows that are otherwise right."""
+"""Each thing that can be wrong with a row, in a set of otherwise good rows."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def names(scanned: Scan, position: int) -> tuple[str, ...]:
     return scanned.flags(position)
 
 
-def test_rows_that_are_right_have_no_flag(prompt: Prompt) -> None:
+def test_good_rows_have_no_flag(prompt: Prompt) -> None:
     scanned = look(records(*FINE), prompt)
     assert not scanned.rows["flags"].any()
     assert scanned.place(7) == "rows.json:8" and scanned.examples == 40
@@ -104,7 +104,7 @@ def test_a_held_out_row_that_training_has_seen_is_flagged_on_both_sides(prompt: 
     [("error", "too_long", 0, 33), ("drop", "too_long", 0, 33), ("cut_prompt", "cut_prompt", 33, 0),
      ("cut_response", "cut_response", 10, 23)],
 )  # fmt: skip
-def test_long_rows_tell_what_is_lost(prompt: Prompt, on_long_row: Any, flag: str, learned: int, lost: int) -> None:
+def test_what_long_rows_lose_is_reported(prompt: Prompt, on_long_row: Any, flag: str, learned: int, lost: int) -> None:
     [record] = records(("Say a.", "word " * 29 + "end"))
     ids, [(start, end)] = prompt.encode(record.messages)
     policy = Policy(max_length=start + 10, on_long_row=on_long_row, loss_on="response")
@@ -125,7 +125,7 @@ def test_an_answer_that_would_merge_with_its_prompt_is_counted(tokenizer: PreTra
     assert scanned.flagged("boundary_merge").tolist() == [0]
 
 
-def test_two_bos_tokens_are_seen() -> None:
+def test_two_bos_tokens_are_noticed() -> None:
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     template = load_prompt("question", tokenizer).template
     doubled = make_prompt("own", "{{ bos_token }}{{ bos_token }}" + template, tokenizer)
@@ -162,7 +162,7 @@ def test_a_long_chat_is_not_little_learned(prompt: Prompt) -> None:
         assert scanned.examples == examples and "little_learned" not in names(scanned, 0)
 
 
-def test_bad_rows_are_counted_apart(prompt: Prompt) -> None:
+def test_bad_rows_are_counted_separately(prompt: Prompt) -> None:
     bad = Rejected(row_id=40, place="rows.json:41", reasons=["field 'output': is null"], value={})
     scanned = look([*records(*FINE), bad], prompt)
     [finding] = [finding for finding in judge(scanned, {}, []).findings if finding.count]
@@ -179,7 +179,7 @@ def test_several_processes_find_what_one_finds(prompt: Prompt, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("how", ["position", "hash"])
-def test_what_was_looked_at_is_what_is_learned(
+def test_what_was_audited_is_what_is_learned(
     prompt: Prompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any
 ) -> None:
     monkeypatch.setattr(scanning, "CHUNK", 7)
@@ -201,7 +201,7 @@ def test_a_worker_that_is_killed_ends_the_scan_with_a_sentence(prompt: Prompt, m
 
 
 @pytest.mark.parametrize("how", ["position", "hash", "source"])
-def test_rows_that_are_not_held_are_parted_like_those_that_are(prompt: Prompt, how: Any) -> None:
+def test_rows_that_are_not_kept_are_split_like_those_that_are(prompt: Prompt, how: Any) -> None:
     rows = [
         Record(row_id=row.row_id, place=row.place, messages=row.messages, source_split=("dev", "train", "x")[i % 3])
         for i, row in enumerate(records(*FINE))
@@ -213,7 +213,7 @@ def test_rows_that_are_not_held_are_parted_like_those_that_are(prompt: Prompt, h
         assert sorted(found.tolist()) == [row.row_id for row in members]
 
 
-def test_a_scan_is_taken_from_the_cache_and_any_change_looks_again(prompt: Prompt, tmp_path: Path) -> None:
+def test_a_scan_is_taken_from_the_cache_and_any_change_scans_again(prompt: Prompt, tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
     against = [str(tmp_path / "test.jsonl")]
     reading = {"split": "hash", "columns": {}}

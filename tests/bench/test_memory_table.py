@@ -33,7 +33,7 @@ def test_the_memory_of_a_step_is_what_a_real_step_takes(config: object, bf16: bo
     assert told.tensors == pytest.approx(measured.tensors, rel=0.01)
 
 
-def test_each_engine_cuts_up_what_it_promises() -> None:
+def test_each_engine_shards_what_it_promises() -> None:
     def on(engine: memory_table.Engine, gpus: int) -> Memory:
         return on_each_gpu(MEMORY, engine, gpus, layers=10)
 
@@ -47,5 +47,5 @@ def test_each_engine_cuts_up_what_it_promises() -> None:
 
 
 def test_a_micro_batch_without_tokens_is_refused() -> None:
-    with pytest.raises(UserError, match="--tokens: 0 is no micro-batch"):
+    with pytest.raises(UserError, match="--tokens: 0 is too few for a micro-batch"):
         memory_table.main(["--tokens", "0"])

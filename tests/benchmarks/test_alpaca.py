@@ -75,7 +75,7 @@ def test_a_judge_that_does_not_answer_gives_no_number(tmp_path: Path) -> None:
         win_rates(tmp_path, url, logprobs=False)
 
 
-def test_a_judge_that_is_not_there_is_missed_before_any_model_is_asked() -> None:
+def test_a_missing_judge_is_noticed_before_any_model_is_asked() -> None:
     absent = alpaca.Judge(model="stub", base_url=f"http://127.0.0.1:{free_port()}/v1", logprobs=True)
     with pytest.raises(
         UserError, match=r"judge_model: stub at http://127\.0\.0\.1:\d+/v1 does not answer \(.*[Cc]onnect"
@@ -86,7 +86,7 @@ def test_a_judge_that_is_not_there_is_missed_before_any_model_is_asked() -> None
     assert len(requests) == 1
 
 
-def test_answers_that_are_the_reference_are_ties_and_said_to_be(tmp_path: Path) -> None:
+def test_answers_equal_to_the_reference_are_ties_and_reported_as_such(tmp_path: Path) -> None:
     same = [replace(row, model_response=row.output) for row in ROWS]
     with stub_judge("splendid") as (url, requests):
         outcome = win_rates(tmp_path, url, rows=same)

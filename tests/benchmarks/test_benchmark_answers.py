@@ -1,4 +1,4 @@
-"""Answers for the judges of benchmarks: kept under all they depend on, and gone on with."""
+"""Answers for the judges of benchmarks: kept by all they depend on, and continued."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def asked(tmp_path: Path) -> tuple[Asking, Subject]:
     return asking, Subject(name="tuned", model=str(model))
 
 
-def test_a_killed_run_goes_on_and_what_was_answered_is_not_asked_again(
+def test_a_killed_run_continues_and_asks_nothing_twice(
     asked: tuple[Asking, Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking, subject = asked

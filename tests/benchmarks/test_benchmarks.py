@@ -52,7 +52,7 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without lm_eval's report on the machine, which takes half a second a run; with a cache of rows of its own."""
+    """Without lm_eval's report on the machine, which takes half a second a run; with its own cache of rows."""
     monkeypatch.setattr(evaluator, "add_env_info", lambda results: None)
     with measuring.own_datasets_cache():
         yield
@@ -82,7 +82,7 @@ FAST = [
 
 
 @pytest.mark.parametrize(("family", "task"), FAST)
-def test_an_oracle_scores_1_and_its_contrary_0(mirror: Path, family: str, task: str) -> None:
+def test_an_oracle_scores_1_and_its_opposite_0(mirror: Path, family: str, task: str) -> None:
     for right in (True, False):
         found = scored(single(family, task), mirror, right=right)
         assert found and {score.value for score in found} == {float(right)}
@@ -91,18 +91,18 @@ def test_an_oracle_scores_1_and_its_contrary_0(mirror: Path, family: str, task: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, each in BENCHMARKS.items() if each.tasks and name != "humaneval"])
-def test_an_oracle_scores_1_and_its_contrary_0_in_every_task(tmp_path: Path, name: str) -> None:
+def test_an_oracle_scores_1_and_its_opposite_0_in_every_task(tmp_path: Path, name: str) -> None:
     root = hub_mirror.whole_mirror(tmp_path)
     for right in (True, False):
         found = scored(BENCHMARKS[name], root, right=right)
-        # A correlation of labels with their contrary is -1.
+        # A correlation of labels with their opposites is -1.
         assert {score.value for score in found if score.metric != "mcc"} == {float(right)}
         assert {score.value for score in found if score.metric == "mcc"} <= {1.0 if right else -1.0}
     assert len(found) >= {"mmlu": 62, "glue": 11, "superglue": 10, "bbh": 28, "bigbench": 285}.get(name, 1)
 
 
 def test_upstream_still_has_multirc_inverted_and_record_broken(mirror: Path) -> None:
-    """When this fails, lm_eval or transformers is mended: delete the override in heed/benchmarks/compat.py."""
+    """When this fails, lm_eval or transformers is fixed: delete the override in heed/benchmarks/compat.py."""
     manager = task_manager(single("superglue", "multirc"))
     with in_folder(mirror):
         task = manager.load(["multirc"])["tasks"]["multirc"]
@@ -211,7 +211,7 @@ def measure(how: Asking, model: Path, benchmark: Benchmark, root: Path, setup: S
         return measuring.outcome_of(subject, harness.question(Tasks(benchmark, data_root=root), setup))
 
 
-def test_a_limit_is_said_in_the_row(mirror: Path, asked: tuple[Path, Prompt], tmp_path: Path) -> None:
+def test_a_limit_is_stated_in_the_row(mirror: Path, asked: tuple[Path, Prompt], tmp_path: Path) -> None:
     folder, prompt = asked
     question = harness.question(
         Tasks(single("glue", "mrpc"), data_root=mirror), replace(TEMPLATED, limit=2, num_fewshot=1)
@@ -234,7 +234,7 @@ def test_a_limit_is_said_in_the_row(mirror: Path, asked: tuple[Path, Prompt], tm
     assert len(samples) == 2 and "### Instruction:" in json.loads(samples[0])["prompt"]
 
 
-def test_what_was_measured_is_not_again_and_a_killed_run_goes_on(
+def test_nothing_is_measured_twice_and_a_killed_run_continues(
     mirror: Path, asked: tuple[Path, Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, prompt = asked
@@ -361,7 +361,7 @@ def test_names_are_checked(names: list[str], message: str) -> None:
         find_benchmarks(names)
 
 
-def test_what_scores_the_answers_is_missed_before_they_are_asked_for(
+def test_a_missing_scorer_is_noticed_before_answers_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("nltk.data.path", [])

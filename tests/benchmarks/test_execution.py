@@ -51,7 +51,7 @@ def test_a_program_cannot_write_outside_nor_reach_the_network_nor_see_secrets(
             f"    open({str(tmp_path / 'secret')!r}).read()\n    return a * b\n",
         ]
         verdicts = execution.execute(samples(*attempts), without_sandbox=False)
-        with pytest.raises(BlockingIOError):  # nobody has come
+        with pytest.raises(BlockingIOError):  # nobody has connected
             server.accept()
     assert [each.passed for each in verdicts] == [False, False, False]
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]

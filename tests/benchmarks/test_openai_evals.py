@@ -17,7 +17,7 @@ needs_evals = pytest.mark.skipif(
     not (readiness.EVALS / "evals").is_dir(), reason="make evals-setup installs OpenAI Evals"
 )
 
-# match: the answer begins with the reference (row 0); includes: it holds it (rows 0 and 1); fuzzy: one holds the other
+# match: the answer begins with the reference (row 0); includes: has it (rows 0 and 1); fuzzy: one has the other
 # after normalization (rows 0, 1 and 2); row 3 is wrong. The last row's braces must survive evals' own templates.
 PAIRS = [("Paris", "Paris."), ("Rome", "It is Rome"), ("The Oslo", "oslo!"), ("{Bern}", "Riga")]
 ROWS = [
@@ -56,7 +56,7 @@ def test_the_graders_score_as_counted_by_hand(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_evals
 def test_a_model_grades_with_the_judges_words(tmp_path: Path) -> None:
-    with stub_judge("o") as (url, requests):  # agrees with answers that hold an o: Rome and oslo
+    with stub_judge("o") as (url, requests):  # agrees with answers that contain an o: Rome and oslo
         outcome = openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)
     fact = outcome.scores[-1]
     assert (fact.task, fact.value, fact.pooled) == ("heed-fact", 0.5, [0.0, 1.0, 1.0, 0.0])

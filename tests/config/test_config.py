@@ -78,7 +78,7 @@ def test_the_command_line_wins_and_sources_are_known(tmp_path: Path) -> None:
     assert found["bf16"].source == f"{tmp_path}/run.yaml:5"
 
 
-def test_free_numbers_on_the_command_line_are_those_of_a_file(tmp_path: Path) -> None:
+def test_numbers_inside_a_value_are_read_alike_on_the_command_line_and_in_a_file(tmp_path: Path) -> None:
     found = settings(tmp_path, "", "--lr_scheduler_kwargs", '{"min_lr": 1e-6, "name": "1e-6"}')
     assert found["lr_scheduler_kwargs"].value == {"min_lr": 1e-6, "name": "1e-6"}
 
@@ -120,7 +120,7 @@ def test_aliases_that_grow_end_in_a_sentence_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[0.9, 0.05, 5e-2]", "0.9,0.05,5e-2"])
-def test_a_list_may_stand_on_the_command_line_as_in_a_file(tmp_path: Path, text: str) -> None:
+def test_a_list_may_be_written_on_the_command_line_as_in_a_file(tmp_path: Path, text: str) -> None:
     assert settings(tmp_path, "", "--split_shares", text)["split_shares"].value == [0.9, 0.05, 0.05]
     assert settings(tmp_path, "", "--audit_allow", "[duplicate]")["audit_allow"].value == ["duplicate"]
 
@@ -266,7 +266,7 @@ def test_every_key_that_a_condition_names_exists(schema: type) -> None:
         (SftConfig, None, "--split source --split_shares 1,0,0", "it works with split: null, position or hash"),
     ],
 )
-def test_a_key_without_effect_is_told_what_it_needs(schema: type, word: str | None, text: str, message: str) -> None:
+def test_a_key_without_effect_says_what_it_needs(schema: type, word: str | None, text: str, message: str) -> None:
     line = config.parse_command_line(text.split(), flags=())
     with pytest.raises(UserError) as error:
         config.refuse_unread(schema, config.read_settings(line, config.field_types(schema)), word)
@@ -280,7 +280,7 @@ def test_a_launcher_that_wants_another_precision_is_refused(tmp_path: Path, monk
         config.check_launcher(training(tmp_path, ""))
 
 
-def test_explain_tells_each_value_and_its_source(tmp_path: Path) -> None:
+def test_explain_shows_each_value_and_its_source(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(NEEDED + "learning_rate: 2e-5\n")
     line = config.parse_command_line(["--config", f"{tmp_path}/run.yaml", "--seed", "7"], flags=())
     table = config.explain(read_config(line).settings).splitlines()

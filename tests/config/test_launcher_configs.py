@@ -1,4 +1,4 @@
-"""configs/accelerate: read by accelerate's own loader, and without the slips it does not tell of."""
+"""configs/accelerate: read by accelerate's own loader, and without the slips it does not report."""
 
 import json
 from pathlib import Path

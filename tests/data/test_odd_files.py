@@ -129,7 +129,7 @@ FILES: dict[str, Case] = {
     ),
     "parquet cut off": ("r.parquet", parquet([A, B])[:-20], "r.parquet: not a readable Parquet file"),
     "another kind": ("r.xlsx", "x", "r.xlsx: unknown kind of file; Heed reads .json, .jsonl, .ndjson, .csv, .parquet"),
-    # rows that are none
+    # what is not a row
     "broken line": ("r.jsonl", LINES + "{oops}\n", "r.jsonl:3: not JSON: Expecting property name"),
     "line cut off": ("r.jsonl", LINES[:-8], "r.jsonl:2: not JSON: "),
     "two rows on a line": ("r.jsonl", json.dumps(A) * 2, "r.jsonl:1: not JSON: Extra data"),
@@ -189,10 +189,6 @@ def test_an_odd_file_loads_rightly_or_is_named(tmp_path: Path, case: str) -> Non
     with pytest.raises(UserError) as error:
         read(Source(data=str(path)))
     assert expected in str(error.value) and name in str(error.value)
-
-
-def test_there_are_more_than_49_odd_files() -> None:
-    assert len(FILES) > 49
 
 
 def test_a_stream_gives_the_rows_of_a_reading_bad_ones_among_them(tmp_path: Path) -> None:

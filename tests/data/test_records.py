@@ -135,7 +135,7 @@ def test_an_unknown_format_says_what_is_needed() -> None:
         check(GOOD | {"question": "a", "answer": "b"})
 
 
-def test_fields_that_are_not_used_are_told() -> None:
+def test_fields_that_are_not_used_are_reported() -> None:
     assert check(GOOD | {"text": "x", "id": 1}).ignored_fields == ["id", "text"]
 
 

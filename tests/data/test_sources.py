@@ -149,7 +149,7 @@ def test_a_folder_gives_its_files_and_their_splits(tmp_path: Path) -> None:
     assert len(reading.files) == 2
 
 
-def test_a_folder_in_which_only_some_names_say_a_split_is_refused(tmp_path: Path) -> None:
+def test_a_folder_where_only_some_names_say_a_split_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test-00000-of-00001.jsonl", LINES)
     assert {row.source_split for row in read_path(tmp_path).rows.records} == {"test"}
     write(tmp_path / "rows.jsonl", LINES)
@@ -165,7 +165,7 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
         read(Source(data={"dev": path}))
 
 
-def test_nothing_of_that_name_says_what_would_be_understood() -> None:
+def test_an_unknown_name_is_answered_with_what_would_be_understood() -> None:
     with pytest.raises(UserError, match=r"'rows\.jsn' is not a file, a folder, a URL, or a Hub id"):
         read(Source(data="rows.jsn"))
 

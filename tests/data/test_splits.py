@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from heed.config import SftConfig
-from heed.data.reading import parted
+from heed.data.reading import splitting
 from heed.data.records import Record
 from heed.data.splits import SPLITS, row_ids, split_of, split_records
 from heed.errors import UserError
@@ -24,7 +24,7 @@ def records(count: int, split: str | None = None) -> list[Record]:
     ]
 
 
-def test_1100_rows_part_by_position_into_935_110_and_55() -> None:
+def test_1100_rows_split_by_position_into_935_110_and_55() -> None:
     ids = row_ids(split_records(records(1100), how="position", shares=SHARES, source_splits={}))
     assert ids["train"] == list(range(935))
     assert ids["test"] == list(range(935, 1045))
@@ -32,7 +32,7 @@ def test_1100_rows_part_by_position_into_935_110_and_55() -> None:
 
 
 @pytest.mark.parametrize(("count", "share"), [(100, 0.07), (100, 0.29), (1000, 0.57)])
-def test_shares_that_floats_cannot_hold_still_part_exactly(count: int, share: float) -> None:
+def test_shares_that_floats_cannot_express_still_split_exactly(count: int, share: float) -> None:
     splits = split_records(records(count), how="position", shares=[share, 1 - share, 0.0], source_splits={})
     assert len(splits["train"]) == round(count * share)
 
@@ -47,7 +47,7 @@ def test_hash_splits_do_not_depend_on_order_or_on_other_rows() -> None:
     assert 1640 < sizes["train"] < 1760 and 150 < sizes["test"] < 250 and 60 < sizes["validation"] < 140
 
 
-def test_equal_rows_stand_on_one_side() -> None:
+def test_equal_rows_are_on_one_side() -> None:
     twins = [Record(row_id=number, place="", messages=records(20)[number % 20].messages) for number in range(200)]
     splits = split_records(twins, how="hash", shares=[0.5, 0.25, 0.25], source_splits={})
     texts = [{record.instruction for record in splits[name]} for name in SPLITS]
@@ -100,18 +100,18 @@ def sft(**keys: Any) -> SftConfig:
 
 
 def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
-    assert parted(sft(), {"train"})["how"] == parted(sft(), {None})["how"] == "position"
-    assert parted(sft(), {"train", "test"})["how"] == "source"
-    with pytest.raises(UserError, match=r"data: rows holds test rows and none to train on; say which file is for what"):
-        parted(sft(), {"test"})
+    assert splitting(sft(), {"train"})["how"] == splitting(sft(), {None})["how"] == "position"
+    assert splitting(sft(), {"train", "test"})["how"] == "source"
+    with pytest.raises(UserError, match=r"data: rows has test rows and none to train on; say which file is for what"):
+        splitting(sft(), {"test"})
     with pytest.raises(UserError, match=r"calls its splits test_sft, x; .* \{train: x, test: test_sft\}"):
-        parted(sft(), {"x", "test_sft"})
+        splitting(sft(), {"x", "test_sft"})
     with pytest.raises(UserError, match=r"\{train: train_sft, test: test_sft\}"):
-        parted(sft(), {"train_sft", "test_sft"})
+        splitting(sft(), {"train_sft", "test_sft"})
     with pytest.raises(UserError, match=r"\{train: train_sft, validation: dev\}"):
-        parted(sft(), {"train_sft", "dev"})
+        splitting(sft(), {"train_sft", "dev"})
     named = {"train": "train_sft", "test": "test_sft"}
-    assert parted(sft(source_splits=named), {"train_sft", "test_sft"})["source_splits"] == named
+    assert splitting(sft(source_splits=named), {"train_sft", "test_sft"})["source_splits"] == named
     with pytest.raises(UserError, match="split: hash would train on rows that rows calls dev; leave split out"):
-        parted(sft(split="hash"), {"train", "dev"})
-    assert parted(sft(data={"train": "test.json"}), {"train"})["how"] == "source"
+        splitting(sft(split="hash"), {"train", "dev"})
+    assert splitting(sft(data={"train": "test.json"}), {"train"})["how"] == "source"

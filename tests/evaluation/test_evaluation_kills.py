@@ -1,4 +1,4 @@
-"""kill -9 at any file that eval_responses.py opens, renames or removes: old or new files, and the same command ends."""
+"""kill -9 at any file that eval_responses.py opens, renames or removes: files are old or new, never half."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def without_times(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("points", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_a_killed_evaluation_leaves_old_or_new_files_and_the_same_command_ends(
+def test_a_killed_evaluation_leaves_old_or_new_files_and_the_same_command_finishes(
     tmp_path: Path, forks: Forks, points: int
 ) -> None:
     models = [save_model(tmp_path / name, gpt2(n_layer=layers)) for name, layers in (("base", 1), ("tuned", 2))]

@@ -94,7 +94,7 @@ class Lab:
         return self.forks.start(stock.forked, self.folder, folder, epochs, self.log, prepare)
 
     def stock_ends(self, folder: Path, epochs: int = 3) -> str:
-        """How Trainer goes on from what is in the folder: exact, stuck (an error), or silently wrong."""
+        """How Trainer continues from what is in the folder: exact, stuck (an error), or silently wrong."""
         if epochs not in self.stock_whole:
             whole = self.new()
             assert wait([self.stock(whole, epochs=epochs)]) == [0], self.log.read_text()[-3000:]
@@ -452,7 +452,7 @@ def two_runs(lab: Lab) -> list[Row]:
 
 
 def main() -> None:
-    """Each section that is run takes the place of its earlier figures; the document shows all."""
+    """Each section that is run replaces its earlier figures; the document shows all."""
     sections: dict[str, Callable[[Lab], list[Row]]] = {
         "NaN": not_a_number,
         "two runs": two_runs,

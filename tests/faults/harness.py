@@ -59,7 +59,7 @@ def write_config(folder: Path, *, rows: int = 48, text: str = "", **sizes: int) 
 
 
 class Forks:
-    """Starts trainings as processes of their own."""
+    """Starts trainings as separate processes."""
 
     def __init__(self) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -152,7 +152,7 @@ LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss", "num_input_tokens_s
 
 
 def logged(folder: Path) -> dict[str, dict[int, float]]:
-    """Every logged number that is no time, by step."""
+    """Every logged number except times, by step."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {name: {line["step"]: line[name] for line in lines if name in line} for name in LOGGED}
 

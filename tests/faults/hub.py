@@ -27,7 +27,7 @@ BEGIN, END = "<!-- make faults-hub writes from here -->", "<!-- to here, faults-
 EPOCHS = 8
 WAIT = 5.0
 HANGS = 60.0
-WITHIN = "checkpoint-4"  # faults that come while the run is going on come when this is there
+WITHIN = "checkpoint-4"  # faults during the run begin when this exists
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def die_in_stock_code(point: str) -> None:
 
 
 def die_in_own_code(point: str) -> None:
-    """The same, in what Heed does behind Trainer's writing."""
+    """The same, in what Heed does after Trainer has written."""
     from heed.runs import checkpoints
 
     name = {"manifest": "write_manifest", "renaming": "publish", "rotation": "rotate"}[point.split()[-1]]

@@ -83,7 +83,7 @@ FILES: dict[str, tuple[Read, list[dict[str, Any]]]] = {
 @pytest.mark.parametrize("newline", [b"", b"\n", b"\n\0\0\n"])
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
-def test_damaged_lines_at_the_end_are_cut_away_and_told_once(
+def test_damaged_lines_at_the_end_are_cut_off_and_reported_once(
     tmp_path: Path, name: str, damage: str, newline: bytes
 ) -> None:
     path = tmp_path / name

@@ -112,7 +112,7 @@ def test_only_the_newest_state_is_sent_and_deleting_its_checkpoint_does_no_harm(
     assert pushed(hub)["model.safetensors"] == "weights of step 6"
 
 
-def test_a_run_has_a_revision_of_its_own_and_old_weights_leave_it(
+def test_a_run_has_its_own_revision_and_old_weights_leave_it(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     main = hub.root / "models/tester/model"
@@ -163,7 +163,7 @@ def test_a_fault_that_passes_costs_nothing(
 
 
 @pytest.mark.parametrize("name", quick(OUTAGES, "never answers", "token expired"))
-def test_an_outage_is_waited_for_no_longer_than_told_and_everything_arrives_after_it(
+def test_an_outage_is_waited_out_no_longer_than_allowed_and_everything_arrives_afterwards(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str], name: str
 ) -> None:
     run = tmp_path / "run"
@@ -184,7 +184,7 @@ def test_an_outage_is_waited_for_no_longer_than_told_and_everything_arrives_afte
     assert waiting(run) == []
 
 
-def test_a_hub_that_is_not_there_is_found_before_the_training_and_gets_everything_later(
+def test_a_missing_hub_is_noticed_before_the_training_and_gets_everything_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     port = free_port()
@@ -212,7 +212,7 @@ def test_a_hub_that_is_not_there_is_found_before_the_training_and_gets_everythin
         ("", "hub       WARNING: there is no token: `hf auth login`, or set HF_TOKEN"),
     ],
 )
-def test_a_token_that_cannot_push_is_told_of_before_the_training(
+def test_a_token_that_cannot_push_is_reported_before_the_training(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str], token: str, line: str
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
@@ -257,7 +257,7 @@ def test_nothing_that_looks_like_a_token_is_ever_sent(
     assert len(hub.messages) == 1
 
 
-def test_a_run_that_starts_over_still_tells_what_is_sent(
+def test_a_run_that_starts_over_still_reports_what_is_sent(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     run = tmp_path / "run"

@@ -91,7 +91,7 @@ def runs(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             (sharded / path.name).write_bytes(path.read_bytes())
     assert exit_code(lambda: command.main([str(sharded), "--hub_model_id", "tester/sharded"])) == 0
     rows = folder / "full" / "rows.json"
-    # In a process of its own: in this one the library has been told to stay offline.
+    # In another process: in this one the library has been told to stay offline.
     subprocess.run([sys.executable, "-m", "heed.hub", "push_data", str(rows), "tester/rows"], cwd=ROOT, check=True)
     return {"tester/full": full, "tester/adapter": adapter, "tester/sharded": sharded, "rows": rows}
 
@@ -138,7 +138,7 @@ def test_only_what_may_leave_has_left(hub: Hub, runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_the_weights_of_a_revision_on_the_hub(
+def test_a_run_continues_from_the_weights_of_a_revision_on_the_hub(
     hub: Hub, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     record = json.loads((runs["tester/full"] / "run.json").read_text())
@@ -219,7 +219,7 @@ def test_a_card_says_what_was_measured_and_the_hub_can_read_it(
         in text
     )
     assert 'AutoModelForCausalLM.from_pretrained("tester/full")' in text
-    assert "````text\ninstruction  Say 1." in text  # longer than the fence inside of it
+    assert "````text\ninstruction  Say 1." in text  # longer than the fence inside it
     assert "![Training and validation loss](loss.png)" in text
     assert record["data"]["rows_sha256"] in text
     assert WRITE_TOKEN not in text and "me:secret" not in text
@@ -250,7 +250,7 @@ def test_what_cannot_be_pushed_is_refused_before_anything_is_loaded(
     assert message in capsys.readouterr().err
 
 
-def test_a_run_that_is_told_nowhere_to_go_says_so(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_push_that_lacks_something_says_what(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(lambda: command.main([str(runs["tester/sharded"] / "nothing")])) == 2
     assert "is not a run folder" in capsys.readouterr().err
     assert exit_code(lambda: command.main(["push_data", "absent.json", "me/rows"])) == 2

@@ -219,7 +219,7 @@ def test_a_cut_reply_counts_only_if_its_verdict_is_whole(
     assert (first["score"], first["failure"]) == (score, None if score else "cut")
 
 
-def test_up_to_five_percent_of_failures_the_mean_stands_and_covers_the_others(
+def test_up_to_five_percent_of_failures_the_mean_is_given_and_covers_the_others(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     items = [replace(right(0), row_id=number, instruction=f"Number {number}!") for number in range(20)]
@@ -228,7 +228,7 @@ def test_up_to_five_percent_of_failures_the_mean_stands_and_covers_the_others(
     assert (scores["mean"], scores["n"], scores["failure_rate"], scores["withheld"]) == (100, 19, 0.05, False)
 
 
-def test_troubles_of_a_server_are_waited_out_or_counted_by_reason(
+def test_a_servers_troubles_are_waited_out_or_counted_by_reason(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     times: dict[int, list[float]] = {row_id: [] for row_id in range(8)}
@@ -318,7 +318,7 @@ def test_a_reply_without_end_is_a_failure_of_its_row(
     assert reason == "a reply of more than 4 MiB, which is not taken"
 
 
-def test_no_server_at_all_is_said_at_once(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported_at_once(tmp_path: Path) -> None:
     with serve(overlap) as gone:
         pass
     with pytest.raises(UserError, match=r"no server answers .*is it running, and is judge_base_url right"):
@@ -368,7 +368,7 @@ def test_a_limit_without_prices_is_refused(stub: Callable[[Says], StubJudge], tm
         judge(stub(overlap), tmp_path, max_cost=1.0)
 
 
-def test_replies_without_a_count_are_charged_at_their_dearest(
+def test_replies_without_a_count_are_charged_the_most_they_can_cost(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     server = stub(lambda body: Trouble(text=overlap(body), usage=None))
@@ -386,7 +386,7 @@ judge_responses([JudgedAnswer(**each) for each in json.loads(sys.argv[3])], sett
 """
 
 
-def test_a_killed_judge_goes_on_where_it_was(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
+def test_a_killed_judge_continues_where_it_stopped(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
     server = stub(lambda body: Trouble(text=overlap(body), wait=0.1))
     cache = tmp_path / "judge_cache.jsonl"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -463,7 +463,9 @@ def test_a_pair_of_which_one_order_failed_is_a_failure(stub: Callable[[Says], St
     assert (pairs["withheld"], pairs["win_rate"], pairs["n"], pairs["n_full"]) == (True, None, 1, 2)
 
 
-def test_a_comparison_of_controls_that_failed_is_no_lost_one(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
+def test_a_comparison_of_controls_that_failed_is_not_a_lost_one(
+    stub: Callable[[Says], StubJudge], tmp_path: Path
+) -> None:
     def says(body: dict[str, Any]) -> str | Trouble:
         failing = "" in (fenced(body, "answer A"), fenced(body, "answer B"))
         return Trouble(status=500, message="dead") if failing else overlap(body)
@@ -501,7 +503,7 @@ def test_ollama_is_asked_natively_with_a_context_that_the_longest_request_fits(
     )
 
 
-def test_a_request_that_ollama_would_cut_is_refused_or_found_out(
+def test_a_request_that_ollama_would_cut_is_refused_or_noticed(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     def says(body: dict[str, Any]) -> str | Trouble:
@@ -572,7 +574,7 @@ def test_two_judges_and_people_are_compared(stub: Callable[[Says], StubJudge], t
     assert Counter(each["judge"] for each in verdicts(tmp_path)) == {"openai:stub": 8, "openai:strict": 8}
 
 
-def test_the_same_judge_with_another_prompt_stands_beside_itself(
+def test_the_same_judge_with_another_prompt_is_listed_beside_itself(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     items = [item(0, "apple", name="base"), item(1, "no", name="base"), right(0), right(1)]
@@ -599,7 +601,7 @@ def test_rows_without_any_reference_leave_a_judge_unproved(stub: Callable[[Says]
     assert "no control could be made, since no row has a reference" in entry["controls"]["text"]
 
 
-def test_a_line_separator_in_a_reply_parts_no_line_of_the_files(
+def test_a_line_separator_in_a_reply_splits_no_line_of_the_files(
     stub: Callable[[Says], StubJudge], tmp_path: Path
 ) -> None:
     server = stub(lambda body: json.dumps({"reasoning": "a\u2028b\x85c\rd", "score": 50}, ensure_ascii=False))
@@ -618,9 +620,7 @@ def test_half_a_character_in_a_reply_becomes_a_question_mark(
     assert {each["reason"] for each in verdicts(tmp_path)} == {"half ?"}
 
 
-def test_verdicts_on_other_answers_are_left_out_and_it_is_said(
-    stub: Callable[[Says], StubJudge], tmp_path: Path
-) -> None:
+def test_verdicts_on_other_answers_are_left_out_and_reported(stub: Callable[[Says], StubJudge], tmp_path: Path) -> None:
     judge(stub(overlap), tmp_path)
     SAID.clear()
     judge(stub(overlap), tmp_path, [item(0, "new"), *ITEMS[1:]], model="other")
@@ -637,6 +637,6 @@ def test_verdicts_on_other_answers_are_left_out_and_it_is_said(
         ({"prices": (1.0, -1.0)}, r"judge_prices: \[1.0, -1.0\] is not \[prompt, completion\]"),
     ],
 )
-def test_settings_without_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_senseless_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         JudgeSettings(backend="openai", model="stub", **changes)

@@ -83,7 +83,7 @@ def test_a_file_of_people_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_people(tmp_path / "none.jsonl")
 
 
-def test_a_mean_that_people_correct_stands_beside_the_judges_own() -> None:
+def test_a_mean_that_people_correct_is_shown_beside_the_judges_own() -> None:
     scores = {"mean": 84.0, "ci95": (82.0, 86.0), "n": 400, "failures": {}, "withheld": False}
     assert score_text(scores | {"corrected": None}) == " 84.0 [82.0, 86.0] on 400 rows, 0 failed"
     assert score_text(scores | {"corrected": {"mean": 71.0, "ci95": (66.0, 77.0), "n": 60}}) == (

@@ -76,7 +76,7 @@ def test_a_local_model_scores_by_the_probabilities_of_the_anchors_and_nothing_is
         ({"model": "no/such-model"}, "judge_model: no/such-model could not be loaded"),
     ],
 )
-def test_what_keeps_a_model_from_deciding_is_said(
+def test_what_keeps_a_model_from_deciding_is_reported(
     chat_model: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -90,6 +90,6 @@ def test_a_model_without_a_chat_template_cannot_decide(model_folder: Path, tmp_p
 
 
 @pytest.mark.skipif(HAS_DECISIONS, reason="this transformers has the decision pipeline")
-def test_an_older_transformers_is_told_that_it_cannot_decide(model_folder: Path, tmp_path: Path) -> None:
+def test_an_older_transformers_is_refused_since_it_cannot_decide(model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="judge_backend: decision needs transformers' decision pipeline"):
         judge_responses(ITEMS, settings(model_folder), tmp_path)

@@ -99,7 +99,7 @@ GOOD = (
         ("{{ ''.__class__.__mro__ }}" + GOOD, "unsafe"),
     ],
 )
-def test_a_template_of_ones_own_that_breaks_a_law_is_refused_with_the_law(
+def test_a_users_template_that_breaks_a_law_is_refused_with_the_law(
     tmp_path: Path, template: str, message: str
 ) -> None:
     path = tmp_path / "mine.jinja"
@@ -108,7 +108,7 @@ def test_a_template_of_ones_own_that_breaks_a_law_is_refused_with_the_law(
         load_judge_prompt(str(path), "score")
 
 
-def test_a_template_of_ones_own_is_used_with_the_systems_words_around_it(tmp_path: Path) -> None:
+def test_a_users_template_is_used_with_the_systems_words_around_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.jinja"
     path.write_text("{% set reply = 'number' -%}\n" + GOOD)
     question = load_judge_prompt(str(path), "score").ask(TEXTS)

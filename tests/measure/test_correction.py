@@ -14,7 +14,7 @@ def test_a_judge_that_is_too_kind_is_moved_by_what_people_say() -> None:
     assert found.ci95[0] < people.mean() < found.ci95[1] < judged.mean()
 
 
-def test_the_interval_is_wider_than_the_judges_own_and_a_few_labels_are_none() -> None:
+def test_the_interval_is_wider_than_the_judges_own_and_a_few_labels_are_not_enough() -> None:
     judged = [80.0, 90.0] * 100
     found = corrected_mean(judged, [(80.0, 60.0), (90.0, 80.0)] * 10)
     assert found is not None and found.ci95 is not None

@@ -44,7 +44,7 @@ def test_scores_that_agree_leave_doubt() -> None:
     assert found.ci95 is not None and found.ci95 == pytest.approx((0.146, 0.854), abs=0.005)
 
 
-def test_what_is_too_little_has_no_interval_and_no_p_value() -> None:
+def test_too_few_scores_have_no_interval_and_no_p_value() -> None:
     assert mean_estimate([1.0]) == Estimate(value=1.0, ci95=None, n=1)
     assert paired_difference([1.0], [0.0]) == Estimate(value=1.0, ci95=None, n=1)
     assert mean_estimate([5.0] * 30, within=ANY).ci95 is None  # nobody knows how far another might lie
@@ -95,7 +95,7 @@ def test_a_mean_of_nothing_unequal_sides_and_scores_out_of_range_are_refused() -
         mean_estimate([0.5, 2.0])
 
 
-def test_the_range_of_other_libraries_scores_is_told_from_them() -> None:
+def test_the_range_of_other_libraries_scores_is_read_from_the_scores() -> None:
     assert [range_of(values) for values in ([0.0, 1.0], [0.5, 80.0], [-0.5], [])] == [(0, 1), (0, 100), ANY, (0, 1)]
 
 
@@ -105,14 +105,14 @@ def test_rows_are_read_without_scipy() -> None:
     assert done.stdout.split() == ["False", "False"], done.stderr
 
 
-# ---- coverage: how often intervals of 95 % hold the truth, counted over all outcomes or simulated
+# ---- coverage: how often intervals of 95 % cover the truth, counted over all outcomes or simulated
 
 LEAST = 0.93
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 
 
 def coverage_of_shares(n: int, share: float) -> float:
-    """Exact: the chance of all outcomes whose interval holds the share."""
+    """Exact: the chance of all outcomes whose interval covers the share."""
     counts = np.arange(n + 1)
     chances = np.exp(log_choices(n) + counts * math.log(share) + (n - counts) * math.log1p(-share))
     held = [(low <= share <= high) for low, high in (share_interval(int(count), n) for count in counts)]

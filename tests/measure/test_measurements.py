@@ -42,7 +42,7 @@ def test_items_leave_out_what_a_metric_does_not_say() -> None:
     ]
 
 
-def test_a_second_evaluation_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_second_evaluation_replaces_the_first(tmp_path: Path) -> None:
     base = make_items("base", [4, 5, 9], [EXACT])
     write_items(tmp_path, make_items("tuned", [1, 2, 3], [EXACT]))
     write_items(tmp_path, base)
@@ -53,7 +53,7 @@ def test_a_second_evaluation_takes_the_place_of_the_first(tmp_path: Path) -> Non
     assert first == '{"name": "base", "row_id": 4, "metrics": {"exact_match": 1.0}}'
 
 
-def test_a_line_that_is_no_item_is_named(tmp_path: Path) -> None:
+def test_a_line_that_is_not_an_item_is_named(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"name": "base"}\n')
     with pytest.raises(UserError, match=r"items\.jsonl:1: not an item"):
         read_items(tmp_path)

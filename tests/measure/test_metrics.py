@@ -107,7 +107,7 @@ def test_answers_are_described_and_what_has_no_number_is_left_out() -> None:
     assert found(describe(answers(("a", "a"), finish_reason="length")))["cut"].value == 1.0
 
 
-def test_answers_that_do_not_say_how_they_ended_are_not_counted_as_complete() -> None:
+def test_answers_that_do_not_say_how_they_ended_do_not_count_as_complete() -> None:
     cut = found(describe(answers(("a", "a"), ("b", "b"), finish_reason=None)))["cut"]
     assert (cut.value, cut.ci95, cut.n) == (None, None, 0)
     assert cut.notes == ("2 answers do not say how they ended", "it has no value for any of these answers")

@@ -34,7 +34,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_rows(tmp_path) == [ROW, base]
 
 
-def test_a_second_measurement_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_second_measurement_replaces_the_first(tmp_path: Path) -> None:
     write_rows(tmp_path, [ROW, replace(ROW, metric="chrf")])
 
     write_rows(tmp_path, [replace(ROW, value=0.95)])
@@ -42,7 +42,7 @@ def test_a_second_measurement_takes_the_place_of_the_first(tmp_path: Path) -> No
     assert [(row.metric, row.value) for row in read_rows(tmp_path)] == [("exact_match", 0.95), ("chrf", 0.9)]
 
 
-def test_a_line_that_is_no_row_is_named(tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"value": 1}\n')
 
     with pytest.raises(UserError, match=r"rows\.jsonl:1: not a row"):

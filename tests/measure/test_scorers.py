@@ -1,4 +1,4 @@
-"""Scores of other libraries, held to values a person can work out, and to the libraries' own."""
+"""Scores of other libraries, checked against values a person can work out, and against the libraries' own."""
 
 import json
 import sys
@@ -157,7 +157,7 @@ class Module(evaluate.Metric):
 
 
 def module(folder: Path, name: str, result: str) -> str:
-    """A module of one's own, in a folder as `evaluate` wants it."""
+    """A user's own module, in a folder as `evaluate` wants it."""
     (folder / name).mkdir()
     (folder / name / f"{name}.py").write_text(MODULE.replace("RESULT", result))
     return str(folder / name)
@@ -165,7 +165,7 @@ def module(folder: Path, name: str, result: str) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One folder for all tests, looked in first: `evaluate` makes a package of it, which a process imports once."""
+    """One folder for all tests, searched first: `evaluate` makes a package of it, which a process imports once."""
     import evaluate.loading
 
     folder = str(tmp_path_factory.mktemp("modules"))
@@ -195,7 +195,7 @@ def test_a_module_of_evaluate_may_return_one_number_for_all(tmp_path: Path) -> N
     assert (share.value, share.notes) == (None, ("the module gave nan",))
 
 
-def test_a_module_that_cannot_be_had_or_used_says_the_way_out(tmp_path: Path) -> None:
+def test_a_module_that_is_missing_or_unusable_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"evaluate:no_such cannot be loaded .* give the path of its folder"):
         load_metrics(["evaluate:no_such"])
     for name, result, problem in (

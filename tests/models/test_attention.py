@@ -136,13 +136,13 @@ def test_a_family_that_is_not_on_the_list_passes_the_proof(monkeypatch: pytest.M
         assert flat_refusal(FAMILIES[family](), 256) == "", family
 
 
-def test_every_family_that_is_believed_is_held_to_it_here() -> None:
+def test_every_trusted_family_is_proved_here() -> None:
     assert set(attention.FLAT_FAMILIES) == {make().config.model_type for make in FAMILIES.values()}
 
 
 @pytest.mark.parametrize("family", WINDOWED)
-def test_a_sliding_window_counts_in_each_example_of_its_own(family: str) -> None:
-    """A row longer than the window differs with and without it, or the tests above would prove nothing."""
+def test_a_sliding_window_applies_to_each_example_alone(family: str) -> None:
+    """A row longer than the window differs with and without it; otherwise the tests above would prove nothing."""
     model = WINDOWED[family]()
     wide = WINDOWED[family](sliding_window=100)
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -18,10 +18,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_a_gguf_file_is_dequantized_once_and_said(
+def test_a_gguf_file_is_dequantized_once_and_that_is_reported(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What transformers' reader makes of a file is its own matter; here it makes a random GPT-2 of any."""
+    """What transformers' reader makes of a file is its own affair; here it makes a random GPT-2 of any file."""
     made = []
 
     def dequantize(path: Path, folder: Path) -> None:
@@ -44,7 +44,9 @@ def test_a_gguf_file_is_dequantized_once_and_said(
     assert prompt.name == "alpaca"
 
 
-def test_without_the_package_the_way_to_it_is_told(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_the_way_to_get_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gguf, "find_spec", lambda name: None)
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match=r"needs the gguf package; install it with `make setup-gguf`"):
@@ -58,7 +60,7 @@ def test_a_damaged_gguf_ends_in_a_sentence(tmp_path: Path, home: Path) -> None:
         loading.load_model(str(tmp_path / "tiny.gguf"))
 
 
-def test_files_that_are_no_model_are_named_for_what_they_are(tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_named_for_what_they_are(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "some.whl", "w") as archive:
         archive.writestr("a", "b")
     contents = {

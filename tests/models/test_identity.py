@@ -60,7 +60,7 @@ def test_weights_are_read_once_until_they_are_written_again(folder: Path, monkey
     assert model_sha256(str(folder)) == once[0] and read.count("model.safetensors") == 2
 
 
-def test_a_model_of_the_hub_stands_for_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers.utils.hub
 
     commits = {"main": "a" * 40, "v2": "b" * 40}

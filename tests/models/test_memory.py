@@ -52,7 +52,7 @@ def test_batches_are_halved_until_they_fit_and_stay_small(error: Callable[[], Ex
     assert tried[4:] == [3, 1] and len(said) == 1
 
 
-def test_every_halving_is_told() -> None:
+def test_every_halving_is_reported() -> None:
     said: list[str] = []
     list(size(16, said).batches(range(20), doubled(2, [], MemoryError)))
     assert [text.split(";")[0] for text in said] == [
@@ -77,7 +77,7 @@ def test_other_errors_are_not_caught() -> None:
 
 def test_a_failed_attempt_holds_nothing_when_the_next_begins() -> None:
     class Activations:
-        """Stands in a cycle with itself, so that only the collector frees it."""
+        """Refers to itself, so that only the garbage collector frees it."""
 
         def __init__(self) -> None:
             self.graph = self
@@ -99,7 +99,7 @@ def test_a_failed_attempt_holds_nothing_when_the_next_begins() -> None:
     assert len(left) == 3
 
 
-def test_torch_tells_that_memory_ran_out() -> None:
+def test_torchs_error_for_lack_of_memory_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(HUGE)
     assert is_out_of_memory(caught.value)

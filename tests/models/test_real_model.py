@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not Path(NAME).exists(), reason="make fetch-real"),
     pytest.mark.skipif(Path(NAME).is_file() and find_spec("gguf") is None, reason="make setup-gguf"),
 ]
-LEARNING_RATE = 5e-6  # AdamW takes the rounding of tiny gradients for a direction, as far as this
+LEARNING_RATE = 5e-6  # AdamW follows the rounding of tiny gradients, and this limits how far
 
 
 def model() -> PreTrainedModel:
@@ -117,7 +117,7 @@ def test_a_conversation_in_one_pass_has_the_loss_of_its_turns(prompt: Prompt) ->
         )
 
 
-def test_a_run_that_stops_goes_on_exactly(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_run_that_stops_resumes_exactly(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     data = encoded(chats()[:24], load_prompt("model", tokenizer))
 
     def trainer(folder: Path) -> HeedTrainer:

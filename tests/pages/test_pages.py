@@ -33,7 +33,7 @@ def test_json_keeps_every_text_and_ends_no_script() -> None:
     assert not re.search("[<>&\u2028\u2029]", text) and text.isascii()
 
 
-def test_numbers_that_json_cannot_say_become_words() -> None:
+def test_numbers_that_json_cannot_express_become_words() -> None:
     assert json_markup([math.nan, math.inf, (1.5, None)]) == '["nan","inf",[1.5,null]]'
 
 
@@ -73,7 +73,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_every_colour_of_text_is_readable_on_every_ground(scheme: int) -> None:
+def test_every_colour_of_text_is_readable_on_every_background(scheme: int) -> None:
     style = (FOLDER / "base.css").read_text()
     colours = {name: pair[scheme] for name, *pair in re.findall(r"--([a-z-]+): light-dark\((#\w+), (#\w+)\)", style)}
     texts = ("ink", "muted", "accent", "ours", "theirs", "bad", "warn")

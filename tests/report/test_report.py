@@ -36,7 +36,7 @@ def html_of(folder: Path) -> str:
 
 
 def text_of(folder: Path) -> str:
-    """What the page says outside its data, scripts and style, tags taken away."""
+    """What the page says outside its data, scripts and style, without tags."""
     body = re.sub(r"<(script|style)\b.*?</\1>", "", html_of(folder), flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
@@ -87,7 +87,7 @@ def test_the_headline_is_the_judges_score_with_interval_and_count(folder: Path) 
 
 
 @pytest.mark.parametrize("changes", [{"passed": False}, {"withheld": True}])
-def test_a_judge_that_cannot_be_trusted_is_no_headline_and_stands_in_red(
+def test_a_judge_that_cannot_be_trusted_is_not_the_headline_and_is_shown_in_red(
     folder: Path, changes: dict[str, bool]
 ) -> None:
     (folder / "judge_summary.json").write_text(json.dumps(judging(**changes)))
@@ -112,7 +112,7 @@ def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(fold
     assert "tuned has exact match 0.500" in sentence(folder)
     assert "</strong>openai:judge: against an empty answer it loses.</div>" in html
     assert "</strong>openai:judge: 1 of 2 pairs failed (1 timeout).</div>" in html
-    # Both orders stand there, the controls do not.
+    # Both orders are shown, the controls are not.
     [row] = [row for row in data_of(folder)["rows"] if row["pairs"]]
     assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
 
@@ -167,7 +167,7 @@ def test_failures_are_a_bar_of_their_own(folder: Path) -> None:
     assert "<title>tuned: 1 failed</title>" in html_of(folder)
 
 
-def test_a_row_that_got_worse_stands_once_by_what_it_lost_most_by(folder: Path) -> None:
+def test_a_row_that_got_worse_is_listed_once_by_its_largest_loss(folder: Path) -> None:
     comparison = json.loads((folder / "comparison.json").read_text())
     comparison["worse"].append({"row_id": 2, "metric": "token_f1", "a": 0.9, "b": 0.5})
     (folder / "comparison.json").write_text(json.dumps(comparison))
@@ -178,7 +178,7 @@ def test_a_row_that_got_worse_stands_once_by_what_it_lost_most_by(folder: Path) 
     assert "2 Which bird hunts at night? Exact match 1.000 0.000" in text and "Token F1" not in text
 
 
-def test_what_was_measured_on_a_part_of_the_rows_stands_apart(folder: Path) -> None:
+def test_what_was_measured_on_a_part_of_the_rows_is_shown_separately(folder: Path) -> None:
     left = row(name="tuned", task="test, those given away in training left out", n=3, value=0.25, ci95=(0.0, 1.0))
     with (folder / "rows.jsonl").open("a") as file:
         file.write(json.dumps(asdict(left)) + "\n")
@@ -195,7 +195,7 @@ def test_benchmarks_are_drawn_with_the_score_of_guessing(folder: Path) -> None:
     assert html_of(folder).count('class="chance"') == 1
 
 
-def test_the_arena_stands_with_its_ratings(folder: Path) -> None:
+def test_the_arena_is_shown_with_its_ratings(folder: Path) -> None:
     standing = {"model": "tuned", "rating": 1095.4, "ci95": [1040.0, 1150.0], "wins": 29, "ties": 1, "both_bad": 1}
     board = {"who": "people", "votes": 40, "standings": [standing | {"losses": 9}]}
     (folder / "arena.json").write_text(json.dumps({"leaderboards": [board], "agreement": []}))
@@ -204,7 +204,7 @@ def test_the_arena_stands_with_its_ratings(folder: Path) -> None:
     assert "tuned 1,095 1,040 to 1,150" in text_of(folder) and "29 / 2 / 9" in text_of(folder)
 
 
-def test_losses_that_are_no_number_are_counted(folder: Path) -> None:
+def test_losses_that_are_not_numbers_are_counted(folder: Path) -> None:
     assert "1 loss was no finite number and is not drawn." in text_of(folder)
 
 
@@ -247,7 +247,7 @@ def test_a_missing_file_is_made_by_a_command_that_fits_the_run(tmp_path: Path) -
         assert made_by(folder)["responses.json"] == f"{script} --model_name_or_path {folder}{words}"
 
 
-def test_answers_of_other_tools_are_missed_by_no_name_and_scored_again_from_their_file(tmp_path: Path) -> None:
+def test_answers_of_other_tools_are_scored_again_from_their_own_file(tmp_path: Path) -> None:
     folder = write_evaluation_folder(tmp_path / "taken")
     asked = json.loads((folder / "evaluation.json").read_text())
     system = asked["systems"]["tuned"] | {"model": "theirs.json", "responses": "theirs.json"}
@@ -289,7 +289,7 @@ def test_no_rows_make_a_page_too(folder: Path) -> None:
     assert data_of(folder)["rows"] == []
 
 
-def test_answers_changed_after_they_were_measured_are_told(folder: Path) -> None:
+def test_answers_changed_after_they_were_measured_are_reported(folder: Path) -> None:
     (folder / "responses.json").write_text((folder / "responses.json").read_text().replace("green", "Green"))
 
     assert "responses.json has changed since it was measured" in text_of(folder)
@@ -311,7 +311,7 @@ def test_a_line_separator_inside_a_text_ends_no_line(folder: Path) -> None:
     assert read_evidence(folder).samples[0]["model_response"] == "a\u2028b"
 
 
-def test_a_verdict_asked_again_takes_the_place_of_the_failed_one() -> None:
+def test_a_verdict_asked_for_again_replaces_the_failed_one() -> None:
     asked = {"kind": "score", "judge": "j", "prompt": "p", "name": "tuned", "row_id": 1, "control": None}
 
     assert latest([asked | {"score": None}, asked | {"row_id": 2, "score": 7}, asked | {"score": 80}]) == [
@@ -341,7 +341,7 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
     assert [row["disputed"] for row in data["rows"]] == [0, 5, 10, None]
 
 
-def test_a_difference_that_is_no_gain_is_called_neither_better_nor_worse(folder: Path) -> None:
+def test_a_difference_without_a_better_side_is_called_neither_better_nor_worse(folder: Path) -> None:
     words = re.search(r"Length, to the reference(.*)", text_of(folder))
     assert words is not None and "−1.0" in words[1]
     assert re.findall(r"better|worse|no clear", words[1].partition("−1.5 to −0.5")[0]) == []
@@ -358,7 +358,7 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert interval_text((-1.0, 20.0), wide=True, with_sign=True) == "−1.0 to +20.0"
 
 
-def test_a_scale_holds_its_values_and_their_intervals() -> None:
+def test_a_scale_covers_its_values_and_their_intervals() -> None:
     def finding(value: float, ci95: tuple[float, float] | None) -> Finding:
         values = [Value(name="tuned", value=value, ci95=ci95, n=3)]
         return Finding(system="m", task="t", metric="x", values=values, difference=None, higher_is_better=True)
@@ -367,7 +367,7 @@ def test_a_scale_holds_its_values_and_their_intervals() -> None:
     assert finding(-0.5, (-0.7, -0.2)).low == -0.7
 
 
-def test_ticks_are_round_and_hold_the_values() -> None:
+def test_ticks_are_round_and_enclose_the_values() -> None:
     assert ticks(0.06, 0.7, 5) == [0.0, 0.2, 0.4, 0.6, 0.8]
     assert ticks(3.0, 3.0, 5)[0] <= 3.0 <= ticks(3.0, 3.0, 5)[-1]
     assert log_ticks(0.018, 0.76) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]

@@ -58,7 +58,7 @@ def test_damage_is_noticed_and_the_checkpoint_before_is_taken(two: Path, tmp_pat
 
 
 def test_a_run_folder_of_another_run_is_only_read(two: Path, tmp_path: Path) -> None:
-    """It may be training still: what it is writing, and what it would put aside, is its own."""
+    """It may still be training: what it is writing, and what it would put aside, is its own."""
     run, said = tmp_path / "run", list[str]()
     shutil.copytree(two, run)
     (run / checkpoints.STAGING).mkdir()
@@ -70,7 +70,7 @@ def test_a_run_folder_of_another_run_is_only_read(two: Path, tmp_path: Path) -> 
     assert said[0].startswith("resume    checkpoint-2 is not usable: ")
 
 
-def test_a_whole_checkpoint_verifies_and_tells_of_itself(two: Path) -> None:
+def test_a_whole_checkpoint_verifies_and_describes_itself(two: Path) -> None:
     found = verify(two / "checkpoint-2")
     assert found.step == 2 and found.facts["processes"] == 1 and found.facts["resumable"] is True
     assert not (two / checkpoints.STAGING).exists()

@@ -19,7 +19,7 @@ from world.locks import held_by_another
 from world.short_run import copied, run
 
 
-def test_the_same_command_goes_on_and_then_says_that_it_is_done(
+def test_the_same_command_continues_and_then_says_that_it_is_done(
     stopped: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -57,7 +57,7 @@ def test_what_shapes_the_tensors_cannot_be_allowed_to_change() -> None:
         check_same({"model.n_layer": 2}, {"model.n_layer": 3}, allowed=["model.n_layer"], place="x")
 
 
-def test_one_goes_back_to_an_earlier_checkpoint_and_later_ones_are_put_aside(
+def test_going_back_to_an_earlier_checkpoint_puts_later_ones_aside(
     stopped: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -88,7 +88,7 @@ def test_a_run_without_a_usable_checkpoint_starts_over_and_says_so(
     assert len(lines) == len(set(lines))
 
 
-def test_weights_alone_are_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_alone_are_not_resumed_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path)
     assert run(config, "--max_steps", "5", "--save_only_model") == 0
     record = tmp_path / "run" / "run.json"

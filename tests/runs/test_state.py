@@ -1,4 +1,4 @@
-"""run.json and run_state.json say how a run stands and went, over all of its starts."""
+"""run.json and run_state.json say how a run is doing and how it went, over all its starts."""
 
 import json
 from pathlib import Path

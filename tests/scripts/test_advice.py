@@ -1,4 +1,4 @@
-"""Whatever an error advises is done, and leads to a run."""
+"""Following an error's advice leads to a run."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ from world.small_world import ROOT, gpt2, save_model, tiny_tokenizer
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with its contract, and one beside it that answers otherwise."""
+    """A model with its contract, and one beside it that answers differently."""
     folder = tmp_path_factory.mktemp("chat")
     model = save_model(folder / "tuned", gpt2())
     tokenizer = tiny_tokenizer()
@@ -109,7 +109,7 @@ def test_the_base_model_answers_beside_the_tuned_one(
     assert tuned != other
 
 
-def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
+def test_a_line_that_cannot_be_answered_is_reported_and_the_next_one_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = "word " * 300
@@ -117,7 +117,7 @@ def test_a_line_that_cannot_be_answered_is_told_and_the_next_one_is_read(
     captured = capsys.readouterr()
     assert "error: /nothing is not a command; /help lists them" in captured.err
     assert "so there is no room for an answer; /reset starts over" in captured.err
-    assert "nobody/knows" in captured.err  # the base by its card, which is not to be had
+    assert "nobody/knows" in captured.err  # the base named by its card, which does not exist
     assert captured.out.endswith(f"{greedy(folder, [user('One?')])}\n")
 
 

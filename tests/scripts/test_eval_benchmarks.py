@@ -62,7 +62,7 @@ def test_a_wrong_command_line_is_refused(
         ),
     ],
 )
-def test_what_is_missing_is_named_with_the_command_that_brings_it(
+def test_what_is_missing_is_named_with_the_command_that_fetches_it(
     tmp_path: Path,
     model_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -87,7 +87,7 @@ def test_a_missing_package_is_named_too(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "needs the package lm_eval: make benchmarks-setup" in capsys.readouterr().out
 
 
-def test_the_list_tells_what_a_first_run_will_fetch(
+def test_the_list_says_what_a_first_run_will_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
@@ -115,7 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_base_and_tuned_model_are_asked_and_stand_side_by_side(
+def test_base_and_tuned_model_are_asked_and_shown_side_by_side(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")
@@ -165,7 +165,7 @@ def test_programs_are_written_first_and_run_when_asked_for(
     assert sorted(programs, key=str) == [("base", 1, 1), ("base", 3, None), ("tuned", 1, 1), ("tuned", 3, None)]
 
 
-def test_a_judge_grades_free_answers_once_and_a_try_of_a_few_stands_beside_the_whole(
+def test_a_judge_grades_free_answers_once_and_a_try_of_a_few_is_kept_beside_the_whole(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("alpaca_eval", reason="make benchmarks-setup installs alpaca_eval")

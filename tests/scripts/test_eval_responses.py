@@ -61,7 +61,7 @@ def test_the_held_out_rows_are_answered_by_base_and_tuned_model(
     assert list(rows[0])[:4] == ["instruction", "input", "output", "model_response"]
     assert rows[0]["row_id"] == 14 and rows[0]["finish_reason"] in ("stop", "length")
     assert rows[0]["prompt_tokens"] > 20 and 1 <= rows[0]["response_tokens"] <= 5
-    assert all(row["model_response"].endswith("!") for row in rows)  # it learned the manner
+    assert all(row["model_response"].endswith("!") for row in rows)  # it learned the style
     base = json.loads((finished / "responses_base.json").read_text())
     assert [row["model_response"] for row in base] != [row["model_response"] for row in rows]
     assert re.search(r"exact_match +0\.000 \[0\.000, 0\.602\] +\d\.\d{3}", out) and out.count("expected ") == 3
@@ -146,7 +146,7 @@ def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest
     page = (finished / "report.html").read_text()
     assert "failed its controls" in page  # it likes an empty answer as much as the reference
 
-    # Other answers take all that was said of these away; what the judge replied stays.
+    # New answers remove everything said about the old ones; the judge's replies stay.
     assert run("--model_name_or_path", finished, "--max_new_tokens", "1", "--metrics", "exact_match") == 0
     assert "judge: what was said here was about other answers" in capsys.readouterr().out
     left = {file for file in ("comparison.json", "judge.jsonl", "judge_summary.json") if (finished / file).exists()}
@@ -207,7 +207,7 @@ def test_of_two_evaluations_of_a_folder_the_second_is_told_of_the_first(
     assert run("--responses", tmp_path / "ours.json", "--output_dir", tmp_path) == 0
 
 
-def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Path) -> None:
+def test_a_server_answers_in_place_of_the_model(finished: Path, tmp_path: Path) -> None:
     with serve(lambda body: completion("o!", usage=None)) as stub:
         words = ("--engine", "endpoint", "--base_url", stub.url, "--endpoint_model", "served", "--limit", "2")
         assert run("--model_name_or_path", finished, *words, "--output_dir", tmp_path) == 0
@@ -218,7 +218,7 @@ def test_a_server_answers_in_the_place_of_the_model(finished: Path, tmp_path: Pa
     assert json.loads((tmp_path / "evaluation.json").read_text())["engine"] == "endpoint"
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(
+def test_an_interrupted_evaluation_continues_where_it_stopped(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5", "--compare_with_base")
@@ -285,7 +285,7 @@ def test_a_checkpoint_and_other_rows_are_answered_too(finished: Path, tmp_path: 
     assert (row["instruction"], row["output"]) == ("Say z.", "z!")
 
 
-def test_a_model_without_a_contract_is_told_how_it_is_prompted(tmp_path: Path, model_folder: Path) -> None:
+def test_a_model_without_a_contract_needs_a_prompt(tmp_path: Path, model_folder: Path) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps(ROWS[:2]))
     words = ["--model_name_or_path", model_folder, "--data", rows, "--output_dir", tmp_path, "--max_new_tokens", "3"]
@@ -332,7 +332,7 @@ def test_the_rows_of_a_step_are_shown(finished: Path, capsys: pytest.CaptureFixt
     assert inspected("--run", finished) == 2 and inspected("--step", 1) == 2
 
 
-def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_name_or_path", tmp_path / "none") == 2
     assert "none is no folder here that could take the answers" in capsys.readouterr().err
 

@@ -45,7 +45,7 @@ def lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_what_was_found_is_told_and_training_does_not_look_again(
+def test_what_was_found_is_reported_and_training_does_not_look_again(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", os.environ | {"NO_COLOR": "1"})

@@ -348,7 +348,7 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_weights(config_file:
     for number, state in whole["state"].items():
         assert torch.equal(state["exp_avg"], again["state"][number]["exp_avg"])
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [json.loads(line)["step"] for line in logged]  # what came after the checkpoint stands there once
+    assert steps == [json.loads(line)["step"] for line in logged]  # what came after the checkpoint is there once
 
 
 def test_tensorboard_gets_the_losses(config_file: Path) -> None:
@@ -380,7 +380,7 @@ def test_two_processes_compute_the_losses_of_one(config_file: Path) -> None:
     assert done.stdout.count("saved ") == 1  # the second process is silent
 
 
-def test_accelerate_launch_runs_the_script_and_passes_its_exit_code_on(config_file: Path) -> None:
+def test_accelerate_launch_runs_the_script_and_passes_on_its_exit_code(config_file: Path) -> None:
     command = [str(Path(sys.executable).parent / "accelerate"), "launch", "train_sft.py", "--config", str(config_file)]
     variables = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

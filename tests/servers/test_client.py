@@ -1,4 +1,4 @@
-"""A server may answer as it likes; a request to it ends all the same, and goes nowhere else."""
+"""However a server answers, a request to it ends, and goes nowhere else."""
 
 import asyncio
 import gzip
@@ -105,7 +105,7 @@ DELTA = b'data: {"choices": [{"index": 0, "delta": {"content": "more "}, "finish
     ],
     ids=["body", "headers", "status", "chunks", "error", "comments", "words"],
 )
-def test_a_server_that_drips_holds_no_request(ask: Callable[..., Completion], before: bytes, part: bytes) -> None:
+def test_a_server_that_drips_cannot_hold_a_request(ask: Callable[..., Completion], before: bytes, part: bytes) -> None:
     with serve_raw(drip(before, part)) as server:
         began = time.monotonic()
         with pytest.raises(NoReply) as caught:
@@ -132,7 +132,7 @@ def test_a_try_that_dripped_is_made_again() -> None:
     ],
     ids=["body", "chunks", "error", "words"],
 )
-def test_a_reply_without_end_is_left_after_a_few_megabytes(
+def test_a_reply_without_end_is_abandoned_after_a_few_megabytes(
     ask: Callable[..., Completion], before: bytes, part: bytes
 ) -> None:
     with serve_raw(flood(before, part)) as server:
@@ -203,7 +203,7 @@ def test_a_key_that_a_server_echoes_is_not_shown() -> None:
     assert caught.value.detail == "a reply that is no JSON object: you are $OPENAI_API_KEY, I know"
 
 
-def test_counts_that_are_none_are_left_out() -> None:
+def test_counts_that_are_not_numbers_are_left_out() -> None:
     with serve_raw(answer(reply(usage={"prompt_tokens": "9", "completion_tokens": True}))) as server:
         said = asked(server)
     assert (said.text, said.prompt_tokens, said.completion_tokens) == ("Amber.", None, None)
@@ -219,7 +219,7 @@ def test_the_proxy_is_for_other_machines_alone(monkeypatch: pytest.MonkeyPatch) 
         assert proxy.requests[0].startswith(b"POST http://llm.example/v1/chat/completions ")
 
 
-def test_a_key_is_wanted_for_the_address_that_is_really_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_required_for_the_address_that_is_really_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"judge_base_url: https://api\.openai\.com/v1 wants a key; set OPENAI_API_KEY"):
         LibraryClient()
     assert token_for("http://[::1]:8000/v1", key="base_url") == "none"

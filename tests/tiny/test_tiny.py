@@ -34,7 +34,7 @@ def test_there_are_enough_rows_of_many_kinds_and_none_twice() -> None:
     assert sum(bool(row["input"]) for row in rows) > 200
 
 
-def test_the_split_by_position_parts_the_rows_as_they_were_meant() -> None:
+def test_the_split_by_position_splits_the_rows_as_intended() -> None:
     total = len(SPLIT.in_file_order())
     assert len(SPLIT.train) == total * 85 // 100
     assert len(SPLIT.test) == total * 10 // 100

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from heed.tokens import batches, tree
-from heed.tokens.batches import FlatCollator, PaddingCollator, grained, shared_prefix
+from heed.tokens.batches import FlatCollator, PaddingCollator, grained
 from heed.tokens.examples import supervised_tokens
+from heed.tokens.tree import shared_prefix
 from world.small_world import example
 
 E = 50256
@@ -74,7 +75,7 @@ def test_a_flat_row_is_the_examples_end_to_end() -> None:
     assert (batch["segment_lengths"], batch["tokens"]) == ((5, 5, 5), 15) and "segment_parents" not in batch
 
 
-def test_what_examples_begin_with_stands_in_the_row_once_at_every_depth() -> None:
+def test_a_shared_beginning_is_in_the_row_once_at_every_depth() -> None:
     batch = flat("response", share_prefix=True)
     # 1 2 of all three, 3 of the first and the third; then what each has alone.
     assert batch["input_ids"] == [[1, 2, 3, 4, E, 9, E, 7, 8, E]]
@@ -111,7 +112,7 @@ def test_every_span_of_an_example_is_learned_and_nothing_between() -> None:
     assert batch["targets"].tolist() == [3, E, 5, E] and batch["weights"].tolist() == [2, 2, 2, 2]
 
 
-def test_filling_is_further_segments_that_teach_nothing() -> None:
+def test_filling_is_extra_segments_that_teach_nothing() -> None:
     """Five segments become eight, ten tokens sixteen, six targets eight."""
     batch = flat("response", share_prefix=True, multiple=4)
     assert batch["input_ids"] == [[1, 2, 3, 4, E, 9, E, 7, 8, E, E, E, E, E, E, E]]
@@ -135,7 +136,7 @@ def test_lengths_are_filled_up_by_a_sixteenth_at_most(number: int, filled: int) 
     assert grained(number, 1) == number
 
 
-def test_the_layout_for_varlen_attention_gathers_what_stands_before_each_segment() -> None:
+def test_the_layout_for_varlen_attention_gathers_what_comes_before_each_segment() -> None:
     batch = flat("response", share_prefix=True, varlen=True)
     assert batch["cu_seq_lens_q"] == [0, 2, 3, 5, 7, 10]
     assert batch["cu_seq_lens_k"] == [0, 2, 5, 10, 15, 20]

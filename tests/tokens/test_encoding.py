@@ -116,7 +116,7 @@ def test_processes_change_neither_ids_nor_order(
     assert "TOKENIZERS_PARALLELISM" not in capfd.readouterr().err  # the warning about a fork
 
 
-def test_a_tokenizing_that_fails_leaves_nothing(
+def test_a_failed_tokenization_leaves_nothing(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)

@@ -17,7 +17,7 @@ BY_TOKENS: dict[str, Any] = {"rows_per_batch": None, "tokens_per_batch": 1300}
 
 
 def skewed_lengths(rows: int) -> np.ndarray:
-    """Tokens a row as in instruction data: most short, a few very long."""
+    """Row lengths as in instruction data: most short, a few very long."""
     return np.minimum(1024, np.random.RandomState(0).lognormal(4.6, 0.7, rows).astype(int) + 10)
 
 
@@ -108,7 +108,7 @@ def test_eight_processes_have_even_work_in_every_step(strategy: Strategy, accumu
         assert 1 <= sampler.balance() < 1.1
 
 
-def test_work_that_cannot_be_even_is_told() -> None:
+def test_work_that_cannot_be_even_is_reported() -> None:
     one = {"rows_per_batch": 1, "tokens_per_batch": None, "strategy": "sequential", "processes": 2}
     assert row_batches([3, 1, 2, 2], **one).balance() == (3 + 2) / (2 + 2)
 
@@ -134,7 +134,7 @@ def test_seed_and_epoch_alone_decide(strategy: Strategy, sizes: dict[str, Any]) 
     assert all(one != other for number, one in enumerate(plans) for other in plans[:number])
 
 
-def test_rows_of_like_length_share_a_batch() -> None:
+def test_rows_of_similar_length_share_a_batch() -> None:
     lengths = skewed_lengths(5000)
     shares = [round(padding_share(row_batches(lengths, strategy=each, **BY_ROWS)), 3) for each in STRATEGIES]
     assert shares == [0.432, 0.04, 0.433]
@@ -144,7 +144,7 @@ def test_rows_of_like_length_share_a_batch() -> None:
 
 @pytest.mark.parametrize("sizes", [BY_ROWS, BY_TOKENS], ids=["rows", "tokens"])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_like_lengths_come_in_any_order_but_the_heaviest_batch_first(sizes: dict[str, Any], processes: int) -> None:
+def test_similar_lengths_come_in_any_order_but_the_heaviest_batch_first(sizes: dict[str, Any], processes: int) -> None:
     lengths = skewed_lengths(5000)
     sampler = row_batches(lengths, strategy="group_by_length", processes=processes, **sizes)
     first, second = ([sampler.work(batch) for batch in plan] for plan in (sampler.plan(0), sampler.plan(1)))
@@ -155,7 +155,7 @@ def test_like_lengths_come_in_any_order_but_the_heaviest_batch_first(sizes: dict
     assert abs(rank) < 0.2  # lengths neither fall nor rise within an epoch
 
 
-def test_processes_get_like_lengths_at_the_same_step() -> None:
+def test_processes_get_similar_lengths_at_the_same_step() -> None:
     lengths = skewed_lengths(5000)
     plan = row_batches(lengths, strategy="group_by_length", processes=8, **BY_ROWS).plan(1)
     longest = np.array([lengths[batch].max() for batch in plan]).reshape(-1, 8)
@@ -199,7 +199,7 @@ def loader(sampler: RowBatches) -> Any:
 
 @pytest.mark.parametrize("sizes", [BY_ROWS, BY_TOKENS], ids=["rows", "tokens"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_resumed_epoch_holds_exactly_the_remaining_batches(strategy: Strategy, sizes: dict[str, Any]) -> None:
+def test_a_resumed_epoch_has_exactly_the_remaining_batches(strategy: Strategy, sizes: dict[str, Any]) -> None:
     whole = loader(row_batches(skewed_lengths(100), strategy=strategy, **sizes))
     epochs = []
     for epoch in range(3):
@@ -210,7 +210,7 @@ def test_a_resumed_epoch_holds_exactly_the_remaining_batches(strategy: Strategy,
     resumed = loader(sampler)
     skipping = skip_first_batches(resumed, 5)
     skipping.set_epoch(1)
-    assert sampler.epoch == 0  # accelerate does not look behind what skips, so the sampler must be told
+    assert sampler.epoch == 0  # accelerate does not look inside what skips, so the sampler must be told
     sampler.set_epoch(1)
     assert list(skipping) == epochs[1][5:]
     resumed.set_epoch(2)

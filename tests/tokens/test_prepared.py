@@ -59,7 +59,7 @@ def prepare(data: Path | str, folder: Path, prompt: Prompt, num_proc: int = 1, *
 
 
 @pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_shards_hold_what_is_encoded_from_memory(
+def test_shards_contain_what_is_encoded_from_memory(
     tmp_path: Path, prompt: Prompt, num_proc: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 40)
@@ -98,16 +98,16 @@ def test_a_mixture_counts_each_source_as_often_as_it_says(tmp_path: Path, prompt
     assert counts[f"from {folder / 'books.jsonl'}"] == 800
     assert 160 < counts[f"from {folder / 'web.parquet'}"] < 240
     assert counts["examples"] == 800 + counts[f"from {folder / 'web.parquet'}"]
-    with pytest.raises(UserError, match=r"mixture: 'wep.jsonl' is none of the files"):
+    with pytest.raises(UserError, match=r"mixture: 'wep.jsonl' is not one of the files"):
         prepare(folder, tmp_path / "other", prompt, mixture={"wep.jsonl": 0.5})
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, prompt: Prompt) -> None:
     data, folder = write_rows(tmp_path / "rows.jsonl", 60), tmp_path / "set"
     prepare(data, folder, prompt)
-    with pytest.raises(UserError, match="is there already; choose another folder or delete it"):
+    with pytest.raises(UserError, match="exists already; choose another folder or delete it"):
         prepare(data, folder, prompt)
-    with pytest.raises(UserError, match="split: a set that is prepared is split as its rows go by"):
+    with pytest.raises(UserError, match="split: a prepared set is split as its rows are read"):
         recipe(prompt, data, split=None)
     with pytest.raises(UserError, match=r"was made with template: .*, and the run says .* \(differing: template\)"):
         prepared.load(folder, recipe(load_prompt("chatml", tiny_tokenizer()), data))
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, prompt: Prompt) -> None:
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"train-00000\.arrow is missing or has changed in size since it was written"):
         prepared.load(folder, recipe(prompt, data))
-    with pytest.raises(UserError, match=r"holds no prepared\.json; write the folder with --prepare first"):
+    with pytest.raises(UserError, match=r"has no prepared\.json; write the folder with --prepare first"):
         prepared.read_facts(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_set_of_other_data_or_of_files_that_have_changed_is_refused(tmp_path: 
     prepared.check_source(folder, source_of(data))
     with data.open("a") as file:
         file.write('\n{"instruction": "one more", "output": "row"}')
-    with pytest.raises(UserError, match=r"rows\.jsonl is not what .*set was made of on 20.*; prepare another folder"):
+    with pytest.raises(UserError, match=r"rows\.jsonl is not what .*set was made from on 20.*; prepare another folder"):
         prepared.check_source(folder, source_of(data))
     data.unlink()  # another machine need not have it
     prepared.check_source(folder, source_of(data))

@@ -2,7 +2,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
-from heed.tokens.preview import learned_places, measure_learned, one_line, preview, preview_rows, token_texts
+from heed.tokens.preview import measure_learned, one_line, places_in_loss, preview, preview_rows, token_texts
 from world.small_world import example
 
 
@@ -45,7 +45,7 @@ def test_what_is_learned_is_read_from_the_targets_of_either_collator(loss_on: Lo
         PaddingCollator(pad_token_id=0, loss_on=loss_on),
         FlatCollator(pad_token_id=0, loss_on=loss_on, share_prefix=True, multiple=8),
     ):
-        assert learned_places(collator(examples[:1])) == ([3, 4] if loss_on == "response" else [1, 2, 3, 4])
+        assert places_in_loss(collator(examples[:1])) == ([3, 4] if loss_on == "response" else [1, 2, 3, 4])
         learned = measure_learned(examples, collator, 0)
         assert (learned.response, learned.prompt) == (1.0, 0.0 if loss_on == "response" else 0.6)
         assert (learned.whole, learned.eos) == (1, 1)

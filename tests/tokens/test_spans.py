@@ -47,7 +47,7 @@ def texts(tokenizer: PreTrainedTokenizerBase, found: Example) -> list[str]:
 
 
 def separate(prompt: Prompt, record: Record) -> list[dict[str, Any]]:
-    """Each answer with all that stands before it, as generation would be given it."""
+    """Each answer with all that comes before it, as generation would be given it."""
     found = []
     for turn in range(1, len(record.messages), 2):
         ids, [(start, _)] = prompt.encode(record.messages[: turn + 1])
@@ -69,14 +69,14 @@ def test_a_conversation_is_one_example_with_a_span_for_every_answer(
     assert (found["turn"], found["apart"], found["tokens"]) == (5, "", len(found["input_ids"]))
 
 
-def test_answers_that_a_template_shows_differently_later_are_examples_of_their_own(
+def test_answers_that_a_template_shows_differently_later_are_separate_examples(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     prompt = make_prompt("forgetful", FORGETFUL, tokenizer)
     thought = talk("One?", "<think>hm</think>1.", "Two?", "2.", "Three?", "<think>oh</think>3.")
     first, second = encode_row(thought, prompt, POLICY)
     assert texts(tokenizer, first) == ["<think>hm</think>1.<|endoftext|>"]
-    # The second answer's prompt has lost the thinking; the third goes on with it.
+    # The second answer's prompt has lost the thinking; the third continues it.
     assert texts(tokenizer, second) == ["2.<|endoftext|>", "<think>oh</think>3.<|endoftext|>"]
     assert (first["apart"], second["apart"]) == ("", "history")
     counts = encode_split([thought], prompt, POLICY).counts
@@ -88,7 +88,7 @@ def test_answers_that_a_template_shows_differently_later_are_examples_of_their_o
     )
 
 
-def test_answers_whose_ids_the_next_prompt_does_not_have_are_examples_of_their_own(
+def test_answers_whose_ids_the_next_prompt_does_not_have_are_separate_examples(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     found = encode_row(TALK, make_prompt("endless", ENDLESS, tokenizer), POLICY)

@@ -1,4 +1,4 @@
-"""Rows as paths through a tree: every row is found again, and nothing that pays stands twice."""
+"""Rows as paths through a tree: every row is found again, and nothing worth sharing is there twice."""
 
 import random
 
@@ -13,7 +13,7 @@ def ids(laid: Tree, rows: list[list[int]], row: int) -> list[int]:
     return [token for part in parts for token in rows[part.row][part.begin : part.end]]
 
 
-def test_rows_that_share_nothing_stand_as_they_were_given() -> None:
+def test_rows_that_share_nothing_stay_as_they_were_given() -> None:
     laid = shared([[9, 1], [1, 2], [5]])
     assert [(part.row, part.begin, part.end, part.parent) for part in laid.segments] == [
         (0, 0, 2, None),
@@ -68,6 +68,6 @@ def test_any_rows_are_found_again_and_share_all_that_pays(least: int, monkeypatc
         assert laid_down == len(distinct) if least == 1 else laid_down <= sum(map(len, rows))
 
 
-def test_rows_that_are_nested_a_thousand_deep_are_laid_down() -> None:
+def test_rows_that_are_nested_a_thousand_deep_become_a_tree() -> None:
     laid = shared([list(range(length * 10)) for length in range(1, 1500)])
     assert len(laid.segments) == 1499 and sum(map(len, laid.segments)) == 14990

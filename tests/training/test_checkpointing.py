@@ -14,7 +14,7 @@ from world.training import arguments
 
 
 class Theirs(Trainer):
-    """Somebody else's trainer, with a loss of its own."""
+    """Somebody else's trainer, with its own loss."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = model(**inputs).loss

@@ -122,7 +122,7 @@ def test_an_engine_gives_the_losses_of_one_process_and_a_whole_model(
     assert mine.keys() == saved.keys()
     assert all((mine[key] - saved[key]).abs().max() < 1e-4 for key in mine)
 
-    # What a kill behind checkpoint-4 leaves; the same command goes on to the very same weights.
+    # What a kill after checkpoint-4 leaves; the same command continues to exactly the same weights.
     shutil.rmtree(run / "checkpoint-6")
     (run / name).unlink()
     record = json.loads((run / run_folder.RUN_FILE).read_text())
@@ -136,7 +136,7 @@ def test_an_engine_gives_the_losses_of_one_process_and_a_whole_model(
 
 @pytest.mark.slow
 def test_the_model_of_fsdp_is_that_of_its_last_checkpoint(tmp_path: Path, alone: Path, forks: Forks) -> None:
-    """Shards on the one side, one consolidated file on the other: bit by bit the same."""
+    """Shards on one side, a consolidated file on the other: the same, bit for bit."""
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
     log = tmp_path / "log"

@@ -25,7 +25,7 @@ def test_neither_the_step_that_is_not_finite_nor_a_later_one_reaches_the_weights
         guard.check()
 
 
-def test_an_engine_that_updates_by_itself_is_not_promised_for() -> None:
+def test_no_promise_is_made_for_an_engine_that_updates_by_itself() -> None:
     guard = FiniteGuard(CPU, keeps=False)
     watched(guard, float("inf"))
 

@@ -76,7 +76,7 @@ def train(
 def test_steps_from_graphs_are_the_eager_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int
 ) -> None:
-    """Gradients go into buffers that stay, although Trainer drops them and some steps run eagerly in between."""
+    """Gradients go into fixed buffers, although Trainer drops them and some steps run eagerly in between."""
     eager, wanted, _, _ = train(tmp_path, monkeypatch, None, accumulation)
     losses, weights, said, held = train(tmp_path, monkeypatch, record_plainly, accumulation)
     assert losses == pytest.approx(eager, abs=1e-6)  # Trainer logs in float32
@@ -85,7 +85,7 @@ def test_steps_from_graphs_are_the_eager_steps(
     assert 1 < len(held.recorded) < len(held.seen)  # shapes seen once were never captured
 
 
-def test_a_capture_that_fails_is_told_and_steps_are_made_eagerly(
+def test_a_capture_that_fails_is_reported_and_steps_run_eagerly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager, wanted, _, _ = train(tmp_path, monkeypatch, None)
@@ -109,7 +109,7 @@ def test_a_replay_that_differs_from_the_eager_step_is_never_used(
     ]
 
 
-def test_further_shapes_run_eagerly_when_enough_graphs_are_held(
+def test_further_shapes_run_eagerly_when_enough_graphs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager, wanted, _, _ = train(tmp_path, monkeypatch, None)

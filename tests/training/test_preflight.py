@@ -50,7 +50,7 @@ def test_only_as_much_is_asked_for_as_is_still_to_come(tmp_path: Path, monkeypat
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     with pytest.raises(UserError, match=r"3 checkpoint\(s\)"):
         check_disk(trainer, steps=10, queued=0, say=said.append)
-    (tmp_path / "checkpoint-2").mkdir()  # a run that goes on has some of them
+    (tmp_path / "checkpoint-2").mkdir()  # a resumed run has some of them
     check_disk(trainer, steps=10, queued=0, say=said.append)
     assert said[0].startswith("disk      3 checkpoint(s) of 6.")
     assert checkpoints_kept(trainer.args, None, 10) == 11 and checkpoints_kept(trainer.args, 1, 10) == 2

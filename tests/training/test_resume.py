@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint has the very numbers of one that was never interrupted."""
+"""A run resumed from a checkpoint has exactly the numbers of one that was never interrupted."""
 
 import json
 from itertools import chain
@@ -36,7 +36,7 @@ CELLS: dict[str, dict[str, Any]] = {
 
 
 def numbers(trainer: HeedTrainer) -> list[dict[str, float]]:
-    """Every line that was logged, but for times."""
+    """Every line that was logged, without times."""
     timed = ("runtime", "per_second", "train_loss")
     return [{name: log[name] for name in log if not name.endswith(timed)} for log in trainer.state.log_history]
 
@@ -76,7 +76,7 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path, name: str) -> None:
     assert same_weights(plain, resumed)
 
 
-def test_a_run_killed_behind_its_last_step_makes_no_further_one(tmp_path: Path) -> None:
+def test_a_run_killed_after_its_last_step_takes_no_further_one(tmp_path: Path) -> None:
     """In the middle of an epoch, where Trainer alone would move on to the next step."""
     whole = trainer_of(tmp_path / "a", max_steps=7)
     whole.train()
@@ -87,7 +87,7 @@ def test_a_run_killed_behind_its_last_step_makes_no_further_one(tmp_path: Path) 
 
 
 def test_a_changed_learning_rate_takes_effect(tmp_path: Path) -> None:
-    """Trainer alone would continue with the old one, which the checkpoint holds."""
+    """Trainer alone would continue with the checkpoint's."""
     trainer_of(tmp_path / "a", lr_scheduler_type="constant", logging_steps=1).train()
     again = trainer_of(tmp_path / "b", lr_scheduler_type="constant", logging_steps=1, learning_rate=5e-4)
     again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
@@ -165,7 +165,7 @@ def test_the_same_command_after_kill_9_ends_with_the_same_weights(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_goes_on_with_one(tmp_path: Path, forks: Forks) -> None:
+def test_a_run_of_two_processes_continues_with_one(tmp_path: Path, forks: Forks) -> None:
     config, log = write_config(tmp_path), tmp_path / "log"
     # The rows of a step and what is learned are the same on two processes; sums are rounded otherwise.
     two = tmp_path / "two"

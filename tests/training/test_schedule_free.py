@@ -1,4 +1,4 @@
-"""An optimizer that trains other weights than those that it learns: what is evaluated and saved is what was learned."""
+"""An optimizer whose trained weights are not the learned ones: what is evaluated and saved is what was learned."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ BETA, RATE = 0.9, 0.05
 
 
 class ScheduleFree(torch.optim.Optimizer):
-    """Schedule-free SGD (Defazio et al. 2024): steps are made at y, between the steps z and their average x."""
+    """Schedule-free SGD (Defazio et al. 2024): steps are taken at y, between the steps z and their average x."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__(model.parameters(), {"lr": RATE, "training": False, "steps": 0})
@@ -78,7 +78,7 @@ def test_the_learned_weights_are_evaluated_saved_and_resumed_from(tmp_path: Path
 
 
 def test_a_run_without_evaluations_saves_the_same_weights(tmp_path: Path) -> None:
-    """Trainer alone would save the weights that the next step would have been made at."""
+    """Trainer alone would save the weights of the next training step."""
     trained(tmp_path / "plain", save_at=[6])
     saved = load_file(tmp_path / "plain/checkpoint-6/model.safetensors")
     looked_at = trained(tmp_path / "looked at", save_at=[], eval_strategy="steps", eval_steps=6)

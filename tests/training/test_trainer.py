@@ -230,7 +230,7 @@ def test_evaluation_halves_its_batches_when_memory_runs_out(tmp_path: Path, monk
 
 
 def test_evaluation_is_sized_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target's 2,000 scores stand there four times, a token is 24 x 32 numbers; half of 16 MiB holds three rows."""
+    """A target's 2,000 scores are there four times, a token is 24 x 32 numbers; half of 16 MiB holds three rows."""
     monkeypatch.setattr(evaluating, "free_memory", lambda device: 16 * 2**20)
     said: list[str] = []
     args = arguments(tmp_path, per_device_eval_batch_size=16)
@@ -246,7 +246,7 @@ def test_evaluation_is_sized_to_memory(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_what_is_not_finite_never_reaches_the_weights(tmp_path: Path, optim: str, where: str) -> None:
-    """Step 3 breaks. The weights stay those of step 2, also when the break is noticed only at the next log."""
+    """Step 3 breaks. The weights stay those of step 2, even when the break is noticed only at the next log."""
     after: list[list[torch.Tensor]] = []
 
     class Keep(TrainerCallback):

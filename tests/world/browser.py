@@ -1,4 +1,4 @@
-"""A real browser for pages: headless Chromium, with everything a page must not do written down."""
+"""A real browser for pages: headless Chromium, that records everything a page must not do."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def visit(
     scheme: Literal["light", "dark"] = "light",
     before: "Callable[[Page], object]" = lambda page: None,
 ) -> Iterator[Visit]:
-    """Open `url` in a session of its own; `before` sees the page first, to set up routes or scripts."""
+    """Open `url` in a new session; `before` sees the page first, to set up routes or scripts."""
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", service_workers="block"
     )

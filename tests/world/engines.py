@@ -1,4 +1,4 @@
-"""FSDP2 and DeepSpeed in processes on a CPU: accelerate alone passes over both there, without a word.
+"""FSDP2 and DeepSpeed in processes on a CPU: accelerate alone silently ignores both there.
 
 For tests only. That GPU runs behave the same is not shown.
 """

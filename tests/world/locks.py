@@ -1,4 +1,4 @@
-"""A run folder that another process holds."""
+"""A run folder that another process has locked."""
 
 import subprocess
 import sys

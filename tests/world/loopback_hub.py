@@ -1,8 +1,8 @@
 """A Hub on the loopback: folders on disk, served to the real Hugging Face clients as repositories.
 
 root/models/<org>/<name>/... and root/datasets/<org>/<name>/... are the main branches of repositories, other branches
-lie in root/branches/models/<org>/<name>/<branch>/...; root/files/... are plain files, at `file_url`. What lies on disk
-now is what a branch holds: a changed file makes a new commit, and the one before is gone.
+are in root/branches/models/<org>/<name>/<branch>/...; root/files/... are plain files, at `file_url`. What is on disk
+now is what a branch has: a changed file makes a new commit, and the one before is gone.
 
 Anyone may read. With WRITE_TOKEN one may push, and `Fault`s make that go wrong.
 """
@@ -32,7 +32,7 @@ BIG_FILES = (".safetensors", ".bin", ".pt", ".pth", ".parquet", ".png")  # uploa
 
 @contextmanager
 def serve(root: Path) -> Iterator[str]:
-    """Serve `root` on a free port while the context lasts; gives the endpoint, with no slash at its end."""
+    """Serve `root` on a free port while the context lasts; gives the endpoint, without a trailing slash."""
     with running(root) as hub:
         yield hub.endpoint
 
@@ -201,7 +201,7 @@ def content(files: dict[str, bytes], path: list[str], headers: dict[str, str]) -
 
 
 def cut(whole: Answer, wanted: str) -> Answer:
-    """The part that a Range header wants; clients that stream take what comes for it without a look."""
+    """The part that a Range header wants; clients that stream take whatever comes for it."""
     span = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
     size = len(whole.body)
     if span is None or int(span[1]) >= size:
@@ -213,7 +213,7 @@ def cut(whole: Answer, wanted: str) -> Answer:
 
 @dataclass(kw_only=True)
 class Fault:
-    """Befalls the next `times` requests whose "METHOD /path" the pattern `match` is found in."""
+    """Befalls the next `times` requests whose "METHOD /path" the pattern `match` finds."""
 
     match: str
     times: int = 1_000_000

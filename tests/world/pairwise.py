@@ -6,7 +6,7 @@ from typing import Any
 
 
 def pairwise(options: Mapping[str, Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Combinations of one value of each option, in which every two values of two options stand together once.
+    """Combinations of one value of each option, in which every two values of two options meet at least once.
 
     Chosen greedily from the full product: not the fewest possible, but few.
     """

@@ -1,4 +1,4 @@
-"""A training of seconds in this process, to be interrupted and gone on with."""
+"""A training of seconds in this process, to be interrupted and resumed."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ def run(config: Path, *arguments: str) -> int:
 
 
 def interrupt(config: Path) -> None:
-    """Leave what a kill behind the checkpoint of step 4 leaves."""
+    """Leave what a kill after the checkpoint of step 4 leaves."""
     assert run(config, "--max_steps", "5") == 0
     folder = config.parent / "run"
     shutil.rmtree(folder / "checkpoint-5")

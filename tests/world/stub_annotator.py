@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on the loopback that prefers the answer holding a word; it knows nothing else."""
+"""An OpenAI-compatible server on the loopback that prefers the answer with a certain word; it knows nothing else."""
 
 import json
 import math

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.under_way -= 1
         data = json.dumps(answer).encode()
-        with suppress(BrokenPipeError):  # who does not wait any more
+        with suppress(BrokenPipeError):  # the client no longer waits
             self.send(status, data)
 
     def send(self, status: int, data: bytes) -> None:

@@ -18,7 +18,7 @@ from heed.prompts.template import Prompt
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import Policy, encode_row
 from heed.tokens.order import RowBatches, Strategy
-from heed.tokens.preview import CUTS, learned_places, token_texts
+from heed.tokens.preview import CUTS, places_in_loss, token_texts
 
 FOLDER = Path(__file__).parent
 ROWS_SHOWN = 2000
@@ -157,7 +157,7 @@ def page_example(example: dict[str, Any], prompt: Prompt, collator: FlatCollator
     batch = collator([example])
     ids = batch["input_ids"][0].tolist()
     left_out = example["outcome"] == "too_long"
-    learned = set() if left_out else set(learned_places(batch))
+    learned = set() if left_out else set(places_in_loss(batch))
     return {
         "tokens": token_texts(prompt.tokenizer, ids),
         "labels": "".join("l" if place in learned else "r" for place in range(len(ids))),
