@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 import yaml
 
 from heed.answers.exports import alpaca_eval_outputs
 from heed.answers.responses import Answer
-from heed.benchmarks.asking import Asking, Outcome, Question, Score, graded_key
+from heed.benchmarks.answers import TEST_ROWS, answer
+from heed.benchmarks.asking import Asking, Outcome, Score
+from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.question import Question, graded_key
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.servers.client import Client, LibraryClient, NoReply, Server, openai_address, token_for
-
-if TYPE_CHECKING:  # torch
-    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
@@ -83,9 +83,7 @@ def question(
     records = own if own is not None else instruction_records(theirs)
     asked = records[: asking.limit]
 
-    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
-        from heed.benchmarks.answers import TEST_ROWS, answer
-
+    def ask(loaded: Loaded, key: dict[str, Any], folder: Path) -> Outcome:
         name = TEST_ROWS if own is not None else benchmark.name
         answers = answer(loaded, asked, name=name, max_new_tokens=max_new_tokens)
         return win_rates(

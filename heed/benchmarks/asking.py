@@ -1,21 +1,14 @@
-"""What every model is asked with, a benchmark as a question, and what a model scored in it, kept in a file."""
+"""What every model is asked with, and what it scored in a benchmark, kept in a file."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from heed.benchmarks.suite import Benchmark
-from heed.data.records import Record, rows_sha256
 from heed.files import run_folder
 from heed.models.identity import model_sha256
 from heed.prompts.template import Contract, Prompt
 from heed.runs.finished import Subject
 from heed.saying import Say
-
-if TYPE_CHECKING:  # one loads models, the other needs lm_eval
-    from heed.benchmarks.loaded import Loaded
-    from heed.benchmarks.tasks import Tasks
 
 FOLDER = "benchmarks"
 RESULTS_FILE = "results.json"
@@ -83,37 +76,6 @@ class Outcome:
     scores: list[Score]
     notes: list[str]
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A benchmark, and how it is asked."""
-
-    benchmark: Benchmark
-    variant: str
-    """The folder below the model's name that keeps what comes of it."""
-    key: dict[str, Any]
-    """All that a number depends on beside the model and its contract."""
-    library: str
-    ask: "Callable[[Loaded, dict[str, Any], Path], Outcome]"
-    """Given the model, the whole key and the folder."""
-    tasks: "Tasks | None" = None
-    """lm_eval's, which know how items are summed up; without them every metric is a plain mean of its items."""
-
-
-def graded_key(
-    asking: Asking, records: Sequence[Record], *, max_new_tokens: int, data: str, library: str, judge: Any = None
-) -> dict[str, Any]:
-    """What the grade of free answers depends on beside the model that gives them."""
-    return {
-        "max_new_tokens": max_new_tokens,
-        "data_sha256": rows_sha256(records),
-        "data": data,
-        "chat_template": True,
-        "limit": asking.limit,
-        "library": library,
-        "judge": judge,
-    }
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:

@@ -7,20 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lm_eval import evaluator
 
 from heed.benchmarks import compat
-from heed.benchmarks.asking import FOLDER, Asking, Outcome, Question, Score
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, Score
+from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.question import Question
 from heed.benchmarks.suite import Benchmark
 from heed.benchmarks.tasks import OFFLINE_HELP, SQUAD, Tasks
 from heed.errors import UserError
 from heed.files import run_folder
-
-if TYPE_CHECKING:
-    from heed.benchmarks.loaded import Loaded
 
 REQUESTS = "requests"
 SAMPLES_FILE = "samples.jsonl"
@@ -74,7 +73,7 @@ def library() -> str:
     return f"lm_eval {metadata.version('lm_eval')}"
 
 
-def ask_model(tasks: Tasks, setup: Setup, loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+def ask_model(tasks: Tasks, setup: Setup, loaded: Loaded, key: dict[str, Any], folder: Path) -> Outcome:
     from heed.benchmarks.contract_lm import ContractLM
 
     asking, uses_template = loaded.asking, setup.chat_template

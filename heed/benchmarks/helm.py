@@ -3,23 +3,20 @@
 import os
 import re
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from heed.benchmarks.asking import Asking, Outcome, Question, Score, graded_key
+from heed.benchmarks.asking import Asking, Outcome, Score
+from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.question import Question, graded_key
 from heed.benchmarks.readiness import HELM, installed_version
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.prompts.template import Prompt
-
-if TYPE_CHECKING:  # torch
-    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PLUGIN = "heed.benchmarks.helm_plugin"
@@ -41,7 +38,7 @@ def question(
     rows = rendered_rows(asked, asking.prompt)
     library = f"crfm-helm {installed_version('lib/python*/site-packages/crfm_helm-*.dist-info', HELM)}"
 
-    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
+    def ask(loaded: Loaded, key: dict[str, Any], folder: Path) -> Outcome:
         began = time.perf_counter()
         name, work = loaded.subject.name, folder.parent  # HELM's own files, which all entries share
         work.mkdir(parents=True, exist_ok=True)
@@ -61,30 +58,6 @@ def question(
         library=library,
         ask=ask,
     )
-
-
-def place_of(model: str) -> str:
-    """A folder by its whole path, for processes that run elsewhere; a Hub id as it is."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
-@contextmanager
-def whole_model(model: Any, prompt: Prompt, path: str, *, revision: str | None = None) -> Iterator[str]:
-    """What HELM's environment can load without peft: the model's own place, or a folder with the adapter merged in.
-
-    A `revision` of the Hub goes through a folder too, since HELM would load the newest one.
-    """
-    adapter = hasattr(model, "merge_and_unload")
-    if not adapter and revision is None:
-        del model  # HELM loads its own
-        yield place_of(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="heed-merged-") as folder:
-        whole = model.merge_and_unload() if adapter else model
-        whole.save_pretrained(folder)
-        prompt.tokenizer.save_pretrained(folder)
-        del model, whole
-        yield folder
 
 
 def rendered_rows(records: Sequence[Record], prompt: Prompt) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """One model while benchmarks are asked of it."""
 
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from heed.answers.subjects import load_subject
 from heed.benchmarks.asking import Asking
-from heed.benchmarks.helm import whole_model
 from heed.models.loading import context_length
+from heed.prompts.template import Prompt
 from heed.runs.finished import Subject
 
 
@@ -43,3 +46,27 @@ class Loaded:
     def __exit__(self, *error: object) -> None:
         self._model = None  # the next one may need its memory
         self._held.close()
+
+
+def place_of(model: str) -> str:
+    """A folder by its whole path, for processes that run elsewhere; a Hub id as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+@contextmanager
+def whole_model(model: Any, prompt: Prompt, path: str, *, revision: str | None = None) -> Iterator[str]:
+    """What another environment can load without peft: the model's own place, or a folder with the adapter merged in.
+
+    A `revision` of the Hub goes through a folder too, since the other would load the newest one.
+    """
+    adapter = hasattr(model, "merge_and_unload")
+    if not adapter and revision is None:
+        del model  # the other environment loads its own
+        yield place_of(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="heed-merged-") as folder:
+        whole = model.merge_and_unload() if adapter else model
+        whole.save_pretrained(folder)
+        prompt.tokenizer.save_pretrained(folder)
+        del model, whole
+        yield folder

@@ -9,8 +9,9 @@ from pathlib import Path
 import datasets
 
 from heed.benchmarks import alpaca, helm, openai_evals
-from heed.benchmarks.asking import FOLDER, Asking, Outcome, Question, read_outcome, write_outcome
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, read_outcome, write_outcome
 from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.question import Question
 from heed.benchmarks.scores import score_rows
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record

@@ -8,22 +8,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from heed.answers.responses import Answer
-from heed.benchmarks.asking import FOLDER, Asking, Outcome, Question, Score, graded_key
-from heed.benchmarks.helm import place_of
+from heed.benchmarks.alpaca import Judge
+from heed.benchmarks.answers import TEST_ROWS, answer
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, Score
+from heed.benchmarks.loaded import Loaded, place_of
+from heed.benchmarks.question import Question, graded_key
 from heed.benchmarks.readiness import EVALS, installed_version
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
-
-if TYPE_CHECKING:  # torch, and openai
-    from heed.benchmarks.alpaca import Judge
-    from heed.benchmarks.loaded import Loaded
 
 REPOSITORY = Path(__file__).parent.parent.parent
 GRADERS = {
@@ -40,15 +39,13 @@ PATIENCE = 3600
 
 
 def question(
-    asking: Asking, benchmark: Benchmark, judge: "Judge | None", records: Sequence[Record], *, max_new_tokens: int
+    asking: Asking, benchmark: Benchmark, judge: Judge | None, records: Sequence[Record], *, max_new_tokens: int
 ) -> Question:
     asked, library = records[: asking.limit], f"evals {installed_version('evals-*.dist-info', EVALS)}"
     given: dict[str, list[Answer]] = {}
     models: dict[str, str] = {}
 
-    def ask(loaded: "Loaded", key: dict[str, Any], folder: Path) -> Outcome:
-        from heed.benchmarks.answers import TEST_ROWS, answer
-
+    def ask(loaded: Loaded, key: dict[str, Any], folder: Path) -> Outcome:
         subject = loaded.subject
         given[subject.name] = answer(loaded, asked, name=TEST_ROWS, max_new_tokens=max_new_tokens)
         models[subject.name] = place_of(subject.model)
@@ -134,11 +131,11 @@ def write_registry(
 
 def refuse_ambiguous(answers: Sequence[Answer]) -> None:
     first: dict[str, Answer] = {}
-    for answer in answers:
-        other = first.setdefault(answer.user_content, answer)
-        if other.model_response != answer.model_response:
+    for given in answers:
+        other = first.setdefault(given.user_content, given)
+        if other.model_response != given.model_response:
             raise UserError(
-                f"OpenAI Evals: rows {other.row_id} and {answer.row_id} end in the same question, and it sees no "
+                f"OpenAI Evals: rows {other.row_id} and {given.row_id} end in the same question, and it sees no "
                 "earlier turns that would tell them apart; leave one of them out"
             )
 

@@ -22,8 +22,8 @@ from heed.errors import UserError
 
 IFEVAL, SQUAD = "ifeval", "squadv2"
 OFFLINE_HELP = (
-    "give a folder that mirrors the Hub with data_root: FOLDER (docs/evaluation.md says how it looks), or run once "
-    "with a connection"
+    "give a folder that mirrors the Hub with data_root: FOLDER (docs/guide/benchmarks.md says how it looks), or run "
+    "once with a connection"
 )
 PROBE = "A sentence. And another one."
 """An answer that is scored before any model is asked."""

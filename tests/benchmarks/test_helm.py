@@ -8,7 +8,7 @@ import pytest
 from heed.answers.generation import generate
 from heed.benchmarks import helm, readiness
 from heed.benchmarks.asking import Asking
-from heed.benchmarks.loaded import Loaded
+from heed.benchmarks.loaded import Loaded, whole_model
 from heed.benchmarks.measuring import outcome_of
 from heed.benchmarks.suite import BENCHMARKS
 from heed.errors import UserError
@@ -36,13 +36,13 @@ def test_prompts_are_the_contracts_to_the_token(asked: tuple[Path, Prompt]) -> N
 
 def test_an_adapter_is_merged_for_an_environment_without_peft(asked: tuple[Path, Prompt]) -> None:
     folder, prompt = asked
-    with helm.whole_model(gpt2(), prompt, str(folder)) as path:
+    with whole_model(gpt2(), prompt, str(folder)) as path:
         assert path == str(folder)
     adapted = add_adapter(gpt2(), Adapter(rank=2, alpha=4, dropout=0.0, target_modules=None))
-    with helm.whole_model(adapted, prompt, "runs/adapter") as path:
+    with whole_model(adapted, prompt, "runs/adapter") as path:
         names = {each.name for each in Path(path).iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names and "adapter_config.json" not in names
-    with helm.whole_model(gpt2(), prompt, "me/model", revision="v1") as path:  # HELM itself would load the newest
+    with whole_model(gpt2(), prompt, "me/model", revision="v1") as path:  # HELM itself would load the newest
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= {each.name for each in Path(path).iterdir()}
 
 
