@@ -15,10 +15,10 @@ from heed.hub.metadata import CARD_FILE, is_adapter, is_hub_id, licence, metadat
 from heed.hub.outgoing import redact, secrets_of
 from heed.measure.comparison import Difference
 from heed.report.evidence import Evidence, read_evidence
-from heed.report.findings import Finding, Value, findings
 from heed.report.headline import headline
 from heed.report.measured import Measured, measured
 from heed.report.notices import notices
+from heed.report.results import Result, Value, results
 from heed.report.words import interval_text, number, signed
 from heed.saying import count
 
@@ -79,7 +79,7 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "rows": count(evaluation.get("n", 0), "row"),
         "systems": evidence.names,
         "compared": evidence.comparison is not None,
-        "results": results(evidence, found) if evaluation else [],
+        "results": result_lines(evidence, found) if evaluation else [],
         "benchmarks": [benchmark_line(each) for each in found.benchmarks],
         "notes": [f"{each.title}. {each.text}" for each in notices(evidence) if each.grave] if evaluation else [],
         "remarks": (evidence.comparison or {}).get("notes", []),
@@ -126,49 +126,49 @@ def summary(evidence: Evidence, found: Measured) -> str:
     return text
 
 
-def results(evidence: Evidence, found: Measured) -> list[list[str]]:
+def result_lines(evidence: Evidence, found: Measured) -> list[list[str]]:
     """A row for each metric: of each system value and interval, then how they differ."""
-    side_by_side = [each for each in findings(evidence, ("judge",)) if each.metric != "judge_score"]
+    side_by_side = [each for each in results(evidence, ("judge",)) if each.metric != "judge_score"]
     shown = [*found.metrics, *found.stops, *found.judged, *side_by_side]
     shown += found.parts[:1]  # of a part of the rows the first metric will do; rows.jsonl has all
     return [result_line(each, evidence.names, compared=evidence.comparison is not None) for each in shown]
 
 
-def result_line(finding: Finding, names: Sequence[str], *, compared: bool) -> list[str]:
-    about = finding.part or (finding.task if finding.system == "judge" else "")
-    line = [cell(f"{finding.label}: {about}" if about else finding.label), finding.counts]
-    line += [value_text(finding, finding.of(name)) for name in names]
+def result_line(result: Result, names: Sequence[str], *, compared: bool) -> list[str]:
+    about = result.part or (result.task if result.system == "judge" else "")
+    line = [cell(f"{result.label}: {about}" if about else result.label), result.counts]
+    line += [value_text(result, result.of(name)) for name in names]
     if compared:
-        found = finding.difference
-        line.append(difference_text(finding, found))
+        found = result.difference
+        line.append(difference_text(result, found))
         counted = found is not None and found.wins is not None
         line.append(f"{found.wins}, {found.ties}, {found.losses}" if found is not None and counted else "")
     return line
 
 
-def benchmark_line(finding: Finding) -> list[str]:
+def benchmark_line(result: Result) -> list[str]:
     """Base and tuned model, what was gained, and what guessing scores."""
-    tuned = next((each for each in reversed(finding.values) if each.name != "base"), None)
-    n, n_full = (tuned or finding.values[-1]).n or 0, finding.n_full or 0
+    tuned = next((each for each in reversed(result.values) if each.name != "base"), None)
+    n, n_full = (tuned or result.values[-1]).n or 0, result.n_full or 0
     return [
-        *map(cell, (finding.system, finding.task, finding.metric, finding.settings)),
+        *map(cell, (result.system, result.task, result.metric, result.settings)),
         f"{n:,}" if n == n_full else f"{n:,} of {n_full:,}",
-        value_text(finding, finding.of("base")),
-        value_text(finding, tuned),
-        difference_text(finding, finding.difference),
-        "" if finding.chance is None else number(finding.chance, wide=finding.wide),
+        value_text(result, result.of("base")),
+        value_text(result, tuned),
+        difference_text(result, result.difference),
+        "" if result.chance is None else number(result.chance, wide=result.wide),
     ]
 
 
-def value_text(finding: Finding, value: Value | None) -> str:
-    return "" if value is None else finding.text(value) + bracketed(value.ci95, wide=finding.wide)
+def value_text(result: Result, value: Value | None) -> str:
+    return "" if value is None else result.text(value) + bracketed(value.ci95, wide=result.wide)
 
 
-def difference_text(finding: Finding, difference: Difference | None) -> str:
+def difference_text(result: Result, difference: Difference | None) -> str:
     if difference is None:
         return ""
-    text = signed(difference.difference, wide=finding.wide)
-    return text + bracketed(difference.ci95, wide=finding.wide, with_sign=True)
+    text = signed(difference.difference, wide=result.wide)
+    return text + bracketed(difference.ci95, wide=result.wide, with_sign=True)
 
 
 def bracketed(ci95: Sequence[float] | None, *, wide: bool, with_sign: bool = False) -> str:

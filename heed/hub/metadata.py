@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from heed.report.evidence import Evidence
-from heed.report.findings import OWN_SYSTEMS, benchmark_rows, how_asked
+from heed.report.results import OWN_SYSTEMS, benchmark_rows, how_asked
 from heed.saying import count
 
 CARD_FILE = "README.md"

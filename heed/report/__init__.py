@@ -74,7 +74,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
         "spending": spending(evidence),
         "provenance": provenance(evidence),
         "look": charts.look,
-        "strip": charts.finding_strip,
+        "strip": charts.result_strip,
         "shares": charts.outcome_shares,
         "count": count,
         "number": words.number,

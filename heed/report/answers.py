@@ -5,14 +5,14 @@ from typing import Any
 
 from heed.answers.responses import Answer
 from heed.report.evidence import Evidence, Verdict
-from heed.report.findings import OWN_SYSTEMS, Finding, JudgeKey
 from heed.report.judges import judge_key, judge_label, scores
+from heed.report.results import OWN_SYSTEMS, JudgeKey, Result
 from heed.report.words import is_wide, label
 
 LESS_IS_BETTER = {"premature_eos", "cut"}
 
 
-def browser_data(evidence: Evidence, primary: Finding | None) -> dict[str, Any]:
+def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
     """Names, measures, filters and rows. Values of systems stand in the order of `names`, measures in their own."""
     names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
@@ -135,13 +135,13 @@ def tags(
     return list(dict.fromkeys(found))
 
 
-def opening_measure(finding: Finding | None, judges: list[JudgeKey], metrics: list[str]) -> int | None:
+def opening_measure(result: Result | None, judges: list[JudgeKey], metrics: list[str]) -> int | None:
     """Where the measure of the headline stands among all; None when rows have no value of it."""
-    if finding is None:
+    if result is None:
         return None
-    if finding.judge is not None:
-        return judges.index(finding.judge) if finding.judge in judges else None
-    return len(judges) + metrics.index(finding.metric) if finding.metric in metrics else None
+    if result.judge is not None:
+        return judges.index(result.judge) if result.judge in judges else None
+    return len(judges) + metrics.index(result.metric) if result.metric in metrics else None
 
 
 def add_outcomes(rows: list[dict[str, Any]], place: int, *, less: bool) -> None:

@@ -19,9 +19,9 @@ from heed.report.figures import (
     shares,
     strip,
 )
-from heed.report.findings import Finding
 from heed.report.judges import controls_of, judge_key, scores
 from heed.report.outcomes import Share
+from heed.report.results import Result
 from heed.report.svg import short
 from heed.report.words import number
 
@@ -183,26 +183,26 @@ def agreement(evidence: Evidence) -> tuple[str, str, Markup] | None:
     return x_title, y_title, chart
 
 
-def finding_strip(evidence: Evidence, finding: Finding) -> Markup:
+def result_strip(evidence: Evidence, result: Result) -> Markup:
     return strip(
-        measures_of(evidence, finding),
-        low=finding.low,
-        high=finding.high,
-        chance=finding.chance,
-        label=told(finding),
+        measures_of(evidence, result),
+        low=result.low,
+        high=result.high,
+        chance=result.chance,
+        label=told(result),
     )
 
 
-def measures_of(evidence: Evidence, finding: Finding) -> list[Measure]:
+def measures_of(evidence: Evidence, result: Result) -> list[Measure]:
     return [
         Measure(look=look(evidence, each.name), value=each.value, ci95=each.ci95, absent=each.absent)
-        for each in finding.values
+        for each in result.values
     ]
 
 
-def told(finding: Finding) -> str:
+def told(result: Result) -> str:
     """What a drawing of it is read out as."""
-    return f"{finding.label}: " + ", ".join(f"{each.name} {finding.text(each)}" for each in finding.values)
+    return f"{result.label}: " + ", ".join(f"{each.name} {result.text(each)}" for each in result.values)
 
 
 def outcome_shares(share: Share) -> Markup:
@@ -211,7 +211,7 @@ def outcome_shares(share: Share) -> Markup:
     return shares(counts, label=label + (f", {share.failures} failed" if share.failures else ""))
 
 
-def hero(evidence: Evidence, primary: Finding | None) -> Markup | None:
+def hero(evidence: Evidence, primary: Result | None) -> Markup | None:
     """The measure of the headline, drawn large."""
     if primary is None:
         return None

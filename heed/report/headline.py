@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from heed.report.evidence import Evidence
-from heed.report.findings import Finding
+from heed.report.results import Result
 from heed.report.words import epochs_text, in_sentence, interval_text, number, signed
 from heed.saying import count
 
@@ -22,7 +22,7 @@ class Headline:
         return self.before + self.figure + self.after
 
 
-def headline(evidence: Evidence, primary: Finding | None) -> Headline:
+def headline(evidence: Evidence, primary: Result | None) -> Headline:
     ours = primary.of(evidence.ours) if primary is not None else None
     if primary is None or ours is None or ours.value is None:
         return training_headline(evidence)
@@ -43,20 +43,20 @@ def headline(evidence: Evidence, primary: Finding | None) -> Headline:
     return Headline(before=before[0].upper() + before[1:], figure=primary.text(ours), after=after + ".", detail=detail)
 
 
-def difference_text(finding: Finding) -> str:
-    difference = finding.difference
+def difference_text(result: Result) -> str:
+    difference = result.difference
     if difference is None:
         return ""
-    interval = interval_text(difference.ci95, wide=finding.wide, with_sign=True)
+    interval = interval_text(difference.ci95, wide=result.wide, with_sign=True)
     text = f"The paired difference on {count(difference.n, 'row')} "
-    if any(each.n != difference.n for each in finding.values):
-        sides = (number(side, wide=finding.wide) for side in (difference.b, difference.a))
+    if any(each.n != difference.n for each in result.values):
+        sides = (number(side, wide=result.wide) for side in (difference.b, difference.a))
         text += f"that both cover ({' against '.join(sides)}) "
     text += "is "
-    text += signed(difference.difference, wide=finding.wide) + (f" ({interval})" if interval else "")
+    text += signed(difference.difference, wide=result.wide) + (f" ({interval})" if interval else "")
     if difference.wins is not None:
         text += f"; better on {difference.wins:,}, equal on {difference.ties:,}, worse on {difference.losses:,}"
-    return f"{text}: {finding.verdict}." if finding.verdict else f"{text}."
+    return f"{text}: {result.verdict}." if result.verdict else f"{text}."
 
 
 def training_headline(evidence: Evidence) -> Headline:
@@ -84,7 +84,7 @@ class Tile:
     note: str
 
 
-def tiles(evidence: Evidence, primary: Finding | None) -> list[Tile]:
+def tiles(evidence: Evidence, primary: Result | None) -> list[Tile]:
     found = []
     if primary is not None and primary.difference is not None and evidence.theirs is not None:
         difference = primary.difference

@@ -1,4 +1,4 @@
-"""What judges say: their scores as findings, and whether to believe them."""
+"""What judges say: their scores as results, and whether to believe them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from heed.measure.comparison import Difference
 from heed.measure.intervals import PERCENT, paired_difference
 from heed.report.evidence import Evidence, Verdict
-from heed.report.findings import Finding, JudgeKey, Value, pair
+from heed.report.results import JudgeKey, Result, Value, pair
 
 
 def judge_key(source: dict[str, Any]) -> JudgeKey:
@@ -29,19 +29,19 @@ def scoring_judges(evidence: Evidence) -> list[dict[str, Any]]:
     return [judge for judge in evidence.judges if judge["scores"]]
 
 
-def judge_findings(evidence: Evidence) -> list[Finding]:
+def judge_results(evidence: Evidence) -> list[Result]:
     """A judge's mean score of each system, and the difference on the rows where it scored both."""
     judges = scoring_judges(evidence)
     keys = [judge_key(judge) for judge in judges]
-    return [judge_finding(evidence, judge, judge_label(key, keys)) for judge, key in zip(judges, keys, strict=True)]
+    return [judge_result(evidence, judge, judge_label(key, keys)) for judge, key in zip(judges, keys, strict=True)]
 
 
-def judge_finding(evidence: Evidence, judge: dict[str, Any], name: str) -> Finding:
+def judge_result(evidence: Evidence, judge: dict[str, Any], name: str) -> Result:
     values = [
         Value(name=name, value=each["mean"], ci95=pair(each["ci95"]), n=each["n"], withheld=each["withheld"])
         for name, each in judge["scores"].items()
     ]
-    return Finding(
+    return Result(
         system="judge",
         task="",
         metric=f"Score by {name}",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heed.report.evidence import Evidence
-from heed.report.findings import Finding
+from heed.report.results import Result
 from heed.report.words import is_wide, label, number
 
 
@@ -21,7 +21,7 @@ class Share:
     note: str = ""
 
 
-def outcomes(evidence: Evidence, metrics: Sequence[Finding]) -> list[Share]:
+def outcomes(evidence: Evidence, metrics: Sequence[Result]) -> list[Share]:
     found = [
         Share(measure=each.label, wins=d.wins, ties=d.ties, losses=d.losses)
         for each in metrics

@@ -13,10 +13,10 @@ import pytest
 from heed.errors import UserError
 from heed.report import write_report
 from heed.report.evidence import latest, read_evidence
-from heed.report.findings import Finding, Value
 from heed.report.headline import Headline, headline
 from heed.report.measured import measured
 from heed.report.missing import missing
+from heed.report.results import Result, Value
 from heed.report.svg import element, log_ticks, short, thinned, ticks
 from heed.report.words import interval_text, number, signed
 from world.browser import DESK, PHONE, visit
@@ -359,12 +359,12 @@ def test_numbers_are_written_as_people_read_them() -> None:
 
 
 def test_a_scale_covers_its_values_and_their_intervals() -> None:
-    def finding(value: float, ci95: tuple[float, float] | None) -> Finding:
+    def result(value: float, ci95: tuple[float, float] | None) -> Result:
         values = [Value(name="tuned", value=value, ci95=ci95, n=3)]
-        return Finding(system="m", task="t", metric="x", values=values, difference=None, higher_is_better=True)
+        return Result(system="m", task="t", metric="x", values=values, difference=None, higher_is_better=True)
 
-    assert [finding(0.5, None).high, finding(0.99, (0.9, 1.01)).high, finding(61.0, None).high] == [1.0, 100.0, 100.0]
-    assert finding(-0.5, (-0.7, -0.2)).low == -0.7
+    assert [result(0.5, None).high, result(0.99, (0.9, 1.01)).high, result(61.0, None).high] == [1.0, 100.0, 100.0]
+    assert result(-0.5, (-0.7, -0.2)).low == -0.7
 
 
 def test_ticks_are_round_and_enclose_the_values() -> None:

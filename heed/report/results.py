@@ -32,7 +32,7 @@ class Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Result:
     """A metric of all systems and the difference between the two that are compared."""
 
     system: str
@@ -100,7 +100,7 @@ class Finding:
         return self.difference.verdict if self.difference is not None else ""
 
 
-def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
+def results(evidence: Evidence, systems: tuple[str, ...]) -> list[Result]:
     """The metrics of rows.jsonl; without it, what comparison.json says of them."""
     found = list(from_rows(evidence, [row for row in evidence.rows if row.system in systems]))
     if "metrics" in systems and evidence.comparison is not None:
@@ -109,7 +109,7 @@ def findings(evidence: Evidence, systems: tuple[str, ...]) -> list[Finding]:
     return found
 
 
-def benchmarks(evidence: Evidence) -> list[Finding]:
+def benchmarks(evidence: Evidence) -> list[Result]:
     """The headline metric of every benchmark as a whole; its parts and other metrics stay in rows.jsonl."""
     return list(from_rows(evidence, benchmark_rows(evidence)))
 
@@ -119,7 +119,7 @@ def benchmark_rows(evidence: Evidence) -> list[Row]:
     return [row for row in rows if row.details.get("headline", True) and row.details.get("part_of") is None]
 
 
-def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
+def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Result]:
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         how = map(str, (row.fewshot, row.chat_template, row.limit))
@@ -130,7 +130,7 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Finding]:
         first = group[0]
         # The comparison covers all rows; a second measurement of the same metric is one of a part of them.
         found = compared.pop(first.metric, None) if first.system in OWN_SYSTEMS else None
-        yield Finding(
+        yield Result(
             system=first.system,
             task=first.task,
             metric=first.metric,
@@ -161,9 +161,9 @@ def how_asked(row: Row) -> list[str]:
     return words + ([f"limit {row.limit}"] if row.limit is not None else [])
 
 
-def from_comparison(comparison: dict[str, Any]) -> Iterator[Finding]:
+def from_comparison(comparison: dict[str, Any]) -> Iterator[Result]:
     for metric, each in comparison["metrics"].items():
-        yield Finding(
+        yield Result(
             system="metrics",
             task="",
             metric=metric,
