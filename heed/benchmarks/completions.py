@@ -1,15 +1,16 @@
 """Completion functions for OpenAI Evals; its processes import this by the names that the registry writes."""
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from evals.api import CompletionFn, CompletionResult
-from evals.completion_fns.openai import OpenAIChatCompletionFn
 from evals.record import record_sampling
 
 from heed.answers.responses import read_responses
+from heed.servers.client import LibraryClient
+
+RETRIES = 8  # about 40 s of pauses; a request that fails after them ends the eval
 
 
 class Text(CompletionResult):
@@ -72,8 +73,15 @@ class Ask(CompletionFn):
         return Text(response.text)
 
 
-class Judge(OpenAIChatCompletionFn):
-    """evals' own client of a chat server; its constructor does not take the `registry` that evals passes."""
+class Judge(CompletionFn):
+    """Asks a chat server. evals' own client of one has no end in time or size, and follows redirects."""
 
     def __init__(self, model: str, api_base: str | None = None, registry: Any = None) -> None:
-        super().__init__(model=model, api_base=api_base, api_key=os.environ["OPENAI_API_KEY"])
+        self.model, self.client = model, LibraryClient(base_url=api_base, max_retries=RETRIES)
+
+    def __call__(self, prompt: Any, **options: Any) -> CompletionResult:
+        messages: list[Any] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        reply = self.client.chat.completions.create(model=self.model, messages=messages, **options)
+        text = reply.choices[0].message.content or ""
+        record_sampling(prompt=messages, sampled=[text], model=reply.model, usage=reply.usage)
+        return Text(text)

@@ -10,6 +10,7 @@ import pytest
 from heed.answers.responses import Answer
 from heed.benchmarks import openai_evals, readiness
 from heed.errors import UserError
+from world.raw_server import Send, serve_raw
 from world.small_world import gpt2, save_model
 from world.stub_annotator import stub_judge
 
@@ -64,6 +65,34 @@ def test_a_model_grades_with_the_judges_words(tmp_path: Path) -> None:
     assert len(requests) == 4
     with stub_judge("o", silent=True) as (url, _), pytest.raises(UserError, match="named no choice for 4 of 4"):
         openai_evals.outcome("tuned", registry(tmp_path, url), {}, n_full=4, judged=True, version="1", n=4)
+
+
+REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://elsewhere.example/v1\r\nContent-Length: 0\r\n\r\n"
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1500000000\r\n\r\n"
+
+
+@pytest.mark.slow
+@needs_evals
+@pytest.mark.parametrize(
+    ("head", "part", "reason"),
+    [(REDIRECT, b"", "it redirects to http://elsewhere"), (ENDLESS, b" " * 2**20, "a reply of more than 4 MiB")],
+)
+def test_a_judge_is_asked_within_the_bounds_of_our_own_client(
+    tmp_path: Path, head: bytes, part: bytes, reason: str
+) -> None:
+    def says(send: Send) -> None:
+        send(head)
+        while part:
+            send(part)
+
+    with (
+        serve_raw(says) as server,
+        pytest.raises(UserError, match=f"(?s)heed-fact failed, nothing is scored: .*{reason}"),
+    ):
+        openai_evals.run_eval(
+            "heed-replay-tuned,heed-judge", "heed-fact", registry(tmp_path, server.url), tmp_path / "fact.jsonl"
+        )
+    assert server.sent < len(ROWS) * 20 * 2**20
 
 
 @pytest.mark.slow
