@@ -2,13 +2,19 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from heed.saying import unbroken_output
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# As torch, its backends, oneDNN, Python and the loader say it; torch.OutOfMemoryError is a RuntimeError too.
+OUT_OF_MEMORY = re.compile(
+    "out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED|bad_alloc|can't start new thread"
+    "|failed to map segment from shared object|could not create a primitive$"
+)
 
 
 class UserError(ValueError):
@@ -32,10 +38,10 @@ def exit_code(main: Callable[[], None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno not in DISK_FULL:
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
+        if (sentence := shortage(error)) is None:
             raise
-        print(f"error: no space is left for {error.filename or 'a file'}; free some", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -44,6 +50,23 @@ def exit_code(main: Callable[[], None]) -> int:
         print(f"stopped by {stopped}", file=sys.stderr)
         return 128 + stopped.number
     return 0
+
+
+def shortage(error: Exception) -> str | None:
+    """What the machine has too little of, where that is the error."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"no space is left for {error.filename or 'a file'}; free some"
+    if is_out_of_memory(error):
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"memory ran out ({reason}); free some, and give the same command again"
+    return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError | ImportError) and OUT_OF_MEMORY.search(str(error))
+    return isinstance(error, MemoryError) or bool(said)
 
 
 def check_surroundings(arguments: Sequence[str]) -> None:

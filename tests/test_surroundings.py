@@ -1,5 +1,6 @@
 """Odd places: folders that are gone, closed or oddly named end in a sentence, or work."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 
 import inspect_data
 from heed.errors import UserError, check_surroundings, exit_code
@@ -75,6 +77,38 @@ def test_a_folder_below_a_file_or_below_a_closed_one_is_refused_at_once(
     monkeypatch.setattr("heed.files.run_folder.os.access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="nothing can be written into"):
         check_folder(tmp_path / "new", resume="auto", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("could not create a primitive"), "memory ran out (could not create a primitive)"),
+        (RuntimeError("can't start new thread"), "memory ran out (can't start new thread)"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "memory ran out (CUDA out of memory. Tried)"),
+        (
+            ImportError("a.so: failed to map segment from shared object"),
+            "memory ran out (a.so: failed to map segment from shared object)",
+        ),
+        (MemoryError(), "memory ran out (MemoryError)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out ([Errno 12] Cannot allocate memory)"),
+        (OSError(errno.EFBIG, "File too large", "a.json"), "no space is left for a.json"),
+    ],
+)
+def test_what_the_machine_lacks_is_said(capsys: pytest.CaptureFixture[str], error: Exception, sentence: str) -> None:
+    def short() -> None:
+        raise error
+
+    assert exit_code(short) == 2
+    assert capsys.readouterr().err.startswith(f"error: {sentence}; free some")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive descriptor"), OSError(5, "")])
+def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        exit_code(fail)
 
 
 def test_a_reader_that_closes_the_output_ends_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ from transformers import StoppingCriteria, TextStreamer
 
 from heed.answers.decoding import plain_generation
 from heed.data.records import Message
-from heed.errors import UserError
+from heed.errors import UserError, is_out_of_memory
 from heed.models.loading import context_length
-from heed.models.memory import is_out_of_memory
 from heed.prompts.template import Prompt
 
 

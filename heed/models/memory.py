@@ -10,19 +10,12 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from heed.errors import UserError
+from heed.errors import UserError, is_out_of_memory
 from heed.saying import Say
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# torch.OutOfMemoryError is CUDA's and its kin's; these come as a plain RuntimeError.
-OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 # Limit and use of a control group, in its two versions.
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
@@ -77,10 +70,6 @@ def attempt(function: Callable[[Sequence[Item]], Result], batch: Sequence[Item])
         if not is_out_of_memory(error):
             raise
     return []
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def free_unused() -> None:

@@ -7,19 +7,17 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.hashes import file_sha256, sync
+from heed.files.hashes import file_sha256, of_each, sync
 from heed.saying import Say
 
 MANIFEST_FILE = "MANIFEST.json"
 STAGING = ".incomplete"  # in the run folder; holds the checkpoint that is being written
-SYNCED_AT_ONCE = 16  # a busy disk takes as long for sixteen files as for one
 NAME = re.compile(r"checkpoint-(\d+)")
 # Weights that transformers or peft would unpickle where no safetensors file stands beside them.
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin")
@@ -48,14 +46,10 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
         sync(folder / name)
         return file_sha256(folder / name)
 
-    with ThreadPoolExecutor(SYNCED_AT_ONCE) as threads:
-        hashes = list(threads.map(stored, names))
+    hashes = of_each(names, stored)
     for inner in {(folder / name).parent for name in names} - {folder}:
         sync(inner)
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": digest}
-        for name, digest in zip(names, hashes, strict=True)
-    }
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in hashes.items()}
     manifest = json.loads(json.dumps({**facts, "files": files}, default=str))  # as it will be read
     run_folder.write_json(folder / MANIFEST_FILE, manifest | {"sha256": own_sha256(manifest)})
     sync(folder / MANIFEST_FILE)
@@ -98,8 +92,7 @@ def verify(folder: Path) -> Checkpoint:
             raise UserError(f"{file} is missing")
         if file.stat().st_size != size:
             raise UserError(f"{file} has {file.stat().st_size:,} bytes, and had {size:,} when it was written")
-    with ThreadPoolExecutor() as threads:
-        found = dict(zip(files, threads.map(lambda name: file_sha256(folder / name), files), strict=True))
+    found = of_each(files, lambda name: file_sha256(folder / name))
     for name, (_, digest) in files.items():
         if found[name] != digest:
             raise UserError(f"{folder / name} was altered: its SHA-256 is not the one it was written with")

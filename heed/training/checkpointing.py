@@ -149,7 +149,7 @@ class WholeCheckpoints(Trainer):
         kept = f"{found[-1]} is whole" if found else "there is no earlier one"
         return (
             f"{staged.name} could not be written to {run} ({free / 2**20:,.1f} MiB were free): {problem}; {kept}. Free "
-            "some space, and the same command continues from there"
+            "what is short, and the same command continues from there"
         )
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -228,6 +228,6 @@ def attempt(function: Callable[[], None]) -> str:
     """What went wrong; empty when nothing did."""
     try:
         function()
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""

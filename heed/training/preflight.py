@@ -15,9 +15,9 @@ import torch
 from accelerate.utils import DistributedType
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from heed.errors import UserError
+from heed.errors import UserError, is_out_of_memory
 from heed.models.loading import parameter_counts
-from heed.models.memory import free_memory, free_unused, is_out_of_memory
+from heed.models.memory import free_memory, free_unused
 from heed.processes import from_first
 from heed.runs import checkpoints
 from heed.saying import Say

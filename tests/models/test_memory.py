@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from heed.errors import UserError
+from heed.errors import UserError, is_out_of_memory
 from heed.models import memory
-from heed.models.memory import BatchSize, cgroups, free_in_cgroup, free_memory, is_out_of_memory, rows_that_fit
+from heed.models.memory import BatchSize, cgroups, free_in_cgroup, free_memory, rows_that_fit
 
 HUGE = 2**50  # bytes that no machine has
 

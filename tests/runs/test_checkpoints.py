@@ -131,7 +131,7 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_whole_and_nothing_half(
         UserError, match=r"checkpoint-2 could not be written .* MiB were free\): RuntimeError: unexpected pos"
     ) as error:
         trainer.train()
-    assert "checkpoint-1 is whole. Free some space, and the same command continues from there" in str(error.value)
+    assert "checkpoint-1 is whole. Free what is short, and the same command continues from there" in str(error.value)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["checkpoint-1"]
     verify(tmp_path / "checkpoint-1")
 
