@@ -100,10 +100,6 @@ fetch-real: $(SMOLLM2) .venv/installed-gguf  ## fetch a real model, SmolLM2-135M
 demo-real: fetch-real  ## fine-tune that model, and compare it with itself before, in two templates (15 minutes on 2 cores)
 	$(PY) -m demo_real.rows runs/smollm2_rows
 	$(PY) train_sft.py --config demo_real/sft.yaml --overwrite_output_dir true
-	$(PY) eval_responses.py --model_name_or_path $(SMOLLM2) --prompt model --data runs/smollm2_rows/test.jsonl \
-		--max_new_tokens 48 --output_dir runs/smollm2_own_template
-	$(PY) eval_responses.py --model_name_or_path runs/smollm2 --data runs/smollm2_rows/test.jsonl --max_new_tokens 48 \
-		--compare_with runs/smollm2_own_template/responses.json --output_dir runs/smollm2_comparison
 
 inspect: .venv/installed  ## look through the rows of a config (CONFIG=configs/tiny.yaml), as a page in runs/rows.html
 	mkdir -p runs

@@ -1,5 +1,6 @@
 """A model under evaluation: where it lies, how it wants to be asked, and which rows it has never seen."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,13 +110,26 @@ def check_model(model: str, revision: str | None) -> None:
 def shared_prompt(prompt: "Prompt", contract: "Contract", subject: Subject) -> "tuple[Prompt, list[int]]":
     """A model's template at work with another one's own tokenizer, and where that one's answers end."""
     from heed.models.loading import load_tokenizer, own_stops
-    from heed.prompts.template import make_prompt
+    from heed.prompts.template import load_prompt, make_prompt
 
     tokenizer = load_tokenizer(subject.model, subject.revision)
+    if subject.own_template:
+        own = load_prompt("model", tokenizer)
+        return own, own.contract(own_stops(subject.model, subject.revision)).stop_token_ids
     if tokenizer.get_vocab() == prompt.tokenizer.get_vocab():
         return prompt, sorted({*contract.stop_token_ids, *own_stops(subject.model, subject.revision)})
     own = make_prompt(prompt.name, contract.template, tokenizer)
     return own, own.contract(own_stops(subject.model, subject.revision)).stop_token_ids
+
+
+def in_own_template(subject: Subject, contract: "Contract") -> Subject | None:
+    """The same model, asked as it came; None where it has no chat template, or is asked with that one anyway."""
+    from heed.models.loading import load_tokenizer
+
+    template = load_tokenizer(subject.model, subject.revision).chat_template
+    if template in (None, contract.template):
+        return None
+    return replace(subject, name=f"{subject.name} (own template)", own_template=True)
 
 
 def load_subject(subject: Subject, *, dtype: str, load_in_4bit: bool) -> Any:

@@ -46,28 +46,37 @@ class LocalAsker:
                 "other's, which is a comparison of prompts as well"
             )
 
-    def prompt_of(self, subject: Subject) -> "tuple[Prompt, list[int]]":
-        """The evaluated model's template at work with the subject's own tokenizer, and where answers end."""
-        from heed.answers.subjects import shared_prompt
+    def in_own_template(self, other: Subject, say: Say) -> Subject | None:
+        """A second model is asked as it came, too: in a template that it never saw it may know less than it does."""
+        from heed.answers.subjects import in_own_template, shared_prompt
 
-        return shared_prompt(self.prompt, self.contract, subject)
+        own = in_own_template(other, self.contract)
+        try:
+            return own and shared_prompt(self.prompt, self.contract, own) and own
+        except UserError as error:
+            say(f"{other.name} is not asked in its own template: {error}")
+            return None
 
-    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> None:
-        """Write the subject's answers, and how likely it is to stop where the references do."""
+    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> str:
+        """Write the subject's answers, and how likely it is to stop where the references do.
+
+        Returns the hash of the template that it was asked with.
+        """
         from tqdm.auto import tqdm
 
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.responses import response_rows
-        from heed.answers.subjects import load_subject
+        from heed.answers.subjects import load_subject, shared_prompt
         from heed.evaluation.stops import stop_measurements, write_stops
         from heed.models.identity import model_sha256
 
-        prompt, stop_token_ids = self.prompt_of(subject)
+        prompt, stop_token_ids = shared_prompt(self.prompt, self.contract, subject)
+        sha256 = prompt.contract().template_sha256
         prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
         request = {
             "model": model_sha256(subject.model, subject.revision),
-            "contract": self.template_sha256,
+            "contract": sha256,
             "stop_token_ids": stop_token_ids,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
@@ -107,6 +116,7 @@ class LocalAsker:
         examples = [prompt.encode(record.messages)._asdict() for record in records]
         stops = stop_measurements(model, examples, eos_token_id=prompt.eos_token_id, say=say)
         write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
+        return sha256
 
 
 class EndpointAsker:
@@ -144,7 +154,7 @@ class EndpointAsker:
             "give its responses.json as compare_with"
         )
 
-    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> None:
+    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> str | None:
         from tqdm.auto import tqdm
 
         from heed.answers.endpoint import ask
@@ -174,6 +184,7 @@ class EndpointAsker:
                 on_response=lambda index, response: bar.update(),
                 say=bar.write,
             )
+        return self.template_sha256
 
 
 def endpoint_model(ours: EvalConfig) -> str:

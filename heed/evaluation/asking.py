@@ -33,7 +33,11 @@ from heed.measure.rows import drop_rows
 from heed.runs.finished import Subject, find_base, find_run, resolved_sft_config, set_aside
 from heed.saying import Say, count
 
-ANSWER_FILES = (run_folder.RESPONSES_FILE, run_folder.BASE_RESPONSES_FILE)
+ANSWER_FILES = (
+    run_folder.BASE_RESPONSES_FILE,
+    run_folder.OWN_TEMPLATE_RESPONSES_FILE,
+    run_folder.RESPONSES_FILE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +170,18 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     systems: dict[str, Asked] = {}
     if questions.other_file is not None:
         systems["other"] = asked_of(folder, questions.other_file.resolve(), model=str(questions.other_file))
-    for each in [other, subject] if other is not None else [subject]:
-        file = folder / (run_folder.RESPONSES_FILE if each is subject else run_folder.BASE_RESPONSES_FILE)
-        asker.answer(each, questions.records, file, say=say)
+    own = asker.in_own_template(other, say) if other is not None and isinstance(asker, LocalAsker) else None
+    for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
+        if each is None:
+            continue
+        contract = asker.answer(each, questions.records, folder / name, say=say)
         systems[each.name] = asked_of(
-            folder, file, model=each.model, revision=each.revision, contract=asker.template_sha256
+            folder,
+            folder / name,
+            model=each.model,
+            revision=each.revision,
+            contract=contract,
+            own_template=each.own_template,
         )
     return record(
         systems,
@@ -188,10 +199,22 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
 
 
 def asked_of(
-    folder: Path, file: Path, *, model: str, revision: str | None = None, contract: str | None = None
+    folder: Path,
+    file: Path,
+    *,
+    model: str,
+    revision: str | None = None,
+    contract: str | None = None,
+    own_template: bool = False,
 ) -> Asked:
-    name = file.name if file.parent == folder else str(file)
-    return Asked(model=model, revision=revision, responses=name, responses_sha256=file_sha256(file), contract=contract)
+    return Asked(
+        model=model,
+        revision=revision,
+        responses=file.name if file.parent == folder else str(file),
+        responses_sha256=file_sha256(file),
+        contract=contract,
+        own_template=own_template,
+    )
 
 
 def record(systems: dict[str, Asked], **facts: Any) -> Evaluation:

@@ -31,6 +31,8 @@ class Asked:
     responses_sha256: str
     contract: str | None
     """SHA-256 of the template it was asked with."""
+    own_template: bool = False
+    """Asked with the chat template it came with, not with the evaluated model's."""
 
 
 @dataclass(frozen=True, kw_only=True)

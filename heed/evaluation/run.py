@@ -10,7 +10,7 @@ from heed.evaluation.asking import answer, plan_answers
 from heed.evaluation.judged import judge, judge_settings
 from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation, write_evaluation
 from heed.evaluation.scores import rows_given_away, score
-from heed.evaluation.terminal import examples_text, scores_text, worse_text
+from heed.evaluation.terminal import examples_text, result_text, scores_text, worse_text
 from heed.files.lock import locked
 from heed.files.run_folder import make_folder
 from heed.judge.judging import JudgeSettings
@@ -46,7 +46,10 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say = print) -> 
             evaluation = replace(evaluation, headline_metric=headline)
             write_evaluation(folder, evaluation)
             seen_rows = rows_given_away(evaluation, say)
-            scores = score(folder, evaluation, answers, metrics, cluster=cluster, seen_rows=seen_rows, say=say)
+            evaluation, scores = score(
+                folder, evaluation, answers, metrics, cluster=cluster, seen_rows=seen_rows, say=say
+            )
+            answers = {name: answers[name] for name in evaluation.systems}
             say(scores_text(evaluation, scores))
             say(examples_text(evaluation, answers))
             say(worse_text(scores))
@@ -56,7 +59,7 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say = print) -> 
             for path in export(folder, evaluation, answers):
                 say(f"written   {path}")
         if word not in ("generate", "export"):
-            say(f"\nreport    {write_report(folder)}")
+            say(f"\n{result_text(folder)}\n\nreport    {write_report(folder)}")
     say("\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
 
 

@@ -1,11 +1,12 @@
 """Numbers: every metric of every answer, and the two systems compared (items.jsonl, rows.jsonl, comparison.json)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heed.audit.flags import read_flags, was_compared
-from heed.evaluation.kept import Answers, Evaluation
+from heed.evaluation.kept import Answers, Evaluation, write_evaluation
 from heed.evaluation.stops import STOP_METRICS, kept_measurements, read_stops
 from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
 from heed.measure.measurements import Measurement, as_rows, make_items, write_items
@@ -34,10 +35,11 @@ def score(
     cluster: str | None = None,
     seen_rows: frozenset[int],
     say: Say,
-) -> Scores:
-    """Measure all answers, compare the two systems, and write items.jsonl, rows.jsonl and comparison.json.
+) -> tuple[Evaluation, Scores]:
+    """Measure all answers, compare two systems, and write evaluation.json, items.jsonl, rows.jsonl, comparison.json.
 
-    `seen_rows` are those that training rows gave away, as the audit found: all is measured again without them.
+    `seen_rows` are those that training rows gave away, as the audit found: all is measured again without them. The
+    evaluation that comes back has the best of the other systems first: it is the one that is compared.
     """
     stops = read_stops(folder)
     found = {}
@@ -47,6 +49,8 @@ def score(
         if cluster is not None:
             stopped = in_clusters(stopped, given, [getattr(answer, cluster) for answer in given])
         found[name] = [*measure(metrics, given, cluster=cluster), *stopped]
+    evaluation = best_first(evaluation, headline_values(evaluation, found))
+    write_evaluation(folder, evaluation)
     clean: dict[str, list[Measurement]] = {}
     rows: list[Row] = []
     for name, measurements in found.items():
@@ -65,6 +69,7 @@ def score(
                 answers=answers[name],
                 measurements=found[name],
                 contract=evaluation.systems[name].contract,
+                own_template=evaluation.systems[name].own_template,
             )
             for name in (evaluation.other, evaluation.evaluated)
         )
@@ -79,7 +84,24 @@ def score(
     ]
     write_items(folder, items)
     write_rows(folder, rows)
-    return Scores(measurements=found, clean=clean, comparison=comparison)
+    return evaluation, Scores(measurements=found, clean=clean, comparison=comparison)
+
+
+def headline_values(evaluation: Evaluation, found: dict[str, list[Measurement]]) -> dict[str, float]:
+    """How well each system does by the metric of the headline; by the first one, where a judge is to say that."""
+    values = {}
+    for name, measurements in found.items():
+        named = next((each for each in measurements if each.metric == evaluation.headline_metric), measurements[0])
+        if named.value is not None:
+            values[name] = -named.value if named.better == "lower" else named.value
+    return values
+
+
+def best_first(evaluation: Evaluation, values: Mapping[str, float]) -> Evaluation:
+    """The same with the best of the other systems first; where two do as well, the one asked like the evaluated."""
+    *others, evaluated = evaluation.systems
+    others.sort(key=lambda name: (-values.get(name, -math.inf), evaluation.systems[name].own_template))
+    return replace(evaluation, systems={name: evaluation.systems[name] for name in (*others, evaluated)})
 
 
 def measurement_rows(evaluation: Evaluation, name: str, measurements: Sequence[Measurement], task: str) -> list[Row]:

@@ -1,10 +1,16 @@
 """What the terminal shows of an evaluation."""
 
+from pathlib import Path
+
 from heed.evaluation.kept import Answers, Evaluation
 from heed.evaluation.scores import Scores
 from heed.measure.comparison import Comparison
 from heed.measure.measurements import Measurement
 from heed.measure.verdict import JUDGE_SCORE, decides
+from heed.report.evidence import read_evidence
+from heed.report.headline import headline
+from heed.report.measured import measured
+from heed.report.notices import notices
 from heed.report.words import NOT_MEASURED
 from heed.saying import count
 from heed.tokens.preview import one_line
@@ -93,3 +99,11 @@ def worse_text(scores: Scores) -> str:
     total = max((each.n for each in scores.comparison.metrics.values()), default=0)
     which = "; the report shows which" if worse else ""
     return "\n".join([f"\nworse by some metric on {worse} of {count(total, 'row')}{which}", *notes])
+
+
+def result_text(folder: Path) -> str:
+    """What the report begins with, in its words: the headline, and what must be known before the numbers."""
+    evidence = read_evidence(folder)
+    found = headline(evidence, measured(evidence).primary)
+    notes = [f"  {each.title}: {each.text}" for each in notices(evidence)]
+    return "\n".join([f"{found.sentence} {found.detail}".rstrip(), *notes])

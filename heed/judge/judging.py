@@ -200,7 +200,7 @@ def summarise(
 
 def answers_hash(by_name: Mapping[str, Sequence[JudgedAnswer]]) -> str:
     """What was judged: verdicts on other answers are of no use beside these."""
-    answers = [asdict(item) for items in by_name.values() for item in items]
+    answers = [asdict(item) for name in sorted(by_name) for item in by_name[name]]
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 

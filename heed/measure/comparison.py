@@ -28,6 +28,8 @@ class System:
     """Of these answers, in their order."""
     contract: str | None
     """SHA-256 of the prompt contract it was asked with; None where nobody knows."""
+    own_template: bool = False
+    """Asked with the chat template it came with, which may be another one than the other side's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ def compare(a: System, b: System, *, headline: str | None = None, cluster: str |
     clusters = None if cluster is None else [getattr(answer, cluster) for answer in a.answers]
     ours, theirs = ({each.metric: each for each in side.measurements} for side in (a, b))
     notes = [] if a.contract and b.contract else ["it is not known whether both were asked with the same prompt"]
+    if a.own_template:
+        notes.append(f"{a.name} was asked with the chat template it came with, {b.name} with the one it learned")
     differences: dict[str, Difference] = {}
     worse: list[tuple[float, Worse]] = []
     for metric in dict.fromkeys([*ours, *theirs]):
@@ -204,7 +208,7 @@ def refuse_other_rows(a: System, b: System) -> None:
 
 
 def refuse_other_prompt(a: System, b: System) -> None:
-    if a.contract and b.contract and a.contract != b.contract:
+    if a.contract and b.contract and a.contract != b.contract and not a.own_template:
         raise UserError(
             f"{a.name} and {b.name} were asked with different prompts (contracts {a.contract[:12]} and "
             f"{b.contract[:12]}), so a difference would not be the models'; answer again with one prompt"

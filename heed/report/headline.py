@@ -28,10 +28,13 @@ def headline(evidence: Evidence, primary: Result | None) -> Headline:
         return training_headline(evidence)
     interval = f"95 % interval {interval_text(ours.ci95, wide=primary.wide)}, " if ours.ci95 else ""
     after = f" ({interval}n = {ours.n:,})"
-    theirs = primary.of(evidence.theirs)
+    theirs = primary.of(primary.against or evidence.theirs)
     detail = ""
     if theirs is not None and theirs.value is not None:
         after += f", against {primary.text(theirs)} for {theirs.name}"
+        for other in (each for each in primary.values if each not in (ours, theirs)):
+            after += f", {'as good as' if other.value == theirs.value else 'better than'} {other.name}"
+            after += f" ({primary.text(other)})"
         detail = difference_text(primary)
     asked = evidence.evaluation or {}
     rows = f"On the {asked['split']} rows, " if asked.get("split") else ""
@@ -90,7 +93,8 @@ def tiles(evidence: Evidence, primary: Result | None) -> list[Tile]:
         difference = primary.difference
         interval = interval_text(difference.ci95, wide=primary.wide, with_sign=True)
         value = signed(difference.difference, wide=primary.wide)
-        found.append(Tile(name=f"Difference to {evidence.theirs}", value=value, note=interval))
+        against = primary.against or evidence.theirs
+        found.append(Tile(name=f"Difference to {against}", value=value, note=interval))
         if difference.wins is not None:
             outcome = f"{difference.wins:,} / {difference.ties:,} / {difference.losses:,}"
             by = "the judge" if primary.system == "judge" else in_sentence(primary.label)

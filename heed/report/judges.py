@@ -41,23 +41,27 @@ def judge_result(evidence: Evidence, judge: dict[str, Any], name: str) -> Result
         Value(name=name, value=each["mean"], ci95=pair(each["ci95"]), n=each["n"], withheld=each["withheld"])
         for name, each in judge["scores"].items()
     ]
+    others = [each for each in values if each.name != evidence.ours and each.value is not None]
+    against = max(others, key=lambda each: (each.value, each.name == evidence.theirs)).name if others else None
+    withheld = any(each.value is None for each in values if each.name == evidence.ours)
     return Result(
         system="judge",
         task="",
         metric=f"Score by {name}",
         values=values,
-        difference=None if any(each.value is None for each in values) else judge_difference(evidence, judge),
+        difference=None if withheld or against is None else judge_difference(evidence, judge, against),
         higher_is_better=True,
         judge=judge_key(judge),
+        against=against,
     )
 
 
-def judge_difference(evidence: Evidence, judge: dict[str, Any]) -> Difference | None:
+def judge_difference(evidence: Evidence, judge: dict[str, Any], against: str) -> Difference | None:
     by_name: dict[str, dict[int, float]] = {}
     for verdict in scores(evidence):
         if judge_key(verdict) == judge_key(judge) and verdict["score"] is not None:
             by_name.setdefault(verdict["name"], {})[verdict["row_id"]] = verdict["score"]
-    ours, theirs = by_name.get(evidence.ours or "", {}), by_name.get(evidence.theirs or "", {})
+    ours, theirs = by_name.get(evidence.ours or "", {}), by_name.get(against, {})
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return None

@@ -47,6 +47,8 @@ class Result:
     n_full: int | None = None
     settings: str = ""
     judge: JudgeKey | None = None
+    against: str | None = None
+    """The other system of the difference, where that is not the one of all metrics."""
 
     @property
     def label(self) -> str:

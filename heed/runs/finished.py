@@ -21,6 +21,8 @@ class Subject:
     name: str
     model: str
     revision: str | None = None
+    own_template: bool = False
+    """Asked with the chat template it came with, not with the evaluated model's."""
 
 
 def find_run(model: str) -> Path | None:

@@ -8,7 +8,7 @@ from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.evaluation.kept import Asked, Evaluation, read_answers, read_evaluation, write_evaluation
 from heed.evaluation.run import headline_metric
-from heed.evaluation.scores import Scores, rows_given_away, score
+from heed.evaluation.scores import Scores, best_first, rows_given_away, score
 from heed.evaluation.terminal import scores_text
 from heed.files.hashes import file_sha256
 from heed.judge.judging import JudgeSettings
@@ -58,7 +58,7 @@ def test_an_evaluation_comes_back_as_it_was_written(tmp_path: Path, evaluation: 
 
 def scored(folder: Path, evaluation: Evaluation, seen_rows: frozenset[int]) -> Scores:
     answers = read_answers(folder, evaluation, print)
-    return score(folder, evaluation, answers, load_metrics(["exact_match"]), seen_rows=seen_rows, say=print)
+    return score(folder, evaluation, answers, load_metrics(["exact_match"]), seen_rows=seen_rows, say=print)[1]
 
 
 def test_rows_that_training_gave_away_are_left_out_of_a_second_measurement(
@@ -94,6 +94,17 @@ def test_answers_that_are_gone_are_named(tmp_path: Path, evaluation: Evaluation)
 
     with pytest.raises(UserError, match=r"responses\.json is gone since it was written down in .*evaluation\.json"):
         read_evaluation(tmp_path)
+
+
+def test_of_two_ways_to_ask_the_base_the_better_one_is_compared(evaluation: Evaluation) -> None:
+    [asked] = evaluation.systems.values()
+    systems = {"base": asked, "base (own template)": replace(asked, own_template=True), "tuned": asked}
+    asked_fairly = replace(evaluation, systems=systems)
+
+    better = best_first(asked_fairly, {"base": 0.2, "base (own template)": 0.4, "tuned": 0.9})
+    assert (better.other, better.evaluated) == ("base (own template)", "tuned")
+    assert best_first(better, {"base": 0.4, "base (own template)": 0.4}).other == "base"
+    assert best_first(better, {"base": 0.1}).other == "base"
 
 
 def test_the_headline_is_named_before_anything_is_measured_and_must_be_measured() -> None:

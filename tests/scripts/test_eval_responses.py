@@ -18,6 +18,7 @@ from heed.answers.decoding import Batch
 from heed.errors import exit_code
 from heed.files import run_folder
 from heed.models import loading
+from heed.prompts.template import PROMPTS
 from heed.report.evidence import read_evidence
 from heed.report.missing import missing
 from world.locks import held_by_another
@@ -164,6 +165,26 @@ def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_p
     systems = json.loads((tmp_path / "answers" / "evaluation.json").read_text())["systems"]
     assert {name: each["model"] for name, each in systems.items()} == {"other": str(other), "tuned": str(finished)}
     assert systems["other"]["contract"] == systems["tuned"]["contract"]
+
+
+def test_a_second_model_that_has_a_template_of_its_own_is_asked_in_that_too_and_compared_as_it_does_better(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, folder = tmp_path / "other", tmp_path / "answers"
+    shutil.copytree(finished, other, ignore=shutil.ignore_patterns("checkpoint-*", "*.json?", "run*", "prompt_*"))
+    (other / "chat_template.jinja").write_text((PROMPTS / "question.jinja").read_text())
+    words = ("--model_name_or_path", finished, "--output_dir", folder, "--max_new_tokens", "5")
+    assert run(*words, "--compare_with", other, "--metrics", "token_f1") == 0
+
+    out = capsys.readouterr().out
+    systems = json.loads((folder / "evaluation.json").read_text())["systems"]
+    own = json.loads((folder / "responses_base_own_template.json").read_text())
+    assert sorted(systems) == ["other", "other (own template)", "tuned"] and len(own) == 4
+    assert systems["other (own template)"]["contract"] != systems["tuned"]["contract"]
+    best = next(iter(systems))
+    assert json.loads((folder / "comparison.json").read_text())["a"] == best
+    assert re.search(rf"for {re.escape(best)}, (better than|as good as) other", out)
+    assert out.count("On the test rows, tuned has Token F1") == 1
 
 
 def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
