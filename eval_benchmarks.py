@@ -58,6 +58,9 @@ def main(arguments: Sequence[str]) -> None:
 
     from heed.files.lock import locked
     from heed.measure.rows import write_rows
+    from heed.report.alarms import below_commonest
+    from heed.report.evidence import read_evidence
+    from heed.report.results import benchmarks
 
     found = []
     with locked(folder):
@@ -65,6 +68,7 @@ def main(arguments: Sequence[str]) -> None:
             write_rows(folder, rows)  # kept before the next question may fail
             found += rows
     print(rows_text(found))
+    print("".join(f"! {title}: {text}\n" for title, text in below_commonest(benchmarks(read_evidence(folder)))), end="")
     print(f"\nrows      {folder / run_folder.ROWS_FILE}")
 
 
@@ -206,15 +210,17 @@ def rows_text(rows: "Sequence[Row]") -> str:
     width = max((len(f"{task} {metric}") for task, metric, *_ in lines), default=0) + 2
     names = list(dict.fromkeys(row.name for row in shown))
     head = "".join(f"{name:>8} {'':<16}" for name in names)
-    text = ["", f"{'':<{width}}{'':<9} {head}{'difference' if len(names) > 1 else '':<26} {'chance':>6}  items"]
+    gained = "difference" if len(names) > 1 else ""
+    text = ["", f"{'':<{width}}{'':<9} {head}{gained:<26} {'chance':>6}  {'commonest':>9}  items"]
     for (task, metric, _, template), found in lines.items():
         last = found[names[-1]] if names[-1] in found else next(iter(found.values()))
         cells = "".join(value_text(found.get(name)) for name in names)
         chance = "" if last.chance is None else f"{last.chance:.3f}"
+        commonest = "" if last.commonest is None else f"{last.commonest:.3f}"
         items = f"{last.n:,}" if last.n == last.n_full else f"{last.n:,} of {last.n_full:,}"
         how = {True: "template", False: "text", None: ""}[template if isinstance(template, bool) else None]
         gained = gained_text(last) if len(names) > 1 else ""
-        text.append(f"{f'{task} {metric}':<{width}}{how:<9} {cells}{gained:<26} {chance:>6}  {items}")
+        text.append(f"{f'{task} {metric}':<{width}}{how:<9} {cells}{gained:<26} {chance:>6}  {commonest:>9}  {items}")
     told = dict.fromkeys(f"{row.task}, {row.name}: {note}" for row in shown for note in row.notes)
     return "\n".join([*text, "", *told])
 

@@ -1,10 +1,11 @@
 """What a model answered to each row, as it lies in responses.json: where scoring, judging and voting start."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heed.audit.duplicates import fingerprint, normalized
 from heed.data.records import HALF_A_PAIR, Message, Record, type_name
 from heed.errors import UserError
 from heed.files import run_folder
@@ -14,6 +15,9 @@ if TYPE_CHECKING:  # generation needs torch; what reads answers does not
     from heed.answers.partial import Response
 
 PROBLEMS_SHOWN = 20
+COPIED = "copied from a training row"
+"""The flag of an answer that is a training row's response, and not the row's own reference."""
+LEAST_COPIED = 20  # characters: "Yes." is nobody's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,13 @@ class Answer:
         return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
 
 
-def response_rows(records: Sequence[Record], responses: "Sequence[Response]") -> list[dict[str, Any]]:
-    """What responses.json holds: the four fields that every tool reads first, then how the answer came about."""
+def response_rows(
+    records: Sequence[Record], responses: "Sequence[Response]", learned: Collection[int] = ()
+) -> list[dict[str, Any]]:
+    """What responses.json holds: the four fields that every tool reads first, then how the answer came about.
+
+    `learned` are the fingerprints of what training rows answer.
+    """
     return [
         {
             "instruction": record.instruction,
@@ -56,9 +65,21 @@ def response_rows(records: Sequence[Record], responses: "Sequence[Response]") ->
             "prompt_tokens": response.prompt_tokens,
             "response_tokens": response.response_tokens,
             "seconds": round(response.seconds, 4),
+            **({"flags": [COPIED]} if is_copied(response.text, record.output, learned) else {}),
         }
         for record, response in zip(records, responses, strict=True)
     ]
+
+
+def is_copied(response: str, reference: str, learned: Collection[int]) -> bool:
+    text = normalized(response)
+    return len(text) >= LEAST_COPIED and text != normalized(reference) and fingerprint(text) in learned
+
+
+def fingerprints(records: Iterable[Record]) -> frozenset[int]:
+    """Of all that the assistant says in these rows."""
+    turns = (turn for record in records for turn in record.messages if turn["role"] == "assistant")
+    return frozenset(fingerprint(normalized(turn["content"])) for turn in turns)
 
 
 def before_the_instruction(record: Record) -> dict[str, Any]:

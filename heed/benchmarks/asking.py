@@ -1,5 +1,6 @@
 """What every model is asked with, and what it scored in a benchmark, kept in a file."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,20 @@ class Score:
     """The group the task belongs to; None for what was asked for by name."""
     note: str | None = None
     """What was put right in the task."""
+    commonest: float | None = None
+    """What always giving the commonest of the right answers scores."""
 
     @property
     def pooled(self) -> list[Any]:
         return [value for values in self.values.values() for value in values]
+
+
+def mean_of(levels: Sequence[tuple[float | None, int]]) -> float | None:
+    """Of (level, weight); None where one is unknown."""
+    known = [(level, weight) for level, weight in levels if level is not None]
+    if not known or len(known) < len(levels):
+        return None
+    return sum(level * weight for level, weight in known) / sum(weight for _, weight in known)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,7 +14,7 @@ import numpy as np
 from lm_eval import evaluator
 
 from heed.benchmarks import compat
-from heed.benchmarks.asking import FOLDER, Asking, Outcome, Score
+from heed.benchmarks.asking import FOLDER, Asking, Outcome, Score, mean_of
 from heed.benchmarks.loaded import Loaded
 from heed.benchmarks.question import Question
 from heed.benchmarks.suite import Benchmark
@@ -190,6 +191,7 @@ def leaf_score(tasks: Tasks, results: dict[str, Any], name: str, metric: str, *,
         version=str(results["versions"].get(name)),
         higher_is_better=bool(task.higher_is_better().get(base, True)),
         chance=chance(task, base, samples),
+        commonest=commonest(base, samples),
         part_of=part_of,
         note=tasks.mended.get(name),
     )
@@ -218,8 +220,6 @@ def plain(value: Any) -> Any:
 def group_score(
     results: dict[str, Any], group: str, value: float, parts: Sequence[Score], *, part_of: str | None
 ) -> Score:
-    chances = [(part.chance, len(part.pooled)) for part in parts]
-    known = [(level, n) for level, n in chances if level is not None]
     return Score(
         task=group,
         metric=parts[0].metric,
@@ -230,7 +230,8 @@ def group_score(
         fewshot=parts[0].fewshot,
         version=str(results["versions"].get(group)),
         higher_is_better=parts[0].higher_is_better,
-        chance=sum(level * n for level, n in known) / sum(n for _, n in known) if len(known) == len(chances) else None,
+        chance=mean_of([(part.chance, len(part.pooled)) for part in parts]),
+        commonest=mean_of([(part.commonest, len(part.pooled)) for part in parts]),
         part_of=part_of,
     )
 
@@ -248,6 +249,14 @@ def chance(task: Any, metric: str, samples: Sequence[dict[str, Any]]) -> float |
             samples
         )
     return None
+
+
+def commonest(metric: str, samples: Sequence[dict[str, Any]]) -> float | None:
+    """What always giving the commonest target scores on these items: a class, a choice's place, or a text."""
+    if metric not in ("acc", "acc_norm", "exact_match") or not samples:
+        return None
+    [(_, times)] = Counter(str(sample["target"]) for sample in samples).most_common(1)
+    return times / len(samples)
 
 
 def sample_line(task: str, sample: dict[str, Any]) -> dict[str, Any]:

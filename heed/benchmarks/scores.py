@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heed.benchmarks.asking import Outcome, Score
+from heed.benchmarks.asking import Outcome, Score, mean_of
 from heed.benchmarks.suite import Benchmark
 from heed.files import run_folder
 from heed.measure.intervals import (
@@ -113,6 +113,7 @@ def score_row(
         command=command,
         higher_is_better=score.higher_is_better,
         chance=score.chance,
+        commonest=score.commonest,
         fewshot=score.fewshot,
         chat_template=key["chat_template"],
         limit=key["limit"],
@@ -226,7 +227,6 @@ def mean_of_tasks(scores: Sequence[Score], *, name: str, metric: str) -> Score |
     parts = [score for score in scores if score.metric == metric and score.part_of is None]
     if len(parts) < MANY_TASKS:
         return None
-    chances = [part.chance for part in parts]
     return Score(
         task=name,
         metric=metric,
@@ -237,7 +237,8 @@ def mean_of_tasks(scores: Sequence[Score], *, name: str, metric: str) -> Score |
         fewshot=parts[0].fewshot,
         version=parts[0].version,
         higher_is_better=parts[0].higher_is_better,
-        chance=math.fsum(level for level in chances if level is not None) / len(parts) if None not in chances else None,
+        chance=mean_of([(part.chance, 1) for part in parts]),
+        commonest=mean_of([(part.commonest, 1) for part in parts]),
         part_of=None,
         note=f"unweighted mean of {len(parts)} tasks",
     )

@@ -57,7 +57,9 @@ class LocalAsker:
             say(f"{other.name} is not asked in its own template: {error}")
             return None
 
-    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> str:
+    def answer(
+        self, subject: Subject, records: Sequence[Record], file: Path, *, learned: frozenset[int], say: Say
+    ) -> str:
         """Write the subject's answers, and how likely it is to stop where the references do.
 
         Returns the hash of the template that it was asked with.
@@ -103,7 +105,7 @@ class LocalAsker:
                 )
 
             def write(responses: "list[Response]") -> None:
-                run_folder.write_json(file, response_rows(records, responses))
+                run_folder.write_json(file, response_rows(records, responses, learned))
 
             resumed(
                 partial_file(file),
@@ -154,7 +156,9 @@ class EndpointAsker:
             "give its responses.json as compare_with"
         )
 
-    def answer(self, subject: Subject, records: Sequence[Record], file: Path, *, say: Say) -> str | None:
+    def answer(
+        self, subject: Subject, records: Sequence[Record], file: Path, *, learned: frozenset[int], say: Say
+    ) -> str | None:
         from tqdm.auto import tqdm
 
         from heed.answers.endpoint import ask
@@ -180,7 +184,7 @@ class EndpointAsker:
                     on_response=lambda place, response: on_response(missing[place], response),
                     say=bar.write,
                 ),
-                write=lambda responses: run_folder.write_json(file, response_rows(records, responses)),
+                write=lambda responses: run_folder.write_json(file, response_rows(records, responses, learned)),
                 on_response=lambda index, response: bar.update(),
                 say=bar.write,
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from heed import __version__
 from heed.answers.partial import partial_file
-from heed.answers.responses import read_responses
+from heed.answers.responses import fingerprints, read_responses
 from heed.config import EvalConfig
 from heed.data.records import Record
 from heed.data.sources import Source, read
@@ -62,6 +62,8 @@ class Questions:
     subject: Subject
     other: Subject | None
     other_file: Path | None
+    learned: frozenset[int]
+    """Fingerprints of what the training rows answer, as far as those are at hand."""
 
 
 def plan_answers(ours: EvalConfig, word: str | None) -> Taken | Questions:
@@ -120,6 +122,7 @@ def plan_asking(ours: EvalConfig, word: str | None) -> Questions:
         subject=subject,
         other=other,
         other_file=other_file,
+        learned=learned_responses(ours, run),
     )
 
 
@@ -134,6 +137,20 @@ def read_records(ours: EvalConfig, run: Path | None) -> tuple[list[Record], str,
     data = resolved_sft_config(run).data
     name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
     return set_aside(run, ours.split), name, ours.split
+
+
+def learned_responses(ours: EvalConfig, run: Path | None) -> frozenset[int]:
+    """Fingerprints of what a run learned to answer; none where its rows are gone, far away, or too many to hold."""
+    sft = resolved_sft_config(run) if run is not None else None
+    if run is None or sft is None or sft.prepared is not None:
+        return frozenset()
+    sources = [sft.data] if isinstance(sft.data, str) else sft.data.values()
+    if ours.data is not None and not all(Path(source).exists() for source in sources):
+        return frozenset()
+    try:
+        return fingerprints(set_aside(run, "train"))
+    except UserError:
+        return frozenset()
 
 
 def refuse_absent(file: Path) -> None:
@@ -174,7 +191,7 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue
-        contract = asker.answer(each, questions.records, folder / name, say=say)
+        contract = asker.answer(each, questions.records, folder / name, learned=questions.learned, say=say)
         systems[each.name] = asked_of(
             folder,
             folder / name,

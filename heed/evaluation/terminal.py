@@ -10,7 +10,7 @@ from heed.measure.verdict import JUDGE_SCORE, decides
 from heed.report.evidence import read_evidence
 from heed.report.headline import headline
 from heed.report.measured import measured
-from heed.report.notices import notices
+from heed.report.notices import notices_text
 from heed.report.words import NOT_MEASURED
 from heed.saying import count
 from heed.tokens.preview import one_line
@@ -104,6 +104,6 @@ def worse_text(scores: Scores) -> str:
 def result_text(folder: Path) -> str:
     """What the report begins with, in its words: the headline, and what must be known before the numbers."""
     evidence = read_evidence(folder)
-    found = headline(evidence, measured(evidence).primary)
-    notes = [f"  {each.title}: {each.text}" for each in notices(evidence)]
-    return "\n".join([f"{found.sentence} {found.detail}".rstrip(), *notes])
+    found = measured(evidence)
+    said = headline(evidence, found.primary)
+    return "\n".join([f"{said.sentence} {said.detail}".rstrip(), *notices_text(evidence, found)])

@@ -81,7 +81,9 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "compared": evidence.comparison is not None,
         "results": result_lines(evidence, found) if evaluation else [],
         "benchmarks": [benchmark_line(each) for each in found.benchmarks],
-        "notes": [f"{each.title}. {each.text}" for each in notices(evidence) if each.grave] if evaluation else [],
+        "notes": [f"{each.title}. {each.text}" for each in notices(evidence, found) if each.grave]
+        if evaluation
+        else [],
         "remarks": (evidence.comparison or {}).get("notes", []),
         "samples": shown,
         "sampled": sampled,

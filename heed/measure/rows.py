@@ -40,6 +40,8 @@ class Row:
     higher_is_better: bool = True
     chance: float | None = None
     """What guessing scores."""
+    commonest: float | None = None
+    """What always giving the commonest of the right answers scores."""
     fewshot: int | None = None
     chat_template: bool | None = None
     limit: int | None = None

@@ -53,7 +53,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
         "hero": charts.hero(evidence, found.primary),
         "missing": missing(evidence),
         "tiles": tiles(evidence, found.primary),
-        "notices": notices(evidence),
+        "notices": notices(evidence, found),
         "tables": {
             "Against the reference": found.metrics,
             "By a judge": found.judged,

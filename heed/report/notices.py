@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from heed.report.alarms import alarms
 from heed.report.evidence import Evidence
 from heed.report.judges import controls_of
+from heed.report.measured import Measured
 from heed.saying import count
 
 
@@ -18,8 +20,9 @@ class Notice:
     grave: bool
 
 
-def notices(evidence: Evidence) -> list[Notice]:
+def notices(evidence: Evidence, measured: Measured) -> list[Notice]:
     found = [notice for judge in evidence.judges for notice in of_judge(judge)]
+    found += [Notice(title=title, text=text, grave=True) for title, text in alarms(evidence, measured)]
     for file in evidence.changed:
         text = "Its hash is not the one in evaluation.json: the answers below and the numbers may not belong together."
         found.append(Notice(title=f"{file} has changed since it was measured", text=text, grave=True))
@@ -34,6 +37,11 @@ def notices(evidence: Evidence) -> list[Notice]:
         )
         found.append(Notice(title="Only a part of the rows was evaluated", text=text, grave=False))
     return found
+
+
+def notices_text(evidence: Evidence, measured: Measured) -> list[str]:
+    """The lines that a terminal shows."""
+    return [f"! {each.title}: {each.text}" for each in notices(evidence, measured)]
 
 
 def of_judge(judge: dict[str, Any]) -> Iterator[Notice]:

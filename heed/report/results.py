@@ -44,6 +44,7 @@ class Result:
     describes: bool = False
     """Neither more nor less of it is better: lengths, for one."""
     chance: float | None = None
+    commonest: float | None = None
     n_full: int | None = None
     settings: str = ""
     judge: JudgeKey | None = None
@@ -151,6 +152,7 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Result]:
             higher_is_better=first.higher_is_better,
             describes=first.details.get("better") == "neither",
             chance=first.chance,
+            commonest=first.commonest,
             n_full=max(row.n_full for row in group),
             settings=", ".join(how_asked(first)) if first.system not in OWN_SYSTEMS else "",
         )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from heed.answers.generation import Response
-from heed.answers.responses import Answer, read_responses, response_rows
+from heed.answers.responses import Answer, fingerprints, is_copied, read_responses, response_rows
 from heed.data.records import Message, Record
 from heed.errors import UserError
 
@@ -57,6 +57,19 @@ def test_a_row_without_earlier_turns_says_nothing_of_them() -> None:
         *("instruction", "input", "output", "model_response", "row_id"),
         *("finish_reason", "prompt_tokens", "response_tokens", "seconds"),
     }
+
+
+def test_an_answer_that_is_another_rows_is_flagged() -> None:
+    learned = fingerprints([saying("The sky is  blue, mostly.")])
+
+    assert is_copied("the sky is blue, mostly.", "Grass is green.", learned)
+    assert not is_copied("the sky is blue, mostly.", "The sky is blue, mostly.", learned)
+    assert not is_copied("the sky is blue, today.", "Grass is green.", learned)
+    assert not is_copied("yes", "no", fingerprints([saying("yes")]))
+
+
+def saying(text: str) -> Record:
+    return Record(row_id=0, place="", messages=({"role": "assistant", "content": text},))
 
 
 def test_four_fields_are_enough_and_the_position_is_the_row_id(tmp_path: Path) -> None:

@@ -119,6 +119,11 @@ def test_squads_metrics_are_as_published() -> None:
     assert compat.compute_f1("", "cat") == 0.0 and compat.compute_f1("", "the") == 1.0
 
 
+def test_the_commonest_right_answer_is_what_a_constant_one_scores() -> None:
+    samples = [{"target": target} for target in (0, 1, 1, 2)]
+    assert harness.commonest("acc", samples) == 0.5 and harness.commonest("mcc", samples) is None
+
+
 def test_chance_is_one_over_the_choices_and_groups_weigh_by_size(mirror: Path) -> None:
     [anatomy] = scored(single("mmlu", "mmlu_anatomy"), mirror, right=True)
     assert (anatomy.chance, anatomy.n_full, anatomy.version) == (0.25, 3, "1.0")
