@@ -8,7 +8,7 @@
     python eval_responses.py judge --model_name_or_path runs/tiny --judge_backend ollama --judge_model llama3
 
 Without a word in front everything is done that the keys ask for. A word does a part of it, with what the parts before
-have left in the folder; only `generate` loads a model:
+have left in the folder; only `generate` loads a model. --verbose says why each choice was made:
 
     generate    answer the rows (continues where it stopped)              responses.json, evaluation.json
     compare     all of it, with a second model: the base, or compare_with
@@ -25,18 +25,20 @@ from collections.abc import Sequence
 from heed import config
 from heed.config import EvalConfig
 from heed.errors import exit_code
+from heed.saying import speaker
 
 WORDS = ("generate", "compare", "score", "judge", "export", "report")
 
 
 def main(arguments: Sequence[str]) -> None:
     word = arguments[0] if arguments and arguments[0] in WORDS else None
-    loaded = config.load(EvalConfig, arguments[1:] if word else arguments, doc=__doc__, word=word)
+    keys = arguments[1:] if word else arguments
+    loaded = config.load(EvalConfig, keys, doc=__doc__, flags=("explain", "verbose"), word=word)
     if loaded is None:
         return
     from heed.evaluation.run import evaluate  # heavy, and the command line is known to be good by now
 
-    evaluate(loaded.config, word)
+    evaluate(loaded.config, word, say=speaker(verbose=loaded.verbose))
 
 
 if __name__ == "__main__":

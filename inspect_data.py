@@ -140,7 +140,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     usable = [example for example in examples if example["outcome"] != "too_long"]
     if usable:
         places = {record.row_id: record.place for record in first}
-        print(f"\nlearned: {measure_learned(usable, collator, prompt.eos_token_id)}")
+        print(f"\nlearned   {measure_learned(usable, collator, prompt.eos_token_id)}")
         print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
     write_files(
         ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found, flat=flat), sft

@@ -5,6 +5,7 @@
     python train_sft.py --config configs/tiny.yaml --data my_rows.json --output_dir runs/mine
     python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
+    python train_sft.py --config configs/tiny.yaml --verbose     also why it is fast or not, and what was tried before
     python train_sft.py --config my.yaml --prepared my_set --prepare    tokenize once; later runs map my_set into memory
 
 A run that was killed or preempted continues when the same command is given again; one that is done says so.
@@ -22,6 +23,7 @@ from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
+from heed.saying import Detail, count
 from heed.training.arguments import Told, read_config
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -36,17 +38,17 @@ def main(arguments: Sequence[str]) -> None:
     if config.asks_for_help(arguments):
         print(config.help_text(SftConfig, __doc__ or ""))
         return
-    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare"))
+    command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare", "verbose"))
     told = read_config(command_line)
     if command_line.explain:
         print(config.explain(told.settings))
     elif command_line.prepare:
         prepare(told.sft, dry_run=command_line.dry_run)
     else:
-        train_and_compare(told, dry_run=command_line.dry_run)
+        train_and_compare(told, dry_run=command_line.dry_run, verbose=command_line.verbose)
 
 
-def train_and_compare(told: Told, *, dry_run: bool) -> None:
+def train_and_compare(told: Told, *, dry_run: bool, verbose: bool) -> None:
     """Plan, begin, train, finish, compare. Given again, it does what an interrupted start has left undone."""
     from heed.runs.start import check_folder
     from heed.training.plan import make_plan
@@ -54,11 +56,12 @@ def train_and_compare(told: Told, *, dry_run: bool) -> None:
 
     sft = told.sft
     config.refuse_unread(SftConfig, told.settings)
-    args, say = meet(told)
+    args, say = meet(told, verbose=verbose)
     folder = Path(str(args.output_dir))
     if not dry_run:
         check_folder(folder, resume=sft.resume, overwrite=sft.overwrite_output_dir)
-    say(f"Heed {__version__}: {args.world_size} process(es) on {args.device.type}, {told.precision}")
+    say(f"Heed {__version__}: {count(args.world_size, 'process', 'processes')} on {args.device.type}")
+    say(Detail(f"          {told.precision}"))
     pushes = open_pushes(sft, args, say)
     plan = make_plan(sft, args, say)
     comparison = comparison_with_base(plan, folder)

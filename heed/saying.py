@@ -1,12 +1,106 @@
 """How anything tells the person who started it what it found."""
 
+import math
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 Say = Callable[[str], object]
+REDRAWN, REPEATED = 1.0, 30.0  # seconds between two drawings on a terminal, and between two lines elsewhere
+
+
+class Detail(str):
+    """What only --verbose shows: the reason of a choice, and what was tried without finding anything."""
+
+    __slots__ = ()
+
+
+def say(text: str) -> None:
+    """Print what is no detail, where a progress line stood."""
+    if not isinstance(text, Detail):
+        say_all(text)
+
+
+def say_all(text: str) -> None:
+    if Progress.shown is not None:
+        Progress.shown.clear()
+    print(text, flush=True)  # a pipe's reader would wait for a full buffer
+
+
+def speaker(*, verbose: bool) -> Say:
+    return say_all if verbose else say
+
+
+class Progress:
+    """How far long work has come: one line redrawn on a terminal, elsewhere a line every half a minute.
+
+    There is one at a time: inside of another one it shows nothing.
+    """
+
+    shown: ClassVar["Progress | None"] = None
+
+    def __init__(self, what: str, total: int | None, unit: str = "rows") -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self.first = 0
+        self.began = self.told = time.monotonic()
+        self.drawn = 0  # characters of the line that stands on the terminal
+
+    def __enter__(self) -> "Progress":
+        if Progress.shown is None:
+            Progress.shown = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if Progress.shown is self:
+            self.clear()
+            Progress.shown = None
+
+    def start(self, done: int = 0) -> None:
+        """From here on time counts; `done` was there before."""
+        self.done = self.first = done
+        self.began = time.monotonic()
+
+    def update(self, number: int = 1) -> None:
+        self.done += number
+        on_terminal, now = sys.stderr.isatty(), time.monotonic()
+        if Progress.shown is not self or now - self.told < (REDRAWN if on_terminal else REPEATED):
+            return
+        self.told = now
+        if not on_terminal:
+            print(self.text(), flush=True)
+            return
+        line = self.text()[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write("\r" + line.ljust(self.drawn))
+        sys.stderr.flush()
+        self.drawn = len(line)
+
+    def text(self) -> str:
+        if self.total is None:
+            return f"{self.what}: {count(self.done, self.unit, self.unit)}"
+        new = self.done - self.first
+        left = (self.total - self.done) * (time.monotonic() - self.began) / new if new else math.inf
+        filled = round(20 * self.done / max(1, self.total))
+        ending = f", {duration(max(10, left))} left" if math.isfinite(left) else ""  # nobody needs it nearer
+        return f"{self.what} [{'#' * filled:.<20}] {self.done:,} of {self.total:,} {self.unit}{ending}"
+
+    def clear(self) -> None:
+        """Take the line away; it comes back with the next drawing, and not at once."""
+        if self.drawn:
+            sys.stderr.write("\r" + " " * self.drawn + "\r")
+            sys.stderr.flush()
+            self.drawn, self.told = 0, time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.{int(seconds < 10)}f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def count(number: int, what: str, many: str | None = None) -> str:

@@ -12,7 +12,7 @@ from heed.errors import UserError
 from heed.models.loading import context_length
 from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
 from heed.prompts.template import Prompt
-from heed.saying import Say
+from heed.saying import Detail, Say
 
 Engine = Literal["auto", "batch", "one"]
 ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
@@ -52,7 +52,7 @@ def generate(
         raise UserError(f"a prompt of {longest} tokens leaves no room in the model's {positions} positions")
     if engine == "auto":
         engine, reason = choose_engine(model.device)
-        say(f"engine {engine}: {reason}")
+        say(Detail(f"engine {engine}: {reason}"))
     if engine == "one" and batch_size not in (None, 1):
         raise UserError(f"batch_size: {batch_size}, but engine: one answers one by one; leave one of them out")
     if put_aside := own_settings(model):
@@ -62,7 +62,8 @@ def generate(
         lengths = [len(ids) + limit for ids, limit in zip(prompts_ids, limits, strict=True)]
         needed, free = row_bytes(model, longest, max(lengths) - longest), free_memory(model.device)
         batch_size = rows_that_fit(free, needed, most=min(MOST_ROWS, len(prompts_ids)))
-        say(f"{batch_size} rows at once (one takes up to {needed / 2**20:.1f} MiB, {free / 2**20:,.0f} MiB are free)")
+        memory = f"one takes up to {needed / 2**20:.1f} MiB, {free / 2**20:,.0f} MiB are free"
+        say(Detail(f"{batch_size} rows at once ({memory})"))
     responses: dict[int, Response] = {}
     for index, ids, seconds in ENGINES[engine](
         model,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from heed import workers
 from heed.audit.duplicates import normalized
@@ -27,6 +26,7 @@ from heed.data.records import Record, Rejected
 from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.prompts.template import Prompt
+from heed.saying import Progress
 from heed.tokens.encoding import Policy
 from heed.tokens.shards import whole_file
 
@@ -122,7 +122,7 @@ def scan(
             if len(rejected) < REJECTED_KEPT:
                 rejected.append({"row_id": row.row_id, "place": row.place, "reasons": row.reasons})
 
-    bar = tqdm(desc="Looking at rows", total=total, unit=" rows", unit_scale=True, disable=None, leave=False)
+    bar = Progress("looking at rows", total)
     held = records()
     given = iter(lambda: list(islice(held, CHUNK)), [])
     count = workers.how_many(total if total is not None else sys.maxsize, num_proc)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from heed.answers.generation import generate
 from heed.answers.partial import OnResponse, Response, resumed, row_keys
 from heed.answers.responses import Answer, read_responses, response_rows
@@ -13,6 +11,7 @@ from heed.benchmarks.asking import FOLDER
 from heed.benchmarks.loaded import Loaded
 from heed.data.records import Record, rows_sha256
 from heed.files import run_folder
+from heed.saying import Progress
 
 TEST_ROWS = "test"
 """What the run's own test rows are called, whichever benchmark asks them."""
@@ -37,9 +36,7 @@ def write_answers(
     """Ask the model, continuing where an interrupted run stopped."""
     asking, model = loaded.asking, loaded.model()
     prompts_ids = [asking.prompt.encode_prompt(record.messages[:-1]) for record in records]
-    with tqdm(
-        total=len(records), desc=f"{loaded.subject.name} answers {path.stem.partition('-')[2]}", unit="row"
-    ) as bar:
+    with Progress(f"{loaded.subject.name} answers {path.stem.partition('-')[2]}", len(records)) as bar:
 
         def ask(missing: list[int], on_response: OnResponse) -> None:
             generate(
@@ -50,7 +47,7 @@ def write_answers(
                 batch_size=asking.batch_size,
                 max_new_tokens=max_new_tokens,
                 on_response=lambda place, response: on_response(missing[place], response),
-                say=bar.write,
+                say=asking.say,
             )
 
         def write(responses: list[Response]) -> None:
@@ -62,5 +59,5 @@ def write_answers(
             ask,
             write=write,
             on_response=lambda index, response: bar.update(),
-            say=bar.write,
+            say=asking.say,
         )

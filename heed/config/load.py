@@ -14,6 +14,7 @@ from heed.config.settings import Setting, Settings
 class Loaded(Generic[Script]):
     config: Script
     settings: Settings
+    verbose: bool
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -45,4 +46,4 @@ def load(
         print(explain(resolved_values(ours, settings)))
         return None
     refuse_unread(schema, settings, word)
-    return Loaded(config=ours, settings=settings)
+    return Loaded(config=ours, settings=settings, verbose=line.verbose)

@@ -25,7 +25,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
     """
     configs: list[str] = []
     overrides: dict[str, str] = {}
-    found = dict.fromkeys(("dry_run", "explain", "column_map", "prepare"), False)
+    found = dict.fromkeys(("dry_run", "explain", "column_map", "prepare", "verbose"), False)
     words = list(arguments)
     while words:
         word = words.pop(0)

@@ -29,3 +29,4 @@ class CommandLine:
     explain: bool
     column_map: bool
     prepare: bool
+    verbose: bool

@@ -8,14 +8,15 @@ from heed.data.sources import Reading, Source, read
 from heed.data.splits import SPLITS, Splits, split_of, split_records
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.saying import Say
+from heed.saying import Detail, Say, count
 
 
 def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
     """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
     reading = read(data_source(sft))
     rows = reading.rows
-    say(f"data      {sft.data}: {len(rows.records)} rows ({rows.row_format}), sha256 {rows.sha256[:12]}")
+    say(f"data      {sft.data}: {count(len(rows.records), 'row')} ({rows.row_format})")
+    say(Detail(f"          sha256 {rows.sha256[:12]}"))
     if rows.rejected:
         say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
     if rows.ignored_fields:

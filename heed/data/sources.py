@@ -161,9 +161,10 @@ def folder_files(folder: Path) -> list[Path]:
 
 def read_hub(repo_id: str, source: Source, files: dict[str, str]) -> Iterator[RawRow]:
     """All splits of a Hub data set, each row knowing its split."""
-    from datasets import get_dataset_split_names, load_dataset
+    from datasets import disable_progress_bars, get_dataset_split_names, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
+    disable_progress_bars()  # not those of downloads
     try:
         names = get_dataset_split_names(repo_id, source.data_config, revision=source.data_revision)
         splits = load_dataset(repo_id, source.data_config, revision=source.data_revision)

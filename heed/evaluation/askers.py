@@ -9,7 +9,7 @@ from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.runs.finished import Subject, in_4bit
-from heed.saying import Say
+from heed.saying import Progress, Say
 
 if TYPE_CHECKING:  # heavy: imported below, once it is known that a model is to be asked
     from heed.answers.generation import Engine
@@ -64,8 +64,6 @@ class LocalAsker:
 
         Returns the hash of the template that it was asked with.
         """
-        from tqdm.auto import tqdm
-
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.responses import response_rows
@@ -86,10 +84,10 @@ class LocalAsker:
         }
         model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
         self.device = str(model.device)
-        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+        with Progress(f"{subject.name} answers", len(records)) as bar:
 
             def tell(text: str) -> None:
-                bar.write(f"{subject.name} {subject.model}: {text}")
+                say(type(text)(f"{subject.name} {subject.model}: {text}"))
 
             def ask(missing: list[int], on_response: "OnResponse") -> None:
                 generate(
@@ -159,8 +157,6 @@ class EndpointAsker:
     def answer(
         self, subject: Subject, records: Sequence[Record], file: Path, *, learned: frozenset[int], say: Say
     ) -> str | None:
-        from tqdm.auto import tqdm
-
         from heed.answers.endpoint import ask
         from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.responses import response_rows
@@ -172,7 +168,7 @@ class EndpointAsker:
             "contract": self.template_sha256,
             "max_new_tokens": self.max_new_tokens,
         }
-        with tqdm(total=len(records), desc=f"{subject.name} {subject.model}", unit="row") as bar:
+        with Progress(f"{subject.name} answers", len(records)) as bar:
             resumed(
                 partial_file(file),
                 row_keys(request, [list(each) for each in conversations]),
@@ -182,11 +178,11 @@ class EndpointAsker:
                     prompt=self.prompt,
                     max_new_tokens=self.max_new_tokens,
                     on_response=lambda place, response: on_response(missing[place], response),
-                    say=bar.write,
+                    say=say,
                 ),
                 write=lambda responses: run_folder.write_json(file, response_rows(records, responses, learned)),
                 on_response=lambda index, response: bar.update(),
-                say=bar.write,
+                say=say,
             )
         return self.template_sha256
 

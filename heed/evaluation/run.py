@@ -21,7 +21,7 @@ from heed.report import write_report
 from heed.saying import Say
 
 
-def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say = print) -> None:
+def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
     """All stages, or the one that `word` names."""
     folder = evaluation_folder(ours)
     metrics = chosen_metrics(ours) if word in (None, "compare", "score") else None

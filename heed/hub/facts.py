@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from heed.hub.metadata import is_hub_id, run_of, sources
 from heed.report.evidence import Evidence
-from heed.report.facts import duration, versions_text
+from heed.report.facts import versions_text
 from heed.report.words import epochs_text
-from heed.saying import count
+from heed.saying import count, duration
 
 # What the card tells elsewhere, or what is nobody's concern: folders, devices, and how a run is shown and saved.
 NOT_RECIPE = re.compile(

@@ -22,7 +22,7 @@ from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, 
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
 from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, line_of, verdict_of
-from heed.saying import Say
+from heed.saying import Progress, Say
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
 LIBRARIES = {"openai": "openai", "ollama": "openai", "decision": "transformers"}
@@ -93,8 +93,6 @@ def judge_responses(
     about the same answers stays, and their agreement is computed again; so is that with `people`, a file of scores or
     votes. Raises UserError for what keeps the judge from judging at all; single failures are counted.
     """
-    from tqdm.auto import tqdm
-
     began = time.perf_counter()
     by_name = group(items)
     pairs = pairs_of(by_name, settings, say)
@@ -117,7 +115,7 @@ def judge_responses(
     count = (len(scored) + len(controls)) * (score_prompt is not None)
     different = sum(not same(a, b) for a, b in [*pairs, *control_pairs(controls)])
     count += 2 * different * (pair_prompt is not None)
-    with tqdm(total=count, desc=f"judge {Path(settings.model).name}", unit="verdict") as bar:
+    with Progress(f"judge {Path(settings.model).name}", count, "verdicts") as bar:
         if score_prompt is not None:
             scores = judge_scores(scored, controls, score_prompt, asker, on_done=bar.update)
         if pair_prompt is not None:

@@ -94,6 +94,9 @@ def dequantize(path: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    from heed.models.bars import silence_loading
+
+    silence_loading()
     place = {"pretrained_model_name_or_path": os.path.dirname(path.absolute()), "gguf_file": path.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**place)

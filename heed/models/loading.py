@@ -21,6 +21,7 @@ from transformers import (
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.models.bars import silence_loading
 from heed.models.gguf import folder_of
 from heed.runs.finished import from_here
 
@@ -102,6 +103,7 @@ def load_model(
     `dtype` is that of the weights, float32 unless asked: master weights in half precision lose small updates.
     `dropout` replaces every dropout probability of the configuration. Raises UserError when it cannot be loaded.
     """
+    silence_loading()
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     source = folder_of(name)
     refuse_paths_outside(source, revision)

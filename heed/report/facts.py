@@ -7,7 +7,7 @@ from typing import Any
 
 from heed.report.evidence import Evidence
 from heed.report.words import epochs_text
-from heed.saying import count
+from heed.saying import count, duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +102,6 @@ def model_text(system: dict[str, Any]) -> str:
 
 def versions_text(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,13 +13,13 @@ import datasets
 import numpy as np
 import pyarrow
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from heed import workers
 from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
 from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
+from heed.saying import Progress
 from heed.tokens.examples import FEATURES, FORMAT, LossOn, column, columns, row_lengths
 from heed.tokens.lengths import OnLongRow, Outcome, fit
 from heed.tokens.shards import read_whole, whole_file
@@ -97,7 +97,7 @@ def usable(encoded: Dataset, records: Sequence[Record], policy: Policy, key: str
 def write_tokens(path: Path, records: Sequence[Record], prompt: Prompt, policy: Policy, count: int) -> None:
     work = partial(encode_rows, prompt=prompt, policy=policy)
     chunks = (records[start : start + CHUNK] for start in range(0, len(records), CHUNK))
-    bar = tqdm(desc="Tokenizing", total=len(records), unit=" rows", unit_scale=True, disable=None, leave=False)
+    bar = Progress("tokenizing", len(records))
     with whole_file(path) as file, bar, closing(workers.in_order(work, chunks, count, task="tokenizes")) as tables:
         for table in tables:
             file.write_table(table)

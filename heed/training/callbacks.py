@@ -1,16 +1,16 @@
 """What happens alongside the training: progress, samples, early stopping, and files of the run folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from heed.data.records import Record
 from heed.files.lines import append_line, rewind_lines
 from heed.prompts.template import Contract
+from heed.saying import Detail, Progress, Say, say
 from heed.tokens.preview import one_line
 from heed.training.checkpointing import show_learned
 
@@ -38,8 +38,8 @@ class MetricsFile(TrainerCallback):
 class RewindFiles(TrainerCallback):
     """Cuts a resumed run's files back to its checkpoint; what came later is not kept."""
 
-    def __init__(self, *paths: Path) -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[Path], say: Say) -> None:
+        self.paths, self.say = paths, say
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -47,14 +47,14 @@ class RewindFiles(TrainerCallback):
         if state.is_world_process_zero:
             for path in self.paths:
                 # A run that starts over starts its files over.
-                rewind_lines(path, state.global_step or -1, tqdm.write)
+                rewind_lines(path, state.global_step or -1, self.say)
 
 
 class GoOn(TrainerCallback):
     """Corrects the state that Trainer reads from a checkpoint when a run is resumed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, say: Say) -> None:
+        self.folder, self.say = folder, say
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -68,24 +68,18 @@ class GoOn(TrainerCallback):
             state.best_model_checkpoint = str(moved)
         elif state.best_model_checkpoint is None:
             if state.is_world_process_zero:
-                tqdm.write(
-                    f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept"
-                )
+                self.say(f"resume    the best checkpoint so far ({moved.name}) is gone; the best from here on is kept")
             state.best_metric = state.best_global_step = None
 
 
 class LogLines(TrainerCallback):
-    """Prints one readable line per log, above the progress bar."""
+    """Says the losses of a log in one readable line; what else it holds is a detail."""
 
-    NAMES = (
-        "loss",
-        "eval_loss",
-        "eval_p_eos",
-        "eval_premature_eos",
-        "initial_train_loss",
-        "learning_rate",
-        "grad_norm",
-    )
+    LOSSES = (("loss", "loss"), ("eval_loss", "validation loss"), ("initial_train_loss", "loss on training rows"))
+    DETAILS = ("eval_p_eos", "eval_premature_eos", "learning_rate", "grad_norm")
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
 
     def on_log(
         self,
@@ -96,7 +90,7 @@ class LogLines(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = logs or {}
-        shown = [f"{name} {logs[name]:.4g}" for name in self.NAMES if name in logs]
+        shown = [f"{words} {logs[name]:.4g}" for name, words in self.LOSSES if name in logs]
         if not (state.is_world_process_zero and shown):
             return
         covered = [
@@ -106,14 +100,26 @@ class LogLines(TrainerCallback):
         ]
         if covered:
             shown.append(f"over {', '.join(covered)}")
-        tqdm.write(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))
+        self.say(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))
+        if details := [f"{name} {logs[name]:.4g}" for name in self.DETAILS if name in logs]:
+            self.say(Detail("          " + "  ".join(details)))
 
 
-class ProgressBar(ProgressCallback):
-    """The stock progress bar without its dictionaries of numbers; LogLines prints those."""
+class StepsDone(TrainerCallback):
+    """Tells the progress line of the steps; time counts from the first one on."""
 
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.begun = progress, False
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.begun:
+            self.progress.start(state.global_step)
+            self.begun = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.progress.update()
 
 
 class ScoreCheckpoints(TrainerCallback):
@@ -131,8 +137,8 @@ class EarlyStopping(TrainerCallback, ExportableState):
     transformers' own callback compares with the best saved model instead.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, say: Say = say) -> None:
+        self.patience, self.say = patience, say
         self.best = float("inf")
         self.waited = 0
 
@@ -160,7 +166,7 @@ class EarlyStopping(TrainerCallback, ExportableState):
         if self.waited >= self.patience:
             control.should_training_stop = True
             if state.is_world_process_zero:
-                tqdm.write(
+                self.say(
                     f"early stopping at step {state.global_step}: eval_loss {loss:.4g} has not been below "
                     f"{self.best:.4g} for {self.waited} evaluations"
                 )
@@ -185,8 +191,8 @@ class InitialTrainLoss(TrainerCallback):
 class SampleAnswer(TrainerCallback):
     """Answers one fixed validation row after each epoch, so that a person sees the model change."""
 
-    def __init__(self, record: Record, answer: Callable[[Any], str], path: Path) -> None:
-        self.record, self.answer, self.path = record, answer, path
+    def __init__(self, record: Record, answer: Callable[[Any], str], path: Path, say: Say) -> None:
+        self.record, self.answer, self.path, self.say = record, answer, path, say
 
     def on_epoch_end(
         self,
@@ -212,8 +218,8 @@ class SampleAnswer(TrainerCallback):
         }
         append_line(self.path, sample)
         question = one_line(" ".join(filter(None, (self.record.instruction, self.record.input))))
-        tqdm.write(f"\nepoch {state.epoch:.4g}   validation row {self.record.row_id}: {question}")
-        tqdm.write(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}\n")
+        self.say(f"epoch {state.epoch:.4g}   validation row {self.record.row_id}: {question}")
+        self.say(f"          expected: {one_line(self.record.output)}\n          answered: {one_line(response)}")
 
 
 def complete_checkpoint(folder: Path, contract: Contract) -> None:

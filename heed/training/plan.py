@@ -24,7 +24,7 @@ from heed.errors import UserError
 from heed.models import loading
 from heed.models.attention import flat_refusal, varlen_refusal
 from heed.prompts.template import Contract, Prompt, load_prompt
-from heed.saying import Say
+from heed.saying import Detail, Say
 from heed.tokens import prepared
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, accounted, cache_file, encode_split, take_split
@@ -125,7 +125,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     row_batches(args, encoded["train"].dataset, sft.tokens_per_batch, padded=bool(padded))
     collator, speed = hot_path(sft, args, model, prompt.eos_token_id, float(lengths.mean()), say, padded=padded)
     some = encoded["train"].dataset.select(np.linspace(0, len(lengths) - 1, min(LEARNED_ROWS, len(lengths)), dtype=int))
-    say(f"learned:  {measure_learned(list(some), collator, prompt.eos_token_id)}")
+    say(f"learned   {measure_learned(list(some), collator, prompt.eos_token_id)}")
     return Plan(
         sft=sft,
         args=args,
@@ -300,13 +300,14 @@ def hot_path(
         tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
     )
     speed = choose_speed(sft.speed, graph_refusal=refusal)
+    kind = str if sft.speed == "graph" and refusal else Detail  # what was asked for and cannot be had is no detail
     if padded:
-        say(f"speed     padded rows ({padded}); {speed.mode} ({speed.reason})")
+        say(kind(f"speed     padded rows ({padded}); {speed.mode} ({speed.reason})"))
         return PaddingCollator(pad_token_id=pad_token_id, loss_on=sft.loss_on), speed
     against_sharing = dropout or ("neftune_noise_alpha" if args.neftune_noise_alpha is not None else "")
     shared = f"nothing shared ({against_sharing})" if against_sharing else "shared beginnings once"
     attention = f"segment by segment ({varlen})" if varlen else "by torch's varlen_attn"
-    say(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})")
+    say(kind(f"speed     flat rows, {shared}; attention {attention}; {speed.mode} ({speed.reason})"))
     collator = FlatCollator(
         pad_token_id=pad_token_id,
         loss_on=sft.loss_on,

@@ -5,6 +5,7 @@ import random
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,14 @@ from heed.models.loading import parameter_counts
 from heed.models.memory import free_memory, free_unused
 from heed.processes import from_first
 from heed.runs import checkpoints
-from heed.saying import Say
+from heed.saying import Detail, Say, count, duration
 from heed.tokens.examples import row_lengths
 
 if TYPE_CHECKING:
     from heed.training.trainer import HeedTrainer
 
 ADAM_BYTES = 8  # two float32 a trained parameter
+SHORT = 5.0  # seconds
 SMALL_FILES = 5 * 2**20  # tokenizer, states, manifest
 ENGINES = {
     "ACCELERATE_USE_FSDP": DistributedType.FSDP,
@@ -66,7 +68,7 @@ def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0)
                 f"being written and the final model need {gib(needed)} more; free some, lower save_total_limit, or set "
                 "save_only_model: true"
             )
-        say(f"disk      {kept} checkpoint(s) of {gib(size)} and one being written fit into {gib(free)}")
+        say(Detail(f"disk      {kept} checkpoint(s) of {gib(size)} and one being written fit into {gib(free)}"))
 
     from_first(check)
 
@@ -120,13 +122,14 @@ class Rehearsal(TrainerCallback):
         try:
             with same_random_states(), trainer.rehearsing():
                 done: list[str] = []
+                seconds = 0.0
                 if trainer.accelerator.distributed_type == DistributedType.DEEPSPEED:
                     self.say(
                         "rehearsal without a training step: DeepSpeed changes the weights within its backward pass, so "
                         "step 1 will show whether memory suffices"
                     )
                 else:
-                    self.step(rows, fresh=state.global_step == 0)
+                    seconds = self.step(rows, fresh=state.global_step == 0)
                     done += ["forward", "backward", "optimizer"]
                 if trainer.eval_dataset is not None:
                     self.evaluate()
@@ -146,21 +149,33 @@ class Rehearsal(TrainerCallback):
             return
         tokens = int(row_lengths(trainer.train_dataset)[rows].sum())
         self.say(
-            f"rehearsal {', '.join(done)} with the {len(rows)} longest rows ({tokens:,} tokens): at most "
-            f"{gib(peak_memory(args.device))} held, {gib(free_memory(args.device))} free"
+            Detail(
+                f"rehearsal {', '.join(done)} with the {len(rows)} longest rows ({tokens:,} tokens): at most "
+                f"{gib(peak_memory(args.device))} held, {gib(free_memory(args.device))} free"
+            )
         )
+        if seconds:
+            left = self.seconds_left(seconds / tokens, state)
+            steps = count(state.max_steps - state.global_step, "step")
+            self.say(f"time      about {duration(left)} for {steps}, going by a trial step")
 
-    def step(self, rows: list[int], *, fresh: bool) -> None:
+    def step(self, rows: list[int], *, fresh: bool) -> float:
+        """Returns how many seconds a micro-batch takes: a short first one, which warms up, is made twice."""
         trainer = self.trainer
         examples = [trainer.train_dataset[row] for row in rows]
         batch = trainer._prepare_inputs(trainer.data_collator(examples))
         trainer.model_wrapped.train()
+        seconds = SHORT
         with (
             trainer.compute_loss_context_manager(),
             trainer.rows_as_collated(),
             torch.compiler.set_stance("force_eager"),
         ):
-            trainer.forward_backward(batch, batch["weights"].sum().long())
+            for _ in range(2):
+                if seconds <= SHORT:
+                    began = time.monotonic()
+                    float(trainer.forward_backward(batch, batch["weights"].sum().long()))  # waits for the device
+                    seconds = time.monotonic() - began
         # An optimizer with state already has its memory; an unknown one could change weights.
         if fresh and str(getattr(trainer.args.optim, "value", trainer.args.optim)) in SCALED_BY_RATE:
             optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
@@ -168,6 +183,14 @@ class Rehearsal(TrainerCallback):
                 optimizer.step()
             optimizer.state.clear()
         trainer.model_wrapped.zero_grad()
+        return seconds
+
+    def seconds_left(self, seconds_per_token: float, state: TrainerState) -> float:
+        """Of the steps alone; evaluations, checkpoints and answers come on top."""
+        trainer = self.trainer
+        steps_an_epoch = trainer.row_batches.steps
+        tokens = int(row_lengths(trainer.train_dataset).sum()) / trainer.args.world_size / steps_an_epoch
+        return (state.max_steps - state.global_step) * tokens * seconds_per_token
 
     def evaluate(self) -> None:
         """Evaluate the longest rows, as many as go at once; nothing is logged."""
@@ -181,8 +204,8 @@ class Rehearsal(TrainerCallback):
 def longest_batch(lengths: np.ndarray, rows: int, tokens: int | None) -> list[int]:
     """The places of the rows that make the largest possible micro-batch."""
     order = np.argsort(-lengths, kind="stable")
-    count = rows if tokens is None else max(1, int((np.cumsum(lengths[order]) <= tokens).sum()))
-    found: list[int] = order[:count].tolist()
+    fit = rows if tokens is None else max(1, int((np.cumsum(lengths[order]) <= tokens).sum()))
+    found: list[int] = order[:fit].tolist()
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heed.config import Settings
 from heed.files import run_folder
 from heed.runs.sameness import Fingerprint, refuse_unknown
+from heed.saying import Progress, speaker
 from heed.training.arguments import Told, training_arguments
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -29,17 +30,15 @@ REHEARSED_TOKENS = 2  # of the answer before step 0; a longer one takes hardly m
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 
 
-def meet(told: Told) -> "tuple[TrainingArguments, Say]":
+def meet(told: Told, *, verbose: bool) -> "tuple[TrainingArguments, Say]":
     """All processes of the run find each other; only the first one speaks."""
-    from tqdm.auto import tqdm
-
     from heed.processes import check_launch
     from heed.training.signals import die_with_launcher
 
     die_with_launcher()
     check_launch(told.sft.processes)
     args = training_arguments(told.training)
-    return args, tqdm.write if args.process_index == 0 else silent  # print would continue a progress bar's line
+    return args, speaker(verbose=verbose) if args.process_index == 0 else silent
 
 
 def silent(text: str) -> None:
@@ -103,12 +102,12 @@ def train_to_the_end(
     with StopSignals() as signals:
         known = {"fingerprint": facts} | begin(plan, settings, folder)
         with RunRecord(folder, found.checkpoint, known, writes=plan.args.process_index == 0) as record:
-            callbacks = [*make_callbacks(plan, folder), *pushes, record]
+            callbacks = [*make_callbacks(plan, folder, say), *pushes, record]
             trainer = train(plan, found, facts, callbacks, signals, queued, say)
             record.facts |= finish(trainer, plan, folder, say)
 
 
-def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
+def make_callbacks(plan: "Plan", folder: Path, say: "Say") -> "list[TrainerCallback]":
     """What watches this run, except what needs the trainer itself (see `train`)."""
     from heed.training.callbacks import (
         EarlyStopping,
@@ -122,19 +121,19 @@ def make_callbacks(plan: "Plan", folder: Path) -> "list[TrainerCallback]":
 
     samples, metrics = folder / run_folder.SAMPLES_FILE, folder / run_folder.METRICS_FILE
     callbacks: list[TrainerCallback] = [
-        LogLines(),
+        LogLines(say),
         MetricsFile(metrics),
-        RewindFiles(metrics, samples, folder / run_folder.FLIGHT_FILE),
-        GoOn(folder),
+        RewindFiles([metrics, samples, folder / run_folder.FLIGHT_FILE], say),
+        GoOn(folder, say),
     ]
     if plan.args.eval_strategy != "no":
         callbacks.append(ScoreCheckpoints())
         if plan.sft.early_stopping_patience is not None:
-            callbacks.append(EarlyStopping(plan.sft.early_stopping_patience))
+            callbacks.append(EarlyStopping(plan.sft.early_stopping_patience, say))
     if plan.samples:
         record = plan.splits["validation"][0]
         callbacks.append(
-            SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples)
+            SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples, say)
         )
     return callbacks
 
@@ -199,7 +198,7 @@ def train(
     from transformers import PrinterCallback, ProgressCallback
 
     from heed.runs.recorder import FlightRecorder, RowLosses
-    from heed.training.callbacks import InitialTrainLoss, ProgressBar, complete_checkpoint
+    from heed.training.callbacks import InitialTrainLoss, StepsDone, complete_checkpoint
     from heed.training.preflight import Rehearsal, check_disk, check_engine
     from heed.training.signals import GracefulStop
     from heed.training.trainer import HeedTrainer
@@ -226,8 +225,6 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if not args.disable_tqdm:
-        trainer.add_callback(ProgressBar())
     # After GracefulStop: it also writes what it holds when that asks for a checkpoint.
     trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
     say_schedule(trainer, len(train_set), say)
@@ -241,7 +238,10 @@ def train(
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
     trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
     logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
-    trainer.train(resume_from_checkpoint=str(found.checkpoint.path) if found.checkpoint else None)
+    with Progress("training", total_steps(trainer), "steps") as progress:
+        if args.process_index == 0 and not args.disable_tqdm:
+            trainer.add_callback(StepsDone(progress))
+        trainer.train(resume_from_checkpoint=str(found.checkpoint.path) if found.checkpoint else None)
     return trainer
 
 

@@ -54,7 +54,7 @@ def test_what_was_found_is_reported_and_training_does_not_look_again(
     assert "43 rows, looked at in" in out and "audit of 43 rows: train 36, test 4, validation 3" in out
     assert "  duplicate                   1    2.33%   10.00%" in out
     assert "rows.jsonl:31, like " in out and "control_tokens" in out
-    assert "learned: response 100 %, prompt 0 %, EOS in 2 of 2 whole responses" in out
+    assert "learned   response 100 %, prompt 0 %, EOS in 2 of 2 whole responses" in out
     assert "row 1 (" in out and "row 2 (" not in out and "\x1b[" not in out
 
     assert exit_code(lambda: train_sft.main(["--config", str(config_file), "--dry-run"])) == 0

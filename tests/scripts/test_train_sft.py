@@ -94,7 +94,7 @@ def test_every_way_of_making_batches_trains(config_file: Path, capsys: pytest.Ca
     folder = config_file.parent / "run"
     by_rows = {}
     for batching in ("flat", "padded"):
-        assert run(config_file, "--batching", batching, "--overwrite_output_dir", "true") == 0
+        assert run(config_file, "--batching", batching, "--overwrite_output_dir", "true", "--verbose") == 0
         by_rows[batching] = losses(folder)
         assert f"speed     {batching} rows" in capsys.readouterr().out
     assert by_rows["flat"] == pytest.approx(by_rows["padded"], abs=1e-4)

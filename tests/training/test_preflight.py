@@ -29,7 +29,7 @@ def test_a_quick_preflight_rehearses_nothing(tmp_path: Path, capsys: pytest.Capt
     config = write_config(tmp_path)
     assert run(config, "--max_steps", "1", "--preflight", "quick") == 0
     assert "rehearsal" not in capsys.readouterr().out
-    assert run(config, "--max_steps", "1", "--overwrite_output_dir") == 0
+    assert run(config, "--max_steps", "1", "--overwrite_output_dir", "--verbose") == 0
     assert "rehearsal forward, backward, optimizer, evaluation, an answer with the 4" in capsys.readouterr().out
 
 

@@ -197,7 +197,7 @@ def trainer_of(
         eval_dataset=data.select(range(5)),
         data_collator=collator,
         row_losses=row_losses,
-        callbacks=[GoOn(folder), *([SaveAt(save_at)] if save_at is not None else [])],
+        callbacks=[GoOn(folder, print), *([SaveAt(save_at)] if save_at is not None else [])],
         say=lambda text: None,
     )
     if rehearse:
