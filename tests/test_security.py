@@ -133,7 +133,7 @@ BOMBS = {
 def test_a_template_that_takes_time_or_memory_is_refused_promptly(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("heed.prompts.template.RENDER_SECONDS", 1)
+    monkeypatch.setattr("heed.prompts.rendering.RENDER_SECONDS", 1)
     began = time.monotonic()
     template = BOMBS[name] + "{{ messages[0].content }}{{ messages[-1].content }}"
     with pytest.raises(UserError, match="must render two short messages within 1 s, 512 MiB"):

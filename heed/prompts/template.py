@@ -9,28 +9,24 @@ searched for.
 """
 
 import hashlib
-import multiprocessing
-import os
 import re
-import resource
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heed.data.records import Message
 from heed.errors import UserError
 from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
+from heed.prompts.rendering import refuse_bomb, render
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts"
-RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
 PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
 PROBE: tuple[Message, ...] = (
     {"role": "user", "content": PROBE_QUESTION, "input": PROBE_INPUT},
@@ -65,6 +61,17 @@ class Prompt:
     """Matches the texts that the tokenizer would turn into control tokens."""
 
     @cached_property
+    def marks(self) -> dict[str, int]:
+        """Control tokens and their ids; not the one that stands for letters which the tokenizer does not know."""
+        ids = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
+        unknown = {self.tokenizer.unk_token} - {self.tokenizer.eos_token}
+        return {mark: ids[mark] for mark in ids if mark not in unknown and self.control_tokens.fullmatch(mark)}
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        return frozenset(self.marks.values())
+
+    @cached_property
     def frame(self) -> tuple[str, str]:
         """What the template writes into an answer before its text (an empty think block), and after it."""
         prompt = self.render(PROBE[:-1], generation_prompt=True)
@@ -96,15 +103,21 @@ class Prompt:
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of everything before the answer; `messages` end with the user's turn."""
         marked, markers = mark_control_tokens(messages, self.control_tokens)
+        earlier = [self.render(marked[:turn], generation_prompt=True) for turn in answers(marked)]
         text = self.render(marked, generation_prompt=True)
         refuse_final_space(text, self.name)
-        return self._tokenize(text, markers)
+        return self._tokenize_apart(text, earlier, markers)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
-        """Ids of a conversation that ends with the assistant's answer, which is the one span.
+        """Ids of a conversation that ends with the assistant's answer, which is the one span; see `encode_answers`."""
+        [encoded] = self.encode_answers(messages, [len(messages) - 1])
+        return encoded
 
-        What comes before it and the answer are tokenized apart, so the model meets in training exactly the prompt ids
-        of generation.
+    def encode_answers(self, messages: Sequence[Message], turns: Sequence[int]) -> list[Encoded]:
+        """For each of the assistant's `turns`, the ids up to its end, which is the one span.
+
+        What comes before an answer and the answer are tokenized apart, so the model meets in training exactly the
+        prompt ids of generation; an earlier answer is so in what comes before a later one, as it was when it was given.
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
         """
@@ -113,33 +126,60 @@ class Prompt:
                 f"prompt {self.name!r} does not show reasoning_content; leave it out, or put it into content"
             )
         marked, markers = mark_control_tokens(messages, self.control_tokens)
-        prompt = self.render(marked[:-1], generation_prompt=True)
-        whole = self.render(marked, generation_prompt=False)
-        if not whole.startswith(prompt):
-            raise UserError(
-                f"prompt {self.name!r}: the generation prompt is not the beginning of the whole conversation "
-                f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; correct the template"
-            )
-        refuse_final_space(prompt, self.name)
-        prompt_ids = self._tokenize(prompt, markers)
-        input_ids = prompt_ids + end_in_eos(self._tokenize(whole[len(prompt) :], markers), self.eos_token_id)
-        return Encoded(input_ids, [(len(prompt_ids), len(input_ids))])
+        earlier: list[str] = []
+        found: list[Encoded] = []
+        for turn in answers(marked[: max(turns) + 1]):
+            prompt = self.render(marked[:turn], generation_prompt=True)
+            if turn in turns:
+                whole = self.render(marked[: turn + 1], generation_prompt=False)
+                if not whole.startswith(prompt):
+                    raise UserError(
+                        f"prompt {self.name!r}: the generation prompt is not the beginning of the whole conversation "
+                        f"(prompt ends in {prompt[-40:]!r}), so training and generation would differ; correct the "
+                        "template"
+                    )
+                refuse_final_space(prompt, self.name)
+                prompt_ids = self._tokenize_apart(prompt, earlier, markers)
+                answer_ids = end_in_eos(self._tokenize(whole[len(prompt) :], markers), self.eos_token_id)
+                input_ids = prompt_ids + answer_ids
+                found.append(Encoded(input_ids, [(len(prompt_ids), len(input_ids))]))
+            earlier.append(prompt)
+        return found
+
+    def _tokenize_apart(self, text: str, earlier: Sequence[str], markers: "Markers | None") -> list[int]:
+        """Ids of a text in which every answer begins with a token of its own; `earlier` is what came before each."""
+        cuts = [0, *(len(before) for before in earlier if text.startswith(before)), len(text)]
+        return [token for start, end in pairwise(cuts) for token in self._tokenize(text[start:end], markers)]
 
     def _tokenize(self, text: str, markers: "Markers | None") -> list[int]:
-        if markers is None:
-            # Not verbose: a row that is too long is reported elsewhere, with its place.
-            return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        pieces = [text] if markers is None else split_fenced(text, markers, self.control_tokens, self.name)
         ids: list[int] = []
-        for number, piece in enumerate(split_fenced(text, markers, self.control_tokens, self.name)):
-            # Odd pieces stood between markers: control tokens that a user typed.
-            ids += self._tokenize_as_text(piece) if number % 2 else self._tokenize(piece, None)
+        for number, piece in enumerate(pieces):
+            if number % 2:  # stood between markers: a control token that a user typed
+                ids += self._tokenize_as_text(piece)
+            else:  # not verbose: a row that is too long is reported elsewhere, with its place
+                ids += self.tokenizer.encode(piece, add_special_tokens=False, verbose=False)
+        self._check_marks(pieces[::2], ids)
         return ids
+
+    def _check_marks(self, texts: Sequence[str], ids: Sequence[int]) -> None:
+        """Raises UserError unless every control token that the template wrote is one id, and no letters are one."""
+        written = [
+            self.marks[mark] for text in texts for mark in self.control_tokens.findall(text) if mark in self.marks
+        ]
+        if written != [token for token in ids if token in self.control_ids]:
+            marks = ", ".join(dict.fromkeys(map(str, self.tokenizer.convert_ids_to_tokens(written)))) or "none"
+            raise UserError(
+                f"prompt {self.name!r}: the control tokens that the template writes here ({marks}) are not those "
+                "that the tokenizer makes of the text; a space between a mark and the text beside it may help"
+            )
 
     def _tokenize_as_text(self, token: str) -> list[int]:
         ids = self.tokenizer.encode(token, add_special_tokens=False, split_special_tokens=True)
         if len(ids) == 1:  # an added token that is not marked special is not split by that flag
             half = len(token) // 2
-            ids = self._tokenize(token[:half], None) + self._tokenize(token[half:], None)
+            halves = (self.tokenizer.encode(part, add_special_tokens=False) for part in (token[:half], token[half:]))
+            ids = [each for part in halves for each in part]
         return ids
 
     def contract(self, stops: Sequence[int] = ()) -> "Contract":
@@ -215,7 +255,7 @@ def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") 
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no EOS token, so a model could not stop")
     if "strftime_now" in template:
         raise UserError(f"prompt {name!r}: strftime_now makes prompts change by the day; write the date as text")
-    refuse_bomb(tokenizer, template, name)
+    refuse_bomb(tokenizer, template, PROBE, name)
     rendered = render(tokenizer, template, PROBE[:1], True, name)
     if PROBE_QUESTION not in rendered:
         raise UserError(f"prompt {name!r}: the template does not show the user's message")
@@ -233,70 +273,9 @@ def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") 
     return prompt
 
 
-harmless: set[str] = set()  # templates that have been rendered in this process before
-
-
-def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, name: str) -> None:
-    """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
-
-    Raises UserError when the template needs more of them than any prompt could.
-    """
-
-    if sys.platform != "linux" or template in harmless:
-        return
-
-    def attempt() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        most = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = held + RENDER_BYTES
-        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)  # nobody may raise what was set for all
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        try:
-            too_long = len(render(tokenizer, template, PROBE, False, name)) > RENDER_CHARACTERS
-        except UserError:  # the laws say it better
-            too_long = False
-        except MemoryError:
-            too_long = True
-        os._exit(int(too_long))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: only Jinja runs in there
-        child = multiprocessing.get_context("fork").Process(target=attempt)
-        child.start()
-    child.join(4 * RENDER_SECONDS)
-    if child.is_alive():
-        child.kill()
-        child.join()
-    if child.exitcode != 0:
-        raise UserError(
-            f"prompt {name!r}: a template must render two short messages within {RENDER_SECONDS} s, "
-            f"{RENDER_BYTES >> 20} MiB and {RENDER_CHARACTERS:,} characters; this one does not"
-        )
-    harmless.add(template)
-
-
-def render(
-    tokenizer: "PreTrainedTokenizerBase",
-    template: str,
-    messages: Sequence[Message],
-    generation_prompt: bool,
-    name: str = "",
-) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                cast("list[dict[str, str]]", list(messages)),
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=generation_prompt,
-            )
-        )
-    except (TemplateError, TypeError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise UserError(f"prompt {name!r}: cannot render a conversation of {roles}: {error}") from error
+def answers(messages: Sequence[Message]) -> list[int]:
+    """The assistant's turns."""
+    return [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
 
 
 def join_input(message: Message) -> Message:

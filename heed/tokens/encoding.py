@@ -124,11 +124,12 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
     token once.
     """
     found: list[dict[str, Any]] = []
-    for turn in learned_turns(record.messages):
-        try:
-            whole = prompt.encode(record.messages[: turn + 1])
-        except UserError as error:  # a template may be right for most rows and wrong for one
-            raise UserError(f"{record.place}: {error}") from error
+    turns = learned_turns(record.messages)
+    try:
+        wholes = prompt.encode_answers(record.messages, turns)
+    except UserError as error:  # a template may be right for most rows and wrong for one
+        raise UserError(f"{record.place}: {error}") from error
+    for turn, whole in zip(turns, wholes, strict=True):
         encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
         spans, apart = list(encoded.spans), ""
         if found and found[-1]["outcome"] == "whole" and outcome in ("whole", "cut_response"):

@@ -11,7 +11,7 @@ from datasets import Dataset
 LossOn = Literal["response", "all"]
 Example = Mapping[str, Any]
 """input_ids and spans, [start, end) pairs in order; the other FEATURES describe the example."""
-FORMAT = 2  # of the columns and their meaning: kept examples of another one are not read
+FORMAT = 3  # of the columns and their meaning: kept examples of another one are not read
 FEATURES = datasets.Features(
     {
         "row_id": datasets.Value("int64"),

@@ -1,5 +1,6 @@
 """A conversation is one example with a span for every answer, wherever it is what generation would be given."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import AddedToken, PreTrainedTokenizerBase, TrainingArguments
 
 from heed.data.records import Record
+from heed.errors import UserError
 from heed.models.attention import flat_rows
 from heed.models.likelihood import target_nll
 from heed.prompts.template import Prompt, load_prompt, make_prompt
@@ -69,6 +71,20 @@ def test_a_conversation_is_one_example_with_a_span_for_every_answer(
     assert (found["turn"], found["apart"], found["tokens"]) == (5, "", len(found["input_ids"]))
 
 
+@pytest.mark.parametrize(("style", "answer"), [("alpaca", "'the city"), ("question", "rs of it")])
+def test_an_earlier_answer_keeps_its_tokens_where_letters_would_merge_with_its_prompt(
+    tokenizer: PreTrainedTokenizerBase, style: str, answer: str
+) -> None:
+    prompt = load_prompt(style, tokenizer)
+    record = talk("Name the numbe", answer, "And why?", "So.")
+    text = prompt.render(record.messages[:3], generation_prompt=True)
+    [found] = encode_row(record, prompt, POLICY)
+    [start, end] = found["spans"][1]
+    assert prompt.encode_prompt(record.messages[:3]) == found["input_ids"][:start]
+    assert found["input_ids"][:start] != tokenizer.encode(text)  # as it would be without the seam
+    assert texts(tokenizer, found) == [f"{answer}<|endoftext|>", "So.<|endoftext|>"] and end == found["tokens"]
+
+
 def test_answers_that_a_template_shows_differently_later_are_separate_examples(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
@@ -94,6 +110,20 @@ def test_answers_whose_ids_the_next_prompt_does_not_have_are_separate_examples(
     found = encode_row(TALK, make_prompt("endless", ENDLESS, tokenizer), POLICY)
     assert [each["apart"] for each in found] == ["", "tokens", "tokens"]
     assert [texts(tokenizer, each) for each in found][:2] == [["Hello.<|endoftext|>"], ["Me.<|endoftext|>"]]
+
+
+def test_a_control_token_that_turns_into_letters_is_an_error_that_names_the_row(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens([AddedToken("<end>", special=True, single_word=True)])  # letters beside letters
+    template = "{% for m in messages %}{{ m.content + '<end>\n' }}{% endfor %}"
+    prompt = make_prompt("marked", template, tokenizer)
+    end = tokenizer.convert_tokens_to_ids("<end>")
+    [found] = encode_row(talk("Which <end>?", "Both <end>."), prompt, POLICY)
+    assert found["input_ids"].count(end) == 2  # typed ones are text
+    with pytest.raises(UserError, match=r"talk.jsonl:1: prompt 'marked': the control tokens .* here \(<end>\) are not"):
+        encode_row(talk("Which one", "Both."), prompt, POLICY)
 
 
 def test_under_loss_on_all_the_last_example_teaches_the_conversation_once(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,0 +1,81 @@
+"""A conversation as a template's text, within bounds of time and memory."""
+
+import multiprocessing
+import os
+import resource
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from heed.data.records import Message
+from heed.errors import UserError
+
+if TYPE_CHECKING:  # heavy, and only named here
+    from transformers import PreTrainedTokenizerBase
+
+RENDER_SECONDS, RENDER_BYTES, RENDER_CHARACTERS = 5, 2**29, 1_000_000  # what a template may take for a short chat
+harmless: set[str] = set()  # templates that have been rendered in this process before
+
+
+def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: Sequence[Message], name: str) -> None:
+    """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
+
+    Raises UserError when the template needs more of them than any prompt could.
+    """
+    if sys.platform != "linux" or template in harmless:
+        return
+
+    def attempt() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = held + RENDER_BYTES
+        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)  # nobody may raise what was set for all
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            too_long = len(render(tokenizer, template, messages, False, name)) > RENDER_CHARACTERS
+        except UserError:  # the laws say it better
+            too_long = False
+        except MemoryError:
+            too_long = True
+        os._exit(int(too_long))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: only Jinja runs in there
+        child = multiprocessing.get_context("fork").Process(target=attempt)
+        child.start()
+    child.join(4 * RENDER_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    if child.exitcode != 0:
+        raise UserError(
+            f"prompt {name!r}: a template must render two short messages within {RENDER_SECONDS} s, "
+            f"{RENDER_BYTES >> 20} MiB and {RENDER_CHARACTERS:,} characters; this one does not"
+        )
+    harmless.add(template)
+
+
+def render(
+    tokenizer: "PreTrainedTokenizerBase",
+    template: str,
+    messages: Sequence[Message],
+    generation_prompt: bool,
+    name: str = "",
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                cast("list[dict[str, str]]", list(messages)),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+            )
+        )
+    except (TemplateError, TypeError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise UserError(f"prompt {name!r}: cannot render a conversation of {roles}: {error}") from error
