@@ -223,7 +223,10 @@ def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]
         contestants[name] = endpoint_asker(name, endpoint, max_new_tokens=ours.max_new_tokens)
     records = []
     if ours.data is not None:
-        records = list(read(Source(data=ours.data)).rows.records)
+        rows = read(Source(data=ours.data)).rows
+        for note in rows.notes:
+            print(f"{ours.data}: {note}")
+        records = rows.records
     elif run is not None:
         records = set_aside(run, "test")
     return contestants, [

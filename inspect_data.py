@@ -14,6 +14,7 @@ train_sft.py does. What is found is cached, so that training does not look again
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -27,7 +28,8 @@ from heed.errors import UserError, exit_code
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.audit.findings import Audit
     from heed.audit.page import Padding
-    from heed.data.records import Record, Rejected, RowStream
+    from heed.data.records import Record, Rejected
+    from heed.data.rows import RowStream
     from heed.tokens.batches import FlatCollator, PaddingCollator
 
 
@@ -75,7 +77,9 @@ def step_text(run: Path, step: int | None) -> str:
 def column_map(sft: SftConfig) -> str:
     """What the first row looks like, and which of its columns may be meant."""
     from heed.data.reading import data_source
-    from heed.data.records import decide_format, guess_columns
+    from heed.data.recognition import decide_shape, guess_columns
+    from heed.data.rows import ignored, notes
+    from heed.data.shapes import unused_fields
     from heed.data.sources import raw_rows
     from heed.tokens.preview import one_line
 
@@ -85,12 +89,13 @@ def column_map(sft: SftConfig) -> str:
         raise UserError(f"{sft.data}: no row with named fields was found")
     lines = [f"{row.place}:", *(one_line(f"  {name}: {value}") for name, value in row.value.items())]
     try:
-        row_format, ignored, _ = decide_format(iter([row]), source.columns)
-        lines.append(f"read as {row_format}" + (f"; not used: {', '.join(ignored)}" if ignored else ""))
-    except UserError as error:
-        guess = guess_columns(row.value)
-        if not guess:
-            raise UserError(f"{error}\nNo column has a name that suggests one of ours.") from error
+        shape, _ = decide_shape(iter([row]), source.columns)
+        unused = ignored(Counter(unused_fields(row.value, shape)))
+        lines.append("; ".join([f"read as {shape.row_format}", *notes(shape.understood, unused)]))
+    except UserError:
+        guess, problem = guess_columns(row, source.columns)
+        if problem or not guess:
+            raise
         lines += [
             "a guess, which is not applied:",
             *(one_line(f"  {ours:<12} <- {theirs}: {row.value[theirs]}") for ours, theirs in guess.items()),
@@ -105,6 +110,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.audit.cache import check_cache
     from heed.data.reading import data_source
     from heed.data.records import Record
+    from heed.data.rows import notes
     from heed.data.sources import file_hashes, parts, stream
     from heed.data.splits import SPLITS
     from heed.models import loading
@@ -130,12 +136,14 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         return stream(source).rows
 
     found, _ = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
-    print(f"{sft.data}: {found.summary()}\n\n{findings.table(found)}")
+    rows_again = stream(source)
+    noted = "".join(f"\n{note}" for note in notes(rows_again.shape.understood, found.scan.ignored_fields))
+    print(f"{sft.data}: {found.summary()}{noted}\n\n{findings.table(found)}")
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
         raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")
 
     collator = make_collator(sft, prompt.eos_token_id, flat=flat)
-    first = list(islice((row for row in rows() if isinstance(row, Record)), ours.preview_rows))
+    first = list(islice((row for row in rows_again.rows if isinstance(row, Record)), ours.preview_rows))
     examples = [example for record in first for example in encode_row(record, prompt, policy)]
     usable = [example for example in examples if example["outcome"] != "too_long"]
     if usable:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed.audit.duplicates import fingerprint, normalized
-from heed.data.records import HALF_A_PAIR, Message, Record, type_name
+from heed.data.fields import HALF_A_PAIR, type_name
+from heed.data.records import Message, Record
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.saying import Say
@@ -84,10 +85,8 @@ def fingerprints(records: Iterable[Record]) -> frozenset[int]:
 
 def before_the_instruction(record: Record) -> dict[str, Any]:
     """The system prompt and earlier turns that the model was shown, where there are any."""
-    earlier = record.messages[:-2]
-    system = [message["content"] for message in earlier if message["role"] == "system"]
-    history = [message for message in earlier if message["role"] != "system"]
-    return ({"system_prompt": system[0]} if system else {}) | ({"history": history} if history else {})
+    found = {"system_prompt": record.system, "history": record.history}
+    return {name: value for name, value in found.items() if value}
 
 
 def read_responses(path: Path, *, say: Say = print) -> list[Answer]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from heed.audit.scan import Scan
-from heed.data.records import Record, Rejected, RowStream, learned_turns
+from heed.data.records import Record, Rejected, learned_turns
+from heed.data.rows import RowStream
+from heed.data.shapes import TURNS
 from heed.data.splits import SPLITS, UNUSED
 from heed.errors import UserError
 from heed.files.run_folder import whole_file
@@ -75,10 +77,10 @@ def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
                 reasons = ["in a split that is not used"]
             if isinstance(row, Record) and not reasons:
                 kept += 1
-                good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.row_format)))
+                good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.shape.row_format)))
             else:
                 left_out += 1
-                value = plain_row(row, stream.row_format) if isinstance(row, Record) else row.value
+                value = plain_row(row, stream.shape.row_format) if isinstance(row, Record) else row.value
                 bad.write(as_line({"row_id": row.row_id, "place": row.place, "reasons": reasons, "value": value}))
     if not kept:
         raise UserError(f"export: no row is left; {rejected_file} says why")
@@ -104,10 +106,13 @@ def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prom
 
 
 def plain_row(record: Record, row_format: str) -> dict[str, Any]:
-    """Alpaca's fields, or `messages` where the source has those: the rows of a file are of one format."""
-    if row_format != "messages":
-        return {"instruction": record.instruction, "input": record.input, "output": record.output}
-    return {"messages": list(record.messages)}
+    """Alpaca's fields, or `messages` where the source has turns: the rows of a file are of one format."""
+    if row_format in ("messages", TURNS):
+        return {"messages": list(record.messages)}
+    before = {"system": record.system, "history": record.history}
+    return {"instruction": record.instruction, "input": record.input, "output": record.output} | {
+        name: value for name, value in before.items() if value
+    }
 
 
 def as_line(value: Any) -> str:

@@ -7,6 +7,7 @@ depend on; thresholds are not among that (see `heed.audit.findings`).
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from heed.audit.overlap import References, questions
 from heed.audit.relations import compare, judge_languages, judge_lengths
 from heed.audit.row import BIT, FLAGS, ROW
 from heed.data.records import Record, Rejected
+from heed.data.rows import ignored
 from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.prompts.template import Prompt
@@ -49,6 +51,7 @@ class Scan:
     against: dict[str, dict[str, Any]]
     """For each evaluation file: sha256, questions, and known: row id there, as text -> position here."""
     seconds: float
+    ignored_fields: list[str]
     from_cache: bool = False
 
     def place(self, position: int) -> str:
@@ -108,6 +111,7 @@ def scan(
     files: dict[str, int] = {}
     sources: dict[str | None, int] = {}
     rejected: list[dict[str, Any]] = []
+    unused: Counter[tuple[str, str]] = Counter()
     rejected_count = examples = 0
     pieces: list[np.ndarray] = []
     signatures: list[np.ndarray] = []
@@ -116,6 +120,7 @@ def scan(
         nonlocal rejected_count
         for row in rows():
             if isinstance(row, Record):
+                unused.update(row.unused)
                 yield row
                 continue
             rejected_count += 1
@@ -144,7 +149,8 @@ def scan(
             bar.update(len(table))
     table = np.concatenate([np.empty(0, dtype=ROW), *pieces])
     if not len(table):
-        raise UserError("no usable row" + (f" ({rejected_count} bad)" if rejected_count else ""))
+        first = [f" ({rejected_count} bad), first {row['place']}: {'; '.join(row['reasons'])}" for row in rejected[:1]]
+        raise UserError(f"no usable row{''.join(first)}")
     pieces.clear()
     table["split"] = split_rule(table["point"], table["source"], list(sources))
     compare(table, np.concatenate(signatures), lambda wanted: texts(rows(), wanted))
@@ -158,6 +164,7 @@ def scan(
         examples=examples,
         against=evaluations,
         seconds=time.perf_counter() - started,
+        ignored_fields=ignored(unused),
     )
 
 

@@ -7,7 +7,6 @@ from heed.config import SftConfig
 from heed.data.sources import Reading, Source, read
 from heed.data.splits import SPLITS, Splits, split_of, split_records
 from heed.errors import UserError
-from heed.files import run_folder
 from heed.saying import Detail, Say, count
 
 
@@ -17,10 +16,8 @@ def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
     rows = reading.rows
     say(f"data      {sft.data}: {count(len(rows.records), 'row')} ({rows.row_format})")
     say(Detail(f"          sha256 {rows.sha256[:12]}"))
-    if rows.rejected:
-        say(f"          {len(rows.rejected)} bad rows left out, listed in {run_folder.REJECTED_FILE}")
-    if rows.ignored_fields:
-        say(f"          columns not used: {', '.join(rows.ignored_fields)}")
+    for note in rows.notes:
+        say(f"          {note}")
     named = {record.source_split for record in rows.records} - {None}
     rule = splitting(sft, named)
     splits = split_records(rows.records, **rule)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from heed.data.formats import FORMATS, format_of, read_csv, read_json, read_jsonl, read_parquet
-from heed.data.records import RawRow, Rows, RowStream, check_rows, stream_rows
+from heed.data.records import RawRow
+from heed.data.rows import Rows, RowStream, check_rows, stream_rows
 from heed.data.splits import SPLITS, split_of
 from heed.errors import UserError
 from heed.files.hashes import file_sha256

@@ -66,9 +66,9 @@ class Questions:
     """Fingerprints of what the training rows answer, as far as those are at hand."""
 
 
-def plan_answers(ours: EvalConfig, word: str | None) -> Taken | Questions:
+def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
     """What stands in the way of the answers is said here: no model is loaded and nothing written yet."""
-    return plan_taking(ours, word) if ours.responses is not None else plan_asking(ours, word)
+    return plan_taking(ours, word) if ours.responses is not None else plan_asking(ours, word, say)
 
 
 def plan_taking(ours: EvalConfig, word: str | None) -> Taken:
@@ -85,12 +85,12 @@ def plan_taking(ours: EvalConfig, word: str | None) -> Taken:
     return Taken(files=files, data=ours.responses, n=n)
 
 
-def plan_asking(ours: EvalConfig, word: str | None) -> Questions:
+def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
     for name, value in {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens}.items():
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} leaves nothing to answer; give 1 or more")
     run = find_run(ours.model_name_or_path) if ours.model_name_or_path is not None else None
-    records, data, split = read_records(ours, run)
+    records, data, split = read_records(ours, run, say)
     limit = ours.limit
     subject = Subject(
         name="tuned" if run else "model",
@@ -126,11 +126,14 @@ def plan_asking(ours: EvalConfig, word: str | None) -> Questions:
     )
 
 
-def read_records(ours: EvalConfig, run: Path | None) -> tuple[list[Record], str, str | None]:
+def read_records(ours: EvalConfig, run: Path | None, say: Say) -> tuple[list[Record], str, str | None]:
     """The rows to answer, where they come from, and which split of a run they are."""
     if ours.data is not None:
         source = Source(data=ours.data, columns=ours.columns, on_bad_row=ours.on_bad_row)
-        return read(source).rows.records, ours.data, None
+        rows = read(source).rows
+        for note in rows.notes:
+            say(f"{ours.data}: {note}")
+        return rows.records, ours.data, None
     if run is None:
         what = ours.model_name_or_path or "an endpoint"
         raise UserError(f"data is missing: {what} is not a run folder that would know its own test rows")

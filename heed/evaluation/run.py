@@ -32,7 +32,7 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
         raise UserError("judge_backend is missing (openai, ollama or decision): who is to judge?")
     people = Path(ours.people) if judging is not None and ours.people is not None else None
     asks = word in (None, "compare", "generate") or ours.responses is not None
-    planned = plan_answers(ours, word) if asks else None
+    planned = plan_answers(ours, word, say) if asks else None
     if planned is None:
         read_evaluation(folder)  # before the folder is locked: there may be none
     make_folder(folder)

@@ -8,7 +8,9 @@ from itertools import islice
 import numpy as np
 import pyarrow
 
-from heed.data.records import RawRow, Record, Rejected, check_row
+from heed.data.records import RawRow, Record, Rejected
+from heed.data.rows import check_row
+from heed.data.shapes import Shape
 from heed.data.sources import source_name
 from heed.data.splits import SPLITS, SplitName
 from heed.tokens.encoding import count, encode_rows
@@ -26,6 +28,7 @@ class Chunk:
     rejected: list[Rejected]
     hashes: list[str]
     counts: Counter[str]
+    unused: Counter[tuple[str, str]]
     long: list[str]
 
 
@@ -38,18 +41,19 @@ def numbered(head: Sequence[RawRow], rest: Iterator[RawRow]) -> Iterator[tuple[i
         rows = list(islice(rest, CHUNK))
 
 
-def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
+def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe, shape: Shape) -> Chunk:
     """Check, split and tokenize rows, given with the number of the first."""
     first, rows = chunk
     held_out: dict[SplitName, list[Record]] = {name: [] for name in SPLITS if name != "train"}
     train: list[Record] = []
     times: dict[int, int] = {}
-    rejected, hashes, counts = [], [], Counter[str]()
+    rejected, hashes, counts, unused = [], [], Counter[str](), Counter[tuple[str, str]]()
     for number, row in enumerate(rows, start=first):
-        checked = check_row(number, row, recipe.source.columns, recipe.row_format)
+        checked = check_row(number, row, shape)
         if isinstance(checked, Rejected):
             rejected.append(checked)
             continue
+        unused.update(checked.unused)
         hashes.append(checked.content_hash)
         splits = recipe.splits_of(checked)
         counts.update([f"in {split}" for split in splits] or ["in no split"])
@@ -70,4 +74,6 @@ def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe) -> Chunk:
     long = [places[row_id] for row_id in np.unique(table["row_id"].to_numpy()[~kept])]
     counts.update(count(table), read=len(rows), rejected=len(rejected))
     table = table.filter(pyarrow.array(kept, type=pyarrow.bool_()))
-    return Chunk(train=table, held_out=held_out, rejected=rejected, hashes=hashes, counts=counts, long=long)
+    return Chunk(
+        train=table, held_out=held_out, rejected=rejected, hashes=hashes, counts=counts, unused=unused, long=long
+    )

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -23,7 +23,9 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from heed import workers
-from heed.data.records import Record, check_columns, decide_format
+from heed.data.recognition import check_columns, decide_shape
+from heed.data.records import Record
+from heed.data.rows import bad_rows_message, ignored, notes
 from heed.data.sources import Source, raw_rows, source_names
 from heed.data.splits import SPLITS, SplitName, chosen_splits
 from heed.errors import UserError
@@ -31,7 +33,7 @@ from heed.files import run_folder
 from heed.files.hashes import file_sha256, sync
 from heed.files.lock import try_to_lock
 from heed.prompts.hashes import digest
-from heed.saying import Say
+from heed.saying import Say, count
 from heed.tokens import chunks
 from heed.tokens.encoding import COUNTS, EncodedSplit, accounted, long_rows_message
 from heed.tokens.examples import FORMAT
@@ -43,24 +45,17 @@ LOCK_FILE = ".lock"
 SAY_EVERY = 60.0  # seconds
 
 
-def prepare(
-    source: Source,
-    recipe_of: Callable[[str], Recipe],
-    folder: Path,
-    *,
-    num_proc: int | None,
-    say: Say,
-) -> dict[str, Any]:
-    """Write the folder and return what prepared.json says; `recipe_of` is given the format of the rows.
+def prepare(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> dict[str, Any]:
+    """Write the folder and return what prepared.json says.
 
     Raises UserError for bad rows, for rows over max_length, and for a folder that exists already. The folder is whole
     or absent, however this ends.
     """
     if folder.exists():
         raise UserError(f"prepared: {folder} exists already; choose another folder or delete it")
-    check_columns(source.columns)
+    check_columns(recipe.source.columns)
     with staging(folder) as staged:
-        facts = write(source, recipe_of, staged, num_proc=num_proc, say=say)
+        facts = write(recipe, staged, num_proc=num_proc, say=say)
         run_folder.write_json(staged / FACTS_FILE, facts)
         (staged / LOCK_FILE).unlink()
         sync(staged)
@@ -91,39 +86,36 @@ def staging(folder: Path) -> Iterator[Path]:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def write(
-    source: Source, recipe_of: Callable[[str], Recipe], folder: Path, *, num_proc: int | None, say: Say
-) -> dict[str, Any]:
+def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> dict[str, Any]:
     """Write everything but prepared.json, and return its contents."""
-    started = time.time()
+    started, source = time.time(), recipe.source
     files: dict[str, str] = {}
     rows = raw_rows(source, files)
     head = list(islice(rows, chunks.CHUNK))
-    row_format, ignored, _ = decide_format(iter(head), source.columns)
-    recipe = recipe_of(row_format)
+    shape, _ = decide_shape(iter(head), source.columns)
     check_mixture(recipe.mixture, source_names(source))
     if recipe.split == "source":
         chosen_splits({row.source_split for row in head}, {})  # refuses a source that names none
     # The number of rows is unknown, but a source that ends within the first chunk has work for one process only.
-    count = workers.how_many(sys.maxsize if len(head) == chunks.CHUNK else 1, num_proc)
+    processes = workers.how_many(sys.maxsize if len(head) == chunks.CHUNK else 1, num_proc)
 
     rows_sha256, counts, shards = hashlib.sha256(), Counter[str](), Shards(folder)
+    unused: Counter[tuple[str, str]] = Counter()
     held_out: dict[SplitName, Any] = {
         name: (folder / f"{name}.jsonl").open("w", encoding="utf-8") for name in SPLITS if name != "train"
     }
-    work = partial(chunks.make_chunk, recipe=recipe)
+    work = partial(chunks.make_chunk, recipe=recipe, shape=shape)
     said = time.monotonic()
     with (
         run_folder.whole_file(folder / run_folder.REJECTED_FILE) as bad,
-        closing(workers.in_order(work, chunks.numbered(head, rows), count, task="tokenizes")) as finished,
+        closing(workers.in_order(work, chunks.numbered(head, rows), processes, task="tokenizes")) as finished,
     ):
         for chunk in finished:
-            if chunk.rejected and source.on_bad_row == "stop":
-                first = chunk.rejected[0]
-                raise UserError(
-                    f"{first.place}: {'; '.join(first.reasons)}. Mend it, or set on_bad_row: drop to leave bad rows out"
-                )
             counts += chunk.counts
+            unused += chunk.unused
+            if chunk.rejected and source.on_bad_row == "stop":
+                good = counts["read"] - counts["rejected"]
+                raise UserError(bad_rows_message(chunk.rejected, str(source.data), good=good))
             if chunk.long and recipe.policy.on_long_row == "error":
                 raise UserError(long_rows_message(chunk.long, counts["read"], recipe.policy.max_length))
             for each in chunk.rejected:
@@ -147,8 +139,9 @@ def write(
         "format": FORMAT,
         "rows_sha256": rows_sha256.hexdigest(),
         "files": files,
-        "row_format": row_format,
-        "ignored_fields": ignored,
+        "row_format": shape.row_format,
+        "understood": shape.understood,
+        "ignored_fields": ignored(unused),
         "rejected": counts["rejected"],
         "counts": dict(counts),
         "shards": shards.names,
@@ -166,10 +159,8 @@ def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     ]
     lines += accounted(counts, facts["max_length"])
     if facts["rejected"]:
-        lines.append(f"          {facts['rejected']:,} bad rows left out, listed in {run_folder.REJECTED_FILE}")
-    if facts["ignored_fields"]:
-        lines.append(f"          columns not used: {', '.join(facts['ignored_fields'])}")
-    return lines
+        lines.append(f"          {count(facts['rejected'], 'bad row')} left out, listed in {run_folder.REJECTED_FILE}")
+    return lines + [f"          {note}" for note in notes(facts["understood"], facts["ignored_fields"])]
 
 
 def changed(files: Mapping[str, str], *, since: float) -> str | None:

@@ -21,7 +21,6 @@ class Recipe:
     source: Source
     policy: Policy
     prompt: Prompt
-    row_format: str
     split: str
     shares: Sequence[float]
     source_splits: Mapping[SplitName, str]
@@ -45,7 +44,6 @@ def make_recipe(
     prompt: Prompt,
     policy: Policy,
     *,
-    row_format: str,
     split: str | None,
     shares: Sequence[float],
     source_splits: Mapping[str, str],
@@ -70,7 +68,6 @@ def make_recipe(
         source=source,
         policy=policy,
         prompt=prompt,
-        row_format=row_format,
         split=split,
         shares=tuple(shares) if split == "hash" else (),
         source_splits=chosen if split == "source" else {},

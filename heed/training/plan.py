@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from heed.audit.findings import BAD_ROWS, Audit, judge, refuse
 from heed.audit.scan import RowSource, scan
 from heed.config import SftConfig
 from heed.data.reading import data_source, read_rows, splitting
-from heed.data.records import Record, Rejected, Rows
+from heed.data.records import Record, Rejected
+from heed.data.rows import Rows
 from heed.data.sources import Reading
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
@@ -152,18 +153,15 @@ def prepare(sft: SftConfig, say: Say) -> None:
     if sft.max_length is None:
         raise UserError("max_length is missing; a set is prepared without a model to take it from")
     policy = encoding_policy(sft, sft.max_length)
-    prepared.prepare(
-        data_source(sft), partial(recipe, sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say
-    )
+    prepared.prepare(recipe(sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say)
     say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
 
 
-def recipe(sft: SftConfig, prompt: Prompt, policy: Policy, row_format: str) -> Recipe:
+def recipe(sft: SftConfig, prompt: Prompt, policy: Policy) -> Recipe:
     return make_recipe(
         data_source(sft),
         prompt,
         policy,
-        row_format=row_format,
         split=sft.split,
         shares=sft.split_shares if sft.split == "hash" else (),
         source_splits=sft.source_splits if sft.split == "source" else {},
@@ -341,7 +339,7 @@ def encode(
     names: tuple[SplitName, ...] = ("train", "validation")
     for name in names:
         if sft.prepared is not None and name == "train":
-            encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy, ""))
+            encoded[name] = prepared.load(Path(sft.prepared), recipe(sft, prompt, policy))
         elif not splits[name]:
             continue
         elif tokens is not None:

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from heed.data.records import guess_columns
 from heed.data.sources import Source, file_hashes, read, stream
 from heed.errors import UserError
 
@@ -200,14 +199,3 @@ def test_a_stream_gives_the_rows_of_a_reading_bad_ones_among_them(tmp_path: Path
     assert [row for row in rows if row not in reading.rows.rejected] == reading.rows.records
     assert rows[2] == reading.rows.rejected[0]
     assert file_hashes(source) == reading.files
-
-
-def test_column_guesses_need_a_question_and_an_answer() -> None:
-    assert guess_columns({"Query": "a", "Context": "b", "Reply": "c"}) == {
-        "instruction": "Query",
-        "input": "Context",
-        "output": "Reply",
-    }
-    assert guess_columns({"conversations": [{}], "id": "1"}) == {"messages": "conversations"}
-    assert guess_columns({"text": "a", "label": "b"}) == {}
-    assert guess_columns({"task": "a", "answer": 3}) == {}

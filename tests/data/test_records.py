@@ -2,7 +2,8 @@ from typing import Any, Literal
 
 import pytest
 
-from heed.data.records import RawRow, Rows, check_rows, learned_turns
+from heed.data.records import RawRow, learned_turns
+from heed.data.rows import Rows, check_rows
 from heed.errors import UserError
 
 
@@ -136,7 +137,7 @@ def test_an_unknown_format_says_what_is_needed() -> None:
 
 
 def test_fields_that_are_not_used_are_reported() -> None:
-    assert check(GOOD | {"text": "x", "id": 1}).ignored_fields == ["id", "text"]
+    assert check(GOOD, GOOD | {"text": "x", "id": 1}).ignored_fields == ["id of 1 row", "text of 1 row"]
 
 
 def conversation(**extras: Any) -> RawRow:

@@ -212,7 +212,7 @@ def test_hub_ids_and_urls_are_read_by_the_real_clients(tmp_path: Path) -> None:
     assert found["ids"] == {"train": [0, 1], "test": [2], "validation": []}
     assert found["places"][2] == "lamini/lamini_docs, test row 1"
     assert found["answers"] == ["A test.", "Still a test.", "A test."]
-    assert (found["format"], found["ignored"]) == ("question_answer", ["input_ids"])
+    assert (found["format"], found["ignored"]) == ("question_answer", ["input_ids of 3 rows"])
     assert found["url"] == ["3", 'é "quoted",\nsecond line']
     assert "'nobody/nothing' is not a file here and not a data set on the Hub" in found["missing"]
     assert "could not be downloaded" in found["gone"]

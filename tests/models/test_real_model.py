@@ -12,7 +12,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heed.answers.generation import generate
-from heed.data.records import RawRow, Record, check_rows
+from heed.data.records import RawRow, Record
+from heed.data.rows import check_rows
 from heed.models import loading
 from heed.prompts.template import Prompt, load_prompt
 from heed.tokens.batches import FlatCollator, PaddingCollator

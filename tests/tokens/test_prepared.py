@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,13 @@ def source_of(data: Path | str) -> Source:
     return Source(data=str(data), on_bad_row="drop")
 
 
-def recipe(prompt: Prompt, data: Path | str, row_format: str = "alpaca", **changes: Any) -> Recipe:
+def recipe(prompt: Prompt, data: Path | str, **changes: Any) -> Recipe:
     choices = {"split": "hash", "shares": SHARES, "source_splits": {}, "mixture": {}} | changes
-    return make_recipe(source_of(data), prompt, POLICY, row_format=row_format, **choices)
+    return make_recipe(source_of(data), prompt, POLICY, **choices)
 
 
 def prepare(data: Path | str, folder: Path, prompt: Prompt, num_proc: int = 1, **changes: Any) -> dict[str, Any]:
-    def chosen(row_format: str) -> Recipe:
-        return recipe(prompt, data, row_format, **changes)
-
-    return prepared.prepare(source_of(data), chosen, folder, num_proc=num_proc, say=lambda text: None)
+    return prepared.prepare(recipe(prompt, data, **changes), folder, num_proc=num_proc, say=lambda text: None)
 
 
 @pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -145,9 +143,9 @@ def test_nothing_is_left_of_a_set_that_was_not_finished(tmp_path: Path, prompt: 
     data, folder, part = write_rows(tmp_path / "rows.jsonl", 60), tmp_path / "set", tmp_path / "set.part"
     with data.open("a") as file:
         file.write('\n{"instruction": "no output"}')
-    source = Source(data=str(data))
-    with pytest.raises(UserError, match=r"rows\.jsonl:61: .*output.* Mend it, or set on_bad_row: drop"):
-        prepared.prepare(source, lambda _: recipe(prompt, data), folder, num_proc=1, say=print)
+    strict = replace(recipe(prompt, data), source=Source(data=str(data)))
+    with pytest.raises(UserError, match=r"rows\.jsonl:61: .*output.*\nMend them, or set on_bad_row: drop"):
+        prepared.prepare(strict, folder, num_proc=1, say=print)
     assert not folder.exists() and not part.exists()
     part.mkdir()
     (part / "train-00007.arrow").write_text("left by a process that was killed")

@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
-from heed.data.records import RawRow, check_rows
+from heed.data.records import RawRow
+from heed.data.rows import check_rows
 from heed.models import loading
 from heed.prompts.template import load_prompt
 from heed.runs.recorder import RowLosses
