@@ -58,9 +58,9 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
         if word == "export":
             for path in export(folder, evaluation, answers):
                 say(f"written   {path}")
+        say("\n" + "\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
         if word not in ("generate", "export"):
             say(f"\n{result_text(folder)}\n\nreport    {write_report(folder)}")
-    say("\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
 
 
 def evaluation_folder(ours: EvalConfig) -> Path:

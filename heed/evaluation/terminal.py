@@ -11,24 +11,32 @@ from heed.report.evidence import read_evidence
 from heed.report.headline import headline
 from heed.report.measured import measured
 from heed.report.notices import notices_text
-from heed.report.words import NOT_MEASURED
+from heed.report.words import MEANINGS, NOT_MEASURED
 from heed.saying import count
 from heed.tokens.preview import one_line
 
 EXAMPLES_SHOWN = 3
+METRICS_SHOWN = 4
+SHOWN_FIRST = ("exact_match", "token_f1", "cut", "p_eos")
 
 
 def scores_text(evaluation: Evaluation, scores: Scores) -> str:
-    """A line for each metric: a system each, with its interval, then the paired difference."""
+    """A few metrics, each of all systems with its interval, then the paired difference, and what it means."""
     names = list(evaluation.systems)
     by_name = {name: {each.metric: each for each in found} for name, found in scores.measurements.items()}
     lines = [f"\n{evaluation.rows}, mean [95 % interval]"]
-    width = max(len(metric) for metric in by_name[names[-1]])
+    measured = by_name[names[-1]]
+    wanted = dict.fromkeys((evaluation.headline_metric, *SHOWN_FIRST, *measured))
+    chosen = [each for each in wanted if each in measured][:METRICS_SHOWN]
+    width = max(map(len, chosen))
     lines.append(f"  {'':<{width}}  " + "  ".join(f"{name:<24}" for name in names).rstrip())
-    for metric, found in by_name[names[-1]].items():
+    for metric, found in ((each, measured[each]) for each in chosen):
         cells = [f"{cell(by_name[name].get(metric)):<24}" for name in names]
         lines.append(f"  {metric:<{width}}  {'  '.join(cells)}  {difference_text(scores.comparison, found)}".rstrip())
+        lines += [f"  {'':<{width}}  {MEANINGS[metric]}"] if metric in MEANINGS else []
         lines += [f"  {'':<{width}}  ({note})" for note in found.notes]
+    if len(measured) > len(chosen):
+        lines.append(f"  {count(len(measured) - len(chosen), 'more measure')} in the report")
     if scores.clean:
         first = next(iter(scores.measurements[names[-1]])).metric
         kept = {name: next(each for each in found if each.metric == first) for name, found in scores.clean.items()}
@@ -106,4 +114,4 @@ def result_text(folder: Path) -> str:
     evidence = read_evidence(folder)
     found = measured(evidence)
     said = headline(evidence, found.primary)
-    return "\n".join([f"{said.sentence} {said.detail}".rstrip(), *notices_text(evidence, found)])
+    return "\n".join([said.sentence, *([said.detail] if said.detail else []), *notices_text(evidence, found)])

@@ -1,9 +1,11 @@
-"""What a difference says: better, worse, or no clear difference. One metric decides; the others are adjusted."""
+"""What a difference says: better, worse, equal, or no clear difference. One metric decides; the others are adjusted."""
 
 from collections.abc import Mapping
 
 LEVEL = 0.05
-BETTER, WORSE, UNCLEAR, TOO_FEW = "better", "worse", "no clear difference", "too few rows to tell"
+ROUNDING = 1e-9
+BETTER, WORSE, EQUAL = "better", "worse", "equal"
+UNCLEAR, TOO_FEW = "no clear difference", "too few rows to tell"
 JUDGE_SCORE = "judge_score"
 SCOPE = (
     "Intervals and verdicts are about more rows of the same kind, answered by the same models in the same way; what "
@@ -17,6 +19,8 @@ def verdict(difference: float, ci95: tuple[float, float] | None, p: float | None
         return ""
     if ci95 is None:
         return TOO_FEW
+    if abs(difference) < ROUNDING:
+        return EQUAL
     clear = p < LEVEL if p is not None else not ci95[0] <= 0 <= ci95[1]
     if not clear:
         return UNCLEAR

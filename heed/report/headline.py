@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from heed.report.evidence import Evidence
-from heed.report.results import Result
-from heed.report.words import epochs_text, in_sentence, interval_text, number, signed
+from heed.report.results import Result, Value
+from heed.report.words import COUNTED, epochs_text, in_sentence, interval_text, number, signed
 from heed.saying import count
 
 
@@ -43,7 +43,24 @@ def headline(evidence: Evidence, primary: Result | None) -> Headline:
         after = f" of 100 by the judge {primary.label.removeprefix('Score by ')}" + after
     else:
         before = f"{rows}{ours.name} has {in_sentence(primary.label)} "
-    return Headline(before=before[0].upper() + before[1:], figure=primary.text(ours), after=after + ".", detail=detail)
+    before = before[0].upper() + before[1:]
+    if primary.metric in COUNTED and primary.system != "judge":
+        said = f"{before}{primary.text(ours)}{after}. {detail}".rstrip()
+        return Headline(before="", figure=right(ours), after=in_questions(primary, ours), detail=said)
+    return Headline(before=before, figure=primary.text(ours), after=after + ".", detail=detail)
+
+
+def right(value: Value) -> str:
+    """135 of 150, from a share and its rows."""
+    assert value.value is not None and value.n is not None
+    return f"{round(value.value * value.n):,} of {value.n:,}"
+
+
+def in_questions(primary: Result, ours: Value) -> str:
+    others = [each for each in primary.values if each is not ours and each.value is not None]
+    told = [f"{each.name.replace('base', 'before')}: {right(each).removesuffix(f' of {ours.n:,}')}" for each in others]
+    beside = f" ({', '.join(told)})" if told else ""
+    return f" {'question' if ours.n == 1 else 'questions'} {COUNTED[primary.metric]}{beside}."
 
 
 def difference_text(result: Result) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from heed.measure.comparison import Difference
 from heed.measure.rows import Row
 from heed.report.evidence import Evidence
-from heed.report.words import NOT_MEASURED, WITHHELD, Interval, is_wide, label, number
+from heed.report.words import MEANINGS, NOT_MEASURED, WITHHELD, Interval, is_wide, label, number
 
 JudgeKey = tuple[str, str]
 """A judge is a model with a prompt: the same model asked otherwise is another judge."""
@@ -54,6 +54,10 @@ class Result:
     @property
     def label(self) -> str:
         return label(self.metric)
+
+    @property
+    def meaning(self) -> str:
+        return MEANINGS.get(self.metric, "")
 
     @property
     def notes(self) -> list[str]:

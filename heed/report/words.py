@@ -24,6 +24,33 @@ LABELS = {
     "premature_eos": "Stopped too early",
     "cut": "Cut by max_new_tokens",
 }
+MEANINGS = {
+    "exact_match": "the answer is the reference, sign by sign",
+    "normalized_exact_match": "the same words; case, punctuation and articles do not count",
+    "contains": "the reference's words stand somewhere in the answer, in a row",
+    "token_f1": "words that answer and reference share, in any order; 1 is all",
+    "rouge1": "single words that answer and reference share",
+    "rouge2": "pairs of words that answer and reference share",
+    "rougeL": "the longest run of words, gaps allowed, that both have in the same order",
+    "chrf": "groups of up to six letters that answer and reference share, of 100",
+    "bleu": "groups of up to four words that answer and reference share, of 100",
+    "bertscore": "how near a language model finds the words of answer and reference",
+    "empty": "nothing was answered",
+    "length_ratio": "words of the answer to words of the reference; 1 is as long",
+    "distinct_1": "different words among all words of an answer; low where it repeats itself",
+    "distinct_2": "different pairs of neighbouring words; low where an answer repeats itself",
+    "p_eos": "how likely the model is to stop where the reference ends",
+    "premature_eos": "stopping was likeliest somewhere before the reference ends",
+    "cut": "the answer had not ended within the allowed number of tokens",
+    "judge_score": "the judge's opinion, from 0 to 100",
+}
+"""What a reader of the number must know, in a line."""
+COUNTED = {
+    "exact_match": "answered exactly right",
+    "normalized_exact_match": "answered with the right words",
+    "contains": "answered with the reference's words among others",
+}
+"""Metrics that are right or wrong for each row, as a number of questions says them."""
 NOT_MEASURED = "not measured"
 """Nothing gave a number: no answer that the metric says anything of."""
 WITHHELD = "withheld"

@@ -14,7 +14,8 @@ from heed.measure.verdict import holm, verdict
         (0.2, (0.1, 0.3), 0.2, "higher", "no clear difference"),  # adjusted for being one of many
         (0.2, (-0.1, 0.3), 0.3, "higher", "no clear difference"),
         (0.2, (0.1, 0.3), None, "higher", "better"),  # a file of an earlier version
-        (0.0, (0.0, 0.0), None, "higher", "no clear difference"),
+        (0.0, (0.0, 0.0), None, "higher", "equal"),
+        (0.1 + 0.2 - 0.3, (-0.1, 0.1), 1.0, "higher", "equal"),
         (1.0, None, None, "higher", "too few rows to tell"),
         (0.2, (0.1, 0.3), 0.001, "neither", ""),
     ],
