@@ -54,7 +54,7 @@ def rate(arguments: Sequence[str]) -> None:
     if damage := file.damage:
         print(damage)
     if not cast:
-        raise UserError(f"votes: {path} holds no vote")
+        raise UserError(f"votes: {path} contains no vote")
     boards, agreed = ratings.leaderboards(cast), ratings.agreements(cast)
     print(ratings.as_text(boards, agreed))
     try:

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def said_about(settings: config.Settings) -> Surroundings:
-    """What `list` was told; it needs no model."""
+    """What `list` reads of the keys; it needs no model."""
     values = {name: setting.value for name, setting in settings.items()}
     root = values.get("data_root")
     return Surroundings(
@@ -115,7 +115,7 @@ def run(ours: BenchmarkConfig, said: str) -> Measure:
     if "lm_eval" in runners:
         templates = {"with": [True], "without": [False], "both": [True, False]}[ours.chat_template]
         num_fewshot = ours.num_fewshot
-        refuse_less("num_fewshot", num_fewshot, 0, "is no number of examples; give 0 or more, or leave it out")
+        refuse_less("num_fewshot", num_fewshot, 0, "is not a number of examples; give 0 or more, or leave it out")
     programs = HUMANEVAL in names
     unsafe_code = programs and ours.unsafe_code
     without_sandbox = unsafe_code and ours.without_sandbox
@@ -182,7 +182,7 @@ def refuse_less(key: str, value: int | None, least: int, why: str) -> None:
 
 
 def execute(ours: BenchmarkConfig, said: str) -> Measure:
-    """Run the programs that lie in the evaluation folder."""
+    """Run the programs in the evaluation folder."""
     from heed.benchmarks import execution
 
     folder = Path(ours.output_dir or ours.model_name_or_path)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 
 def main(arguments: Sequence[str]) -> None:
     if config.asks_for_help(arguments):
-        more = "Every key of train_sft.py may stand in the config; those about data, prompt and lengths are read."
+        more = "The config may have every key of train_sft.py; those about data, prompt and lengths are read."
         print(config.help_text(InspectConfig, __doc__ or "", more=more))
         return
     command_line = config.parse_command_line(arguments, flags=("column_map",))
@@ -235,7 +235,7 @@ def make_collator(sft: SftConfig, eos_token_id: int, *, flat: bool) -> "FlatColl
 
 
 def padding_of(sft: SftConfig, settings: Settings, found: "Audit", *, flat: bool) -> "Padding":
-    """How much padding the first epoch's batches would hold, rows in the order of the training run."""
+    """How much padding the first epoch's batches would have, rows in the order of the training run."""
     from heed.audit.page import measure_padding
 
     def value(name: str, default: Any) -> Any:

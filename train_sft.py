@@ -140,7 +140,7 @@ def refuse_idle(plan: "Plan", settings: Settings) -> None:
 
 
 def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
-    """What eval_responses.py is told at the end. Raises UserError when there is nothing to ask."""
+    """The config of eval_responses.py at the end. Raises UserError when there is nothing to ask."""
     if not plan.sft.compare_with_base:
         return None
     if not plan.splits["test"]:

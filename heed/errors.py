@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 class Stopped(BaseException):
-    """A signal asked the run to stop, and it has. No `except Exception` of a library may hold that up."""
+    """A signal asked the run to stop, and it has. No `except Exception` of a library may stop that."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -70,7 +70,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def check_surroundings(arguments: Sequence[str]) -> None:
-    """What libraries would trip over much later: a working folder that was deleted, a name that no JSON can hold.
+    """What libraries would trip over much later: a working folder that was deleted, a name that JSON cannot contain.
 
     Raises UserError.
     """

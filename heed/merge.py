@@ -35,7 +35,7 @@ def merge(adapter: str, output: Path) -> float:
     """
     folder = Path(adapter)
     if folder.is_dir() and not (folder / ADAPTER_FILE).is_file():
-        raise UserError(f"{adapter} is no adapter: it holds no {ADAPTER_FILE}; a whole model needs no merging")
+        raise UserError(f"{adapter} is not an adapter: it has no {ADAPTER_FILE}; a whole model needs no merging")
     if in_4bit(find_run(adapter) if folder.is_dir() else None, None):
         raise UserError(
             f"{adapter} was trained on weights rounded to 4 bits, so on other weights it would be another model; "
@@ -45,7 +45,7 @@ def merge(adapter: str, output: Path) -> float:
         raise UserError(f"{output} is not empty, so it will not be touched; choose another folder")
     model = loading.load_finished(adapter)
     if not hasattr(model, "merge_and_unload"):
-        raise UserError(f"{adapter} is no adapter but a whole model, which needs no merging")
+        raise UserError(f"{adapter} is not an adapter but a whole model, which needs no merging")
     batch = any_batch(model)
     staged = output.with_name(output.name + ".part")
     shutil.rmtree(staged, ignore_errors=True)

@@ -109,7 +109,7 @@ def count(number: int, what: str, many: str | None = None) -> str:
 
 
 def writable(text: str) -> str:
-    """Half a surrogate pair, which a server's JSON can hold and UTF-8 cannot, becomes a question mark."""
+    """Half a surrogate pair, which a server's JSON can contain and UTF-8 cannot, becomes a question mark."""
     return text.encode(errors="replace").decode()
 
 

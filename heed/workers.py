@@ -75,7 +75,7 @@ class Worker(Generic[Piece, Made]):
         self.pipe, theirs = fork.Pipe()
         self.process = fork.Process(target=serve, args=(theirs, self.pipe, work), daemon=True)
         with interrupts_held_back(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: none of them works here
+            warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: none of them works here
             self.process.start()
         theirs.close()  # or the pipe would stay open when the process ends
 

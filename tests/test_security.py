@@ -48,7 +48,7 @@ def test_an_evil_pickle_in_a_checkpoint_runs_no_code(
     (checkpoint / file).write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
     seal_again(checkpoint)
     assert run(config, "--max_steps", "5") == 2
-    assert "the checkpoint holds more than tensors, so it is not loaded" in capsys.readouterr().err
+    assert "the checkpoint contains more than tensors, so it is not loaded" in capsys.readouterr().err
     assert not (tmp_path / "mark").exists()
 
 

@@ -40,7 +40,7 @@ def test_a_worker_that_is_killed_ends_the_work_with_a_sentence() -> None:
 
 
 def test_workers_end_with_a_parent_that_is_killed() -> None:
-    """None of them waits for ever at a pipe that only its fellows hold open."""
+    """None of them waits for ever at a pipe that only its fellows keep open."""
     command = [sys.executable, "-c", ORPHANS]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

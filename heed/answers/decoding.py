@@ -97,7 +97,7 @@ def decode_batch(
             yield from batch.finished()
             continue
         unfinished = [*batch.rows, *joining]
-        batch = empty()  # what it held is free now
+        batch = empty()  # its memory is free now
         size.halve(len(unfinished))
         waiting.extendleft(reversed(unfinished))
 
@@ -221,7 +221,7 @@ class Batch:
 
     def _write(self) -> None:
         mask = torch.cat([self.mask, self.mask.new_ones(len(self.places), 1)], dim=1)
-        # A row that has finished, and not left yet, may stand at the end of the context.
+        # A row that has finished, and not left yet, may be at the end of the context.
         positions = (mask.sum(1, keepdim=True) - 1).clamp(max=self.last_position)
         self.newest = self._forward(self.newest[:, None], mask, positions, self.cache)
         self.mask = mask

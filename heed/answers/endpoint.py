@@ -20,7 +20,7 @@ from heed.saying import Say
 from heed.servers.addresses import check_address
 from heed.servers.client import KEY, Client, NoReply, Server, token_for
 
-PLACEHOLDER = "\ue000"  # stands for a user's words while it is found out what the template writes around them
+PLACEHOLDER = "\ue000"  # in place of a user's words, to find out what the template writes around them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,9 @@ def ask(
     if prompt is not None:
         marked = [any(prompt.control_tokens.search(each["content"]) for each in messages) for messages in asked]
         if any(marked):
-            say(f"{sum(marked)} rows hold control tokens typed by their authors; a server may not take them for text")
+            say(
+                f"{sum(marked)} rows contain control tokens typed by their authors; a server may not take them for text"
+            )
     unknown = Counter[str]()
     responses = asyncio.run(
         ask_all(endpoint, asked, max_new_tokens=max_new_tokens, on_response=on_response, unknown=unknown)

@@ -22,7 +22,7 @@ ENGINES: Mapping[Engine, Callable[..., Iterator[Finished]]] = {
 # At most. On one CPU core 64 rows of a 30 M-parameter model are faster than 32 or 110.
 MOST_ROWS = 64
 RELIEF = "allow fewer new tokens (max_new_tokens), or choose a smaller type for the weights (dtype: bfloat16)"
-# What a generation_config may hold without a greedy answer depending on it.
+# What a generation_config may contain without changing a greedy answer.
 HARMLESS = {"bos_token_id", "eos_token_id", "pad_token_id", "max_length", "max_new_tokens", "transformers_version"}
 HARMLESS |= {"_from_model_config", "use_cache", "output_attentions", "output_hidden_states"}
 
@@ -93,7 +93,7 @@ def choose_engine(device: torch.device) -> tuple[Literal["batch"], str]:
 
 
 def own_settings(model: Any) -> str:
-    """What the model's generation_config holds that would change a greedy answer, as `key: value` pairs."""
+    """What in the model's generation_config would change a greedy answer, as `key: value` pairs."""
     owner = model if isinstance(model, PreTrainedModel) else model.get_base_model()
     own = owner.generation_config.to_diff_dict()
     return ", ".join(f"{key}: {value}" for key, value in sorted(own.items()) if key not in HARMLESS and value)

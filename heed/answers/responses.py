@@ -1,4 +1,4 @@
-"""What a model answered to each row, as it lies in responses.json: where scoring, judging and voting start."""
+"""What a model answered to each row, as written in responses.json: where scoring, judging and voting start."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Answer:
 def response_rows(
     records: Sequence[Record], responses: "Sequence[Response]", learned: Collection[int] = ()
 ) -> list[dict[str, Any]]:
-    """What responses.json holds: the four fields that every tool reads first, then how the answer came about.
+    """Rows of responses.json: first the four fields that every tool reads, then how the answer came about.
 
     `learned` are the fingerprints of what training rows answer.
     """
@@ -107,7 +107,7 @@ def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
         number = next(number for number, row in enumerate(rows) if "row_id" not in row)
         raise UserError(f"{path}: row {number}: field 'row_id' is missing, but other rows have it")
     if not with_id:
-        say(f"{path}: no row ids, so the position in the file stands for them")
+        say(f"{path}: no row ids, so the position in the file is used")
     if unread := sorted({name for row in rows for name in row} - set(Answer.__dataclass_fields__)):
         say(f"{path}: not read: {', '.join(unread)}")
     answers = [answer(row, number) for number, row in enumerate(rows)]
@@ -154,7 +154,7 @@ def text_problem(name: str, value: Any) -> str | None:
     if not isinstance(value, str):
         return f"expected text, got {type_name(value)}"
     if HALF_A_PAIR.search(value):
-        return "holds half of a surrogate pair (broken \\u escape)"
+        return "contains half of a surrogate pair (broken \\u escape)"
     return None
 
 

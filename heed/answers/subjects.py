@@ -1,4 +1,4 @@
-"""A model under evaluation: where it lies, how it wants to be asked, and which rows it has never seen."""
+"""A model under evaluation: where it is, how it is prompted, and which rows it has never seen."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +81,7 @@ def check_model(model: str, revision: str | None) -> None:
     folder, problem = Path(model), ""
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES) and not (folder / run_folder.RUN_FILE).is_file():
-            problem = f"the folder {model} holds no model ({' or '.join(MODEL_FILES)} is missing)"
+            problem = f"the folder {model} contains no model ({' or '.join(MODEL_FILES)} is missing)"
     elif folder.expanduser().is_file():
         refuse_other_files(folder.expanduser())
     else:
@@ -92,7 +92,7 @@ def check_model(model: str, revision: str | None) -> None:
             except LocalEntryNotFoundError:
                 problem = f"{model} is not a folder here, and the Hub cannot be reached (nor is it in the cache)"
             except EntryNotFoundError:
-                problem = f"{model} on the Hub holds no model ({' or '.join(MODEL_FILES)} is missing)"
+                problem = f"{model} on the Hub contains no model ({' or '.join(MODEL_FILES)} is missing)"
                 continue
             except HFValidationError:
                 problem = f"{model!r} is neither a folder here nor a possible name of a model on the Hub (ME/MODEL)"

@@ -46,7 +46,7 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """Raises UserError when the file is no list of answers."""
+    """Raises UserError when the file is not a list of answers."""
     questions, answers = [], dict[int | str, Said]()
     for each in read_responses(path):
         system: Message = {"role": "system", "content": each.system_prompt or ""}
@@ -82,7 +82,7 @@ def refuse_other_answers(votes: Sequence[Vote], recordings: Mapping[str, Recordi
             answer = recordings[name].answers.get(vote.row_id)
             if answer is not None and sha256(answer.text) != vote.responses_sha256[side]:
                 raise UserError(
-                    f"votes: {path} holds a vote on row {vote.row_id} for another answer of {name} than the one in "
+                    f"votes: {path} has a vote on row {vote.row_id} for another answer of {name} than the one in "
                     f"{recordings[name].path}; choose another votes file, or give the new answers another name"
                 )
 

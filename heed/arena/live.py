@@ -104,7 +104,7 @@ def endpoint_asker(name: str, endpoint: dict[str, str], *, max_new_tokens: int) 
     if "key_variable" in endpoint:
         token = os.environ.get(endpoint["key_variable"], "")
         if not token:
-            raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} holds no key")
+            raise UserError(f"endpoints.{name}: the environment variable {endpoint['key_variable']} has no key")
     server = Server(base_url=endpoint["base_url"], token=token, timeout=TIMEOUT)
 
     def ask(question: Question, say: Say, stop: threading.Event) -> Said | Failed:

@@ -26,7 +26,7 @@ NEWTON_STEPS, CLOSE = 50, 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """All votes between two models, told from the side of `a`."""
+    """All votes between two models, from the side of `a`."""
 
     a: str
     b: str
@@ -63,7 +63,7 @@ class Standing:
 
     model: str
     rank: int
-    """One more than the models whose whole interval lies above this one's."""
+    """One more than the models whose whole interval is above this one's."""
     rating: float
     ci95: tuple[float, float]
     votes: int
@@ -88,7 +88,7 @@ class Leaderboard:
     pairs: list[Pair]
 
     def between(self, model: str, other: str) -> Pair | None:
-        """The votes between two models, told from the side of the first."""
+        """The votes between two models, from the side of the first."""
         for pair in self.pairs:
             if (pair.a, pair.b) == (model, other):
                 return pair

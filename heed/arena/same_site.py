@@ -11,7 +11,7 @@ from heed.arena.votes import voter_name
 MAX_BODY = 64 * 1024
 BODY_PATIENCE = 10.0  # seconds until a request has arrived
 MOST_UNDER_WAY = 512
-"""Requests; an open page holds one or two."""
+"""Requests; an open page has one or two."""
 MOST_LOGINS = 8
 LOCAL_HOST = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 # Gradio has routes for files that nothing here needs.
@@ -40,7 +40,7 @@ LoggedIn = Callable[[Any], bool]
 
 
 class Guard:
-    """An ASGI layer in front of all else."""
+    """An ASGI layer in front of everything else."""
 
     def __init__(self, app: Any, *, logged_in: LoggedIn | None) -> None:
         """`logged_in` is for servers with a password. Without one only this machine's names are answered, so that no

@@ -45,7 +45,7 @@ class Vote:
     b: str
     winner: Winner
     first: Name | None
-    """Whose answer stood on the left; None for a judge, who sees both orders."""
+    """Whose answer was on the left; None for a judge, who sees both orders."""
     row_id: int | None = None
     """None for a question that was typed."""
     prompt: str | None = None
@@ -53,7 +53,7 @@ class Vote:
     responses_sha256: Mapping[Name, str] | None = None
     """Of the two answers that were seen, as {"a": ..., "b": ...}."""
     responses: Mapping[Name, str] | None = None
-    """The two answers of models that were asked live; recorded ones stand in their responses.json."""
+    """The two answers of models that were asked live; recorded ones are in their responses.json."""
     note: str = ""
     seconds: float | None = None
     """From the answers being there to the vote."""
@@ -80,7 +80,7 @@ def sha256(text: str) -> str:
 
 
 def voter_name(words: str) -> str:
-    """A person's name as it stands in the file: one line, not too long; empty for a name that a judge could have."""
+    """A person's name as it is in the file: one line, not too long; empty for a name that a judge could have."""
     name = " ".join(words.split())[:MAX_NAME]
     return "" if name.startswith(JUDGE) else name
 
@@ -97,9 +97,9 @@ MAY_BE_NULL = set(NAMES) - {*REQUIRED, "note"}
 
 
 def read_vote(value: dict[str, Any]) -> Vote:
-    """Raises ValueError for an object that is no vote."""
+    """Raises ValueError for an object that is not a vote."""
     if not set(REQUIRED) <= set(value) <= set(NAMES):
-        raise ValueError(f"not a vote; it needs {', '.join(REQUIRED)}, and may hold {', '.join(NAMES)}")
+        raise ValueError(f"not a vote; it needs {', '.join(REQUIRED)}, and may have {', '.join(NAMES)}")
     for name, each in value.items():
         if not (isinstance(each, TYPES[name]) or (each is None and name in MAY_BE_NULL)):
             raise ValueError(f"{name}: {each!r} is of another kind than in a vote")
@@ -126,7 +126,7 @@ class VoteFile:
         self._lock = threading.Lock()
 
     def read(self) -> list[Vote]:
-        """All votes so far; `damage` says what is none."""
+        """All votes so far; `damage` says what is not one."""
         with self._lock:
             if self.path.is_file():
                 with self.path.open("rb") as file:
@@ -170,7 +170,7 @@ class VoteFile:
 
     @property
     def damage(self) -> str | None:
-        """What is to be told of lines that are no votes, the last one included if it was never finished."""
+        """What to report of lines that are not votes, including a last one that was never finished."""
         with self._lock:
             size = self.path.stat().st_size if self.path.is_file() else 0
             return said_of(

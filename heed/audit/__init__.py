@@ -1,1 +1,1 @@
-"""What every row would teach, held against thresholds; cleaned rows, and a page to look through them."""
+"""What every row would teach, compared with thresholds; cleaned rows, and a page to look through them."""

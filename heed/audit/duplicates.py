@@ -14,9 +14,9 @@ RUN = 5  # characters
 SIMILAR = 0.8  # of the runs of two texts together are common: near duplicates
 NUMBERS, BANDS = 64, 16  # 16 bands of 4: two texts that have 0.8 in common meet in a band with probability 0.9998
 LIKELY = 0.6  # estimates err by 0.05 (one standard deviation), so pairs from here on are compared exactly
-REACH = 6  # rows with an equal band that a row is compared with, beside the first of them
+REACH = 6  # rows with an equal band that a row is compared with, besides the first of them
 BEST = 3  # likely pairs of a row that are compared exactly
-HELD = 25_000  # pairs whose rows are held at once while they are compared
+HELD = 25_000  # pairs whose rows are in memory at once while they are compared
 
 _random = np.random.RandomState(0)  # its stream is frozen, so signatures of different runs can be compared
 FACTORS = _random.randint(0, 2**62, NUMBERS, dtype=np.int64).astype(np.uint64) * np.uint64(2) + np.uint64(1)

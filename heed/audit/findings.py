@@ -1,4 +1,4 @@
-"""Whether a source should be learned from: what a scan found, held against thresholds."""
+"""Whether a source should be learned from: what a scan found, compared with thresholds."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     BAD_ROWS: Kind(meaning="cannot be read as a row, or lacks a text", threshold=0.05),
     "no_target": Kind(meaning="nothing but EOS is to be learned", threshold=0.0),
-    "eos_not_learned": Kind(meaning="EOS stands inside a whole response, not at its end alone", threshold=0.0),
+    "eos_not_learned": Kind(meaning="EOS is inside a whole response, not only at its end", threshold=0.0),
     "too_long": Kind(meaning="longer than max_length (on_long_row: cut_prompt | cut_response | drop)", threshold=0.05),
     "cut_prompt": Kind(meaning="over max_length: the beginning of the prompt is cut off", threshold=0.05),
     "cut_response": Kind(
@@ -40,8 +40,8 @@ KINDS: dict[str, Kind] = {
     "boundary_merge": Kind(
         meaning="prompt and answer would have other tokens at their seam if tokenized together", threshold=0.25
     ),
-    "control_tokens": Kind(meaning="a control token of the tokenizer stands in the text", threshold=0.01),
-    "template_text": Kind(meaning="words or marks of a prompt template stand in the text", threshold=0.01),
+    "control_tokens": Kind(meaning="a control token of the tokenizer is in the text", threshold=0.01),
+    "template_text": Kind(meaning="words or marks of a prompt template are in the text", threshold=0.01),
     "placeholder": Kind(meaning="a text is nothing but nan, null, n/a, <noinput> or the like", threshold=0.02),
     "duplicate": Kind(meaning="the same as an earlier row of its split", threshold=0.02),
     "near_duplicate": Kind(meaning="nearly the same as an earlier row of its split", threshold=0.05),

@@ -1,4 +1,4 @@
-"""Words and marks of prompt templates that stand in a row's own text, and texts that say nothing."""
+"""Words and marks of prompt templates that occur in a row's own text, and texts that say nothing."""
 
 import re
 from functools import lru_cache
@@ -22,7 +22,7 @@ PLACEHOLDERS = frozenset(
 
 @lru_cache(maxsize=8)
 def marks_of(prompt: Prompt) -> re.Pattern[str]:
-    """Matches what the template itself writes, and marks of other templates, when they stand in a row's own words."""
+    """Matches what the template itself writes, and marks of other templates, in a row's own words."""
     lines = prompt.render(PROBE, generation_prompt=False).splitlines()
     words = (PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER)
     written = {line.replace(str(prompt.tokenizer.eos_token), "").strip() for line in lines}

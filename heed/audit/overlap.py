@@ -41,7 +41,7 @@ class Questions:
     runs: np.ndarray
     """Every distinct run, sorted."""
     ends: np.ndarray
-    """Questions that hold the i-th run are owners[ends[i] : ends[i + 1]]."""
+    """Questions with the i-th run are owners[ends[i] : ends[i + 1]]."""
     owners: np.ndarray
     run_counts: np.ndarray
     """How many runs each question has."""

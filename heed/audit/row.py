@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Bit i of a row's flags stands for FLAGS[i].
+# Bit i of a row's flags is FLAGS[i].
 FLAGS = (
     "no_target",
     "eos_not_learned",

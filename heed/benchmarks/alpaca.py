@@ -160,7 +160,7 @@ def references(answers: Sequence[Answer]) -> list[dict[str, str]]:
 
 
 def annotator(judge: Judge, folder: Path) -> Path:
-    """The library's annotator with another model on another server; no key is written. The folder that holds it."""
+    """The library's annotator with another model on another server; no key is written. Returns its folder."""
     from alpaca_eval import constants
 
     chosen = WITH_LOGPROBS if judge.logprobs else WITHOUT_LOGPROBS
@@ -281,7 +281,7 @@ def by_comparison(rows: Sequence[dict[str, Any]], field: str) -> dict[str, list[
 
 
 def verdicts(annotations: Any) -> list[dict[str, Any]]:
-    """Those annotations that hold a preference; the library leaves the others out of its mean silently."""
+    """The annotations with a preference; the library leaves the others out of its mean silently."""
     from alpaca_eval.utils import convert_to_dataframe
 
     rows = convert_to_dataframe(annotations).to_dict("records") if len(annotations) else []

@@ -30,7 +30,7 @@ class Asking:
     say: Say
 
     def key(self, subject: Subject) -> dict[str, Any]:
-        """What a model's answers depend on beside the question. `contract` is what eval_responses.py calls so."""
+        """What a model's answers depend on besides the question; `contract` as in eval_responses.py."""
         return {
             "model": subject.model,
             "model_sha256": model_sha256(subject.model, subject.revision),

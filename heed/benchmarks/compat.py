@@ -84,7 +84,7 @@ def without_execution() -> AbstractContextManager[None]:
 
 
 def metrics_in(folder: Path | None) -> AbstractContextManager[None]:
-    """While in here, a module of `evaluate` that lies in the folder is taken from there and not from the Hub."""
+    """While in here, a module of `evaluate` that is in the folder is taken from there and not from the Hub."""
     return replaced_load(lambda load, path: load(str(folder / path) if folder and (folder / path).is_dir() else path))
 
 

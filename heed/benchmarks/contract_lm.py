@@ -18,7 +18,7 @@ SMALLEST_ROOM = 32
 """Tokens that an answer gets at least; a prompt that leaves fewer is cut at its beginning."""
 LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 STEP = 64
-"""Rooms differ by this many tokens, so that prompts of like length are still answered in one batch."""
+"""Rooms differ by this many tokens, so that prompts of similar length are still answered in one batch."""
 
 
 class ContractLM(HFLM):

@@ -35,7 +35,7 @@ RUN = (
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 REFUSAL = (
     "HumanEval runs programs that the model wrote; that is refused until you set unsafe_code: true (--unsafe_code). "
-    "They then run under bubblewrap, without network and with one folder of their own"
+    "They then run under bubblewrap, without network and with one folder"
 )
 
 
@@ -75,7 +75,7 @@ def sandbox(work: Path) -> list[str]:
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for folder in (*SYSTEM, sys.base_prefix, sys.prefix):
         command += ["--ro-bind-try", folder, folder]
-    inside = f"/tmp/{work.name}"  # a name of its own, or it might hide the folder that python lies in
+    inside = f"/tmp/{work.name}"  # another name, or it might hide python's folder
     return [*command, "--bind", str(work), inside, "--chdir", inside]
 
 
@@ -156,13 +156,13 @@ def score_programs(folder: Path, outcome: Outcome, *, without_sandbox: bool) -> 
 
 
 def run_programs(folder: Path, *, without_sandbox: bool, command: str) -> list[Row]:
-    """Run what the models wrote for HumanEval, wherever it lies in the evaluation folder.
+    """Run what the models wrote for HumanEval, wherever it is in the evaluation folder.
 
     Raises UserError when nothing was written yet.
     """
     places = sorted(folder.glob(f"{FOLDER}/*/{HUMANEVAL}-*/{RESULTS_FILE}"))
     if not places:
-        raise UserError(f"{folder} holds no programs; write them with `eval_benchmarks.py --tasks {HUMANEVAL} ...`")
+        raise UserError(f"{folder} contains no programs; write them with `eval_benchmarks.py --tasks {HUMANEVAL} ...`")
     keys = {path: run_folder.read_json(path)["key"] for path in places}
     scored: dict[tuple[str, str], Outcome] = {}
     for path in places:

@@ -1,4 +1,4 @@
-"""HELM: run in an environment of its own, on the run's test rows and on any of its run entries."""
+"""HELM: run in its own environment, on the run's test rows and on any of its run entries."""
 
 import os
 import re
@@ -26,7 +26,7 @@ PATIENCE = 24 * 3600
 MOST_INSTANCES = 1000
 """Of a scenario, where no limit is set: HELM's own default."""
 SPLIT = "test"
-# What HELM reports of a run beside the quality of its answers.
+# What HELM reports on the quality of answers.
 METRICS = ("exact_match", "quasi_exact_match", "prefix_exact_match", "quasi_prefix_exact_match", "f1_score")
 
 
@@ -90,7 +90,7 @@ def write_told(
 
 
 def told_model(path: str, prompt: Prompt, folder: Path, *, positions: int) -> dict[str, Any]:
-    """What the plug-in is told of a model; a base model is asked in the tuned one's template, which `folder` takes."""
+    """What the plug-in reads about a model; a base model is asked in the tuned one's template, saved into `folder`."""
     tokenizer, place = prompt.tokenizer, folder.resolve() / "tokenizer"
     tokenizer.save_pretrained(place)
     (place / "chat_template.jinja").write_text(prompt.template, encoding="utf-8")
@@ -172,7 +172,7 @@ def read_items(run: Path) -> dict[str, list[float]]:
 
 
 def find_run(folder: Path, entry: str) -> Path:
-    """The folder of a run; HELM puts all that the run was told into its name."""
+    """The folder of a run; HELM puts all arguments of the run into its name."""
     model = entry.partition("model=")[2].replace("/", "_")
     scenario = entry.partition(":")[0]
     runs = sorted((folder / "runs" / SUITE).glob(f"{scenario}[:,]*model={model}*"))

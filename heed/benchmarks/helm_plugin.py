@@ -1,4 +1,4 @@
-"""What HELM is told of us: a scenario of the run's own rows, and the models. Imported by HELM, in its environment.
+"""Heed's plug-in for HELM: a scenario of the run's own rows, and the models. Imported by HELM, in its environment.
 
 The environment variable HEED_HELM names a file that heed.benchmarks.helm has written.
 """

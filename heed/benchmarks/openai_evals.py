@@ -49,7 +49,7 @@ def question(
         subject = loaded.subject
         given[subject.name] = answer(loaded, asked, name=TEST_ROWS, max_new_tokens=max_new_tokens)
         models[subject.name] = place_of(subject.model)
-        shared = asking.folder / FOLDER / benchmark.name  # one registry holds all models, for whoever runs it by hand
+        shared = asking.folder / FOLDER / benchmark.name  # one registry has all models, for whoever runs it by hand
         registry = write_registry(
             shared,
             given,

@@ -22,7 +22,7 @@ class Question:
     variant: str
     """The folder below the model's name that keeps what comes of it."""
     key: dict[str, Any]
-    """All that a number depends on beside the model and its contract."""
+    """All that a number depends on besides the model and its contract."""
     library: str
     ask: Callable[[Loaded, dict[str, Any], Path], Outcome]
     """Given the model, the whole key and the folder."""
@@ -33,7 +33,7 @@ class Question:
 def graded_key(
     asking: Asking, records: Sequence[Record], *, max_new_tokens: int, data: str, library: str, judge: Any = None
 ) -> dict[str, Any]:
-    """What the grade of free answers depends on beside the model that gives them."""
+    """What the grade of free answers depends on besides the model that gives them."""
     return {
         "max_new_tokens": max_new_tokens,
         "data_sha256": rows_sha256(records),

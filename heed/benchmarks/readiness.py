@@ -18,7 +18,7 @@ PUNKT = Path("tokenizers") / "punkt_tab"
 
 
 def installed_version(pattern: str, folder: Path) -> str:
-    """The version of a library that lies apart from what is imported here, by the name of its metadata."""
+    """The version of a library outside of what is imported here, by the name of its metadata."""
     return next(folder.glob(pattern)).name.removesuffix(".dist-info").partition("-")[2]
 
 

@@ -135,7 +135,7 @@ def with_family_means(benchmark: Benchmark, scores: Sequence[Score]) -> list[Sco
 
 
 def numbers(values: Sequence[Any]) -> np.ndarray | None:
-    """The items as an array, when each is a number of its own."""
+    """The items as an array, when each is one number."""
     plain = bool(values) and all(isinstance(value, bool | int | float) for value in values)
     return np.asarray(values, dtype=float) if plain else None
 
@@ -215,7 +215,7 @@ def resample(items: Sequence[Any], aggregate: Aggregate, value: float) -> Estima
     count = RESAMPLES if len(items) <= MANY else RESAMPLES_OF_MANY
     draws = (generator.integers(0, len(items), len(items)) for _ in range(count))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sklearn, of draws that hold one label only
+        warnings.simplefilter("ignore")  # sklearn, about draws with one label only
         drawn = np.array([float(aggregate([items[index] for index in draw])) for draw in draws])
     if np.ptp(drawn) == 0:
         return Estimate(value=value, ci95=None, n=len(items))

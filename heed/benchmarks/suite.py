@@ -154,7 +154,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def find_benchmarks(names: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks asked for. A name that is none of ours is taken for a task of lm_eval.
+    """The benchmarks asked for. A name that is not ours is taken for a task of lm_eval.
 
     Raises UserError for no name, and for a name given twice.
     """

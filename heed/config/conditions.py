@@ -58,7 +58,7 @@ class AnyOf:
 
 
 Needs = tuple[Condition | AnyOf, ...]
-"""All of them must hold."""
+"""All of them must be true."""
 
 
 def when(key: str, *values: Any, is_not: Any = ()) -> Condition:
@@ -80,7 +80,7 @@ def needs_text(needs: Needs) -> str:
 
 
 def refuse_unread(schema: type, settings: Settings, word: str | None = None) -> None:
-    """Raises UserError for a key that the user set and whose condition does not hold: it would silently do nothing.
+    """Raises UserError for a key that the user set and whose condition is not true: it would silently do nothing.
 
     A key of the file passes when the command line has just changed its condition (`--use_peft false`): that was meant.
     A file describes all that a script does, so a `word`, which does a part of it, need not read every key of the file.

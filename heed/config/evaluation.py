@@ -59,7 +59,7 @@ class EvalConfig:
     )
     batch_size: int | None = key(
         None,
-        help="prompts answered at once; null: as many as half of the free memory holds, 64 at most",
+        help="prompts answered at once; null: as many as fit into half of the free memory, 64 at most",
         read_when=HERE,
     )
     max_new_tokens: int = key(256, help="length limit of an answer", read_when=ASKS)

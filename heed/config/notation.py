@@ -19,7 +19,7 @@ class NotYaml(ValueError):
 
 
 class Quoted(str):
-    """Text that stood in quotes, and so is text even where it looks like a number."""
+    """Text that was in quotes, and so is text even where it looks like a number."""
 
     __slots__ = ()
 

@@ -49,7 +49,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
 
 LONGEST = 1_000_000
 
-# Keys that may hold a path, in which ~ is the home folder; of a list or mapping every value may.
+# Keys whose value may be a path, where ~ is the home folder; in a list or mapping every value may.
 PATHS = frozenset(
     {
         "model_name_or_path",

@@ -124,7 +124,7 @@ def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
 
 
 def refuse_contradictions(settings: Settings) -> None:
-    """Keys of one source that cannot both hold. (The command line may override what the file says.)"""
+    """Keys of one source that contradict each other. (The command line may override what the file says.)"""
     for name, (other, needed) in DEPENDS.items():
         setting, on = settings[name], settings.get(other)
         value = str(on.value) if on else needed

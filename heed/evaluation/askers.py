@@ -1,4 +1,4 @@
-"""Whoever answers: models on this machine, or a server. Each is told the rows and writes a file of answers."""
+"""Who answers: models on this machine, or a server. Each is given the rows and writes a file of answers."""
 
 from collections.abc import Sequence
 from pathlib import Path

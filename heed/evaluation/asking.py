@@ -1,4 +1,4 @@
-"""Which rows are asked and who answers them, or which files hold the answers; then evaluation.json says so."""
+"""Which rows are asked and who answers them, or which files have the answers; then evaluation.json says so."""
 
 import shlex
 import sys
@@ -51,7 +51,7 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Rows and the models that are to answer them, or the file that holds the other one's answers."""
+    """Rows and the models to answer them, or the file with the other one's answers."""
 
     records: Sequence[Record]
     n_full: int
@@ -67,7 +67,7 @@ class Questions:
 
 
 def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
-    """What stands in the way of the answers is said here: no model is loaded and nothing written yet."""
+    """Reports here what stands in the way of the answers: no model is loaded and nothing written yet."""
     return plan_taking(ours, word) if ours.responses is not None else plan_asking(ours, word, say)
 
 
@@ -254,7 +254,7 @@ def record(systems: dict[str, Asked], **facts: Any) -> Evaluation:
 
 
 def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say: Say) -> None:
-    """Remove what was measured or judged on other answers: beside the new ones it would mislead.
+    """Remove what was measured or judged on other answers; beside the new ones it would mislead.
 
     Benchmarks stay, and the judge's replies in its cache.
     """
@@ -270,7 +270,7 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
         say("judge: what was said here was about other answers and is removed; its replies stay in the cache")
         drop_rows(folder, ("judge",))
         (folder / run_folder.JUDGE_FILE).unlink(missing_ok=True)
-        (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()  # last: whoever is killed before finds it here again
+        (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()  # last: after a kill it is found here again
 
 
 def answer_hashes(folder: Path) -> dict[str, str]:

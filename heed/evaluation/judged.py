@@ -35,7 +35,7 @@ def judge(
     people: Path | None,
     say: Say,
 ) -> dict[str, Any]:
-    """Let a judge read all answers; returns what judge_summary.json holds."""
+    """Let a judge read all answers; returns the contents of judge_summary.json."""
     summary = judge_responses(judged_items(answers), settings, folder, people=people, say=say)
     provenance = {name: evaluation.provenance(name) for name in evaluation.systems}
     write_rows(folder, [row for entry in summary["judges"] for row in judge_rows(entry, provenance)])

@@ -1,4 +1,4 @@
-"""evaluation.json: what was asked of which models, and where their answers lie.
+"""evaluation.json: what was asked of which models, and where their answers are.
 
 An evaluation folder is a run folder or any other. What follows from the answers reads them here, and loads no model.
 """
@@ -22,7 +22,7 @@ Answers = dict[str, list[Answer]]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One model and where its answers lie. What a file of another tool does not say is None."""
+    """One model and where its answers are. What a file of another tool does not say is None."""
 
     model: str
     revision: str | None
@@ -100,7 +100,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     path = folder / run_folder.EVALUATION_FILE
     if not path.is_file():
         raise UserError(
-            f"{folder} holds no answers ({run_folder.EVALUATION_FILE} is missing); run eval_responses.py generate first"
+            f"{folder} has no answers ({run_folder.EVALUATION_FILE} is missing); run eval_responses.py generate first"
         )
     value = run_folder.read_json(path)
     try:

@@ -71,7 +71,7 @@ def evaluation_folder(ours: EvalConfig) -> Path:
         raise UserError("model_name_or_path is missing: a run folder, or any model folder or Hub id")
     folder = Path(place)
     if ours.output_dir is None and not folder.is_dir():
-        raise UserError(f"output_dir is missing: {place} is no folder here that could take the answers")
+        raise UserError(f"output_dir is missing: {place} is not a folder here, so it cannot take the answers")
     return folder
 
 

@@ -123,7 +123,7 @@ GIVEN_AWAY = {"split_overlap", "near_split_overlap", "contaminated"}
 
 
 def rows_given_away(evaluation: Evaluation, say: Say) -> frozenset[int]:
-    """Rows whose question, nearly at least, stood in the training rows of the run that is evaluated.
+    """Rows whose question, or nearly the same one, was in the training rows of the run that is evaluated.
 
     The audit of the run knows its own splits, and the files it was told to compare with (audit_against).
     """

@@ -30,7 +30,7 @@ class Line(Generic[Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Generic[Value]):
-    """What a file holds. Damaged lines are numbers with what is wrong; `torn` are those that no whole line follows."""
+    """What a file has. Damaged lines are numbers with what is wrong; `torn` are those that no whole line follows."""
 
     path: Path
     lines: list[Line[Value]]
@@ -57,12 +57,12 @@ def read_kept(path: Path, value_of: ValueOf[Value]) -> Kept[Value]:
 
 
 def scan(path: Path, data: bytes, value_of: ValueOf[Value], *, after: int = 0) -> Kept[Value]:
-    """`data` is what the file holds after so many lines."""
+    """`data` is what the file contains after so many lines."""
     lines: list[Line[Value]] = []
     damaged: dict[int, str] = {}
     torn: dict[int, str] = {}
     end = 0
-    # Not splitlines: a text may hold U+2028 or U+0085, which end a line there and not in JSON.
+    # Not splitlines: a text may contain U+2028 or U+0085, which end a line there and not in JSON.
     for number, line in enumerate(data.split(b"\n"), after + 1):
         end = min(end + len(line) + 1, len(data))  # the last line may lack its newline
         if not line.strip():
@@ -77,7 +77,7 @@ def scan(path: Path, data: bytes, value_of: ValueOf[Value], *, after: int = 0) -
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Raises ValueError for what is no JSON object in UTF-8."""
+    """Raises ValueError for what is not a JSON object in UTF-8."""
     if not line.strip(b"\0"):
         raise ValueError("NUL bytes")
     try:
@@ -108,12 +108,12 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def line_of(value: Any) -> bytes:
-    """Half a surrogate pair, which no UTF-8 file can hold, is written as the escape it was read from."""
+    """Half a surrogate pair, which no UTF-8 file can contain, is written as the escape it was read from."""
     return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode(errors="backslashreplace")
 
 
 def keep_only(path: Path, lines: list[Line[Any]]) -> None:
-    """Leave only these, the first lines of the file, so that the next one begins on a line of its own."""
+    """Leave only these, the first lines of the file, so that the next one begins on a new line."""
     if path.is_file():
         with path.open("r+b") as file:
             file.truncate(lines[-1].end if lines else 0)

@@ -60,7 +60,7 @@ def make_folder(folder: Path) -> None:
 def whole_file(path: Path) -> Iterator[TextIO]:
     """A text file to write, which gets its name when it is whole; what had the name stays until then.
 
-    Half a surrogate pair, which no UTF-8 file can hold, is written as the escape it was read from.
+    Half a surrogate pair, which no UTF-8 file can contain, is written as the escape it was read from.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")  # no two writers share one
     try:

@@ -111,9 +111,9 @@ def longest_answer(weights: Path) -> int:
 
 
 def input_text(template: str) -> str:
-    """How a second text beside the instruction is given under this template."""
+    """How a second text besides the instruction is given under this template."""
     if READS_INPUT.search(re.sub(r"{#.*?#}", "", template, flags=re.DOTALL)):
-        return "a user's message may carry `input` beside `content`"
+        return "a user's message may carry `input` besides `content`"
     return "it reads no `input`, so a text that belongs to the instruction follows it after an empty line"
 
 
@@ -235,10 +235,10 @@ def limits(evidence: Evidence) -> list[str]:
         found.append(f"On {count(worse, 'row')} it is worse than before by at least one metric.")
     found += [
         f"It has learned one prompt (`{run_of(evidence)['prompt']}`); how it answers to another was not measured.",
-        "Nothing was done about false, harmful or biased answers; it repeats what its base and its rows hold.",
+        "Nothing was done about false, harmful or biased answers; it repeats what its base and its rows contain.",
     ]
     if licence(evidence) is None:
-        found.append("No licence is stated; those of the base model and of the data hold.")
+        found.append("No licence is stated; those of the base model and of the data apply.")
     return found
 
 
@@ -248,7 +248,7 @@ def cell(text: str) -> str:
 
 
 def fenced(text: str, language: str = "text") -> str:
-    """As it is, whatever it holds: a fence longer than any within."""
+    """As it is, whatever it contains: a fence longer than any within."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

@@ -19,7 +19,7 @@ DATA_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
 
 
 def metadata(evidence: Evidence, name: str) -> ModelCardData:
-    """A folder of this machine is no base_model or dataset that anyone could follow."""
+    """A folder of this machine is not a base_model or dataset that anyone could follow."""
     run = run_of(evidence)
     results = [*eval_results(evidence), *benchmark_results(evidence)]
     return ModelCardData(
@@ -69,7 +69,7 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
 
 
 def benchmark_results(evidence: Evidence) -> list[EvalResult]:
-    """What a benchmark measured as a whole; a part of its items is no result that others could be compared with."""
+    """What a benchmark measured as a whole; a part of its items is not a result to compare others with."""
     return [
         EvalResult(
             task_type="text-generation",
@@ -102,7 +102,7 @@ def sources(evidence: Evidence) -> list[str]:
 
 
 def licence(evidence: Evidence) -> str | None:
-    """As the run was told, or that of the base model where its card is at hand; nothing is fetched for it."""
+    """As the run's config says, or that of the base model where its card is at hand; nothing is fetched for it."""
     told: str | None = value_of(evidence.config, "hub_license")
     if told is not None:
         return told

@@ -1,4 +1,4 @@
-"""What waits to be pushed: a queue in the run folder, emptied by a process of its own (`heed.hub.push`)."""
+"""What waits to be pushed: a queue in the run folder, emptied by a separate process (`heed.hub.push`)."""
 
 import os
 import shutil

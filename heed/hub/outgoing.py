@@ -16,7 +16,7 @@ WEIGHTS = (
     "adapter_model.safetensors",
     "adapter_config.json",
 )
-"""Of these a repository has what the newest push has: with an old shard beside them a model would be another one."""
+"""Of these a repository has only what the newest push has: an old shard beside them would make another model."""
 NEEDED = (
     *WEIGHTS,
     "config.json",
@@ -54,7 +54,7 @@ TOKENS = re.compile(
 )
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@\"'`]+:[^/\s:@\"'`]+(?=@)")
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY", re.IGNORECASE)
-SHORTEST_SECRET = 12  # characters; a variable such as TOKENIZERS_PARALLELISM=true is none
+SHORTEST_SECRET = 12  # characters; a variable such as TOKENIZERS_PARALLELISM=true is not one
 
 
 def leaving(folder: Path) -> list[Path]:
@@ -76,7 +76,7 @@ def refuse_incomplete(files: Iterable[Path]) -> None:
     needed = set(run_folder.read_json(index)["weight_map"].values()) if index is not None else set()
     missing = sorted(needed - paths.keys())
     if missing or not any(name.endswith(".safetensors") for name in paths):
-        what = f"{missing[0]} is missing" if missing else "it holds no weights as safetensors (but perhaps shards)"
+        what = f"{missing[0]} is missing" if missing else "it has no weights as safetensors (but perhaps shards)"
         raise UserError(f"{what}; only a whole model is pushed")
 
 
@@ -90,8 +90,8 @@ def without_secrets(files: Iterable[Path], secrets: Iterable[str]) -> tuple[list
         if has_secret(scanned_text(path), secrets):
             if any(fnmatch(path.name, pattern) for pattern in NEEDED):
                 raise UserError(
-                    f"{path.name} holds what looks like a token, and the model cannot do without this file; nothing is "
-                    "sent. Take the token out of it (and renew it)"
+                    f"{path.name} contains what looks like a token, and the model cannot do without this file; nothing "
+                    "is sent. Take the token out of it (and renew it)"
                 )
             left.append(path.name)
         else:
@@ -100,7 +100,7 @@ def without_secrets(files: Iterable[Path], secrets: Iterable[str]) -> tuple[list
 
 
 def scanned_text(path: Path) -> str:
-    """What could hold a token: all of a text, and the header of weights."""
+    """What could contain a token: all of a text, and the header of weights."""
     if path.suffix == ".safetensors":
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

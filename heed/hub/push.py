@@ -119,7 +119,7 @@ def send(job: Job) -> bool:
             tries = f" at try {number}" if number > 1 else ""
             say(f"{job.what} is at {url}{tries}")
             if left:
-                say(f"WARNING: left out, since it holds what looks like a token: {', '.join(left)}")
+                say(f"WARNING: left out, since it contains what looks like a token: {', '.join(left)}")
             return True
     say(f"WARNING: {job.what} could not be pushed to {place} in {TRIES} tries: {reason}")
     return False

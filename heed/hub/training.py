@@ -1,4 +1,4 @@
-"""Pushing during a run: what it was told, and when something is queued."""
+"""Pushing during a run: its settings, and when something is queued."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class HubSettings:
 
     @property
     def queued(self) -> int:
-        """How many checkpoints the queue may hold on to: one is being sent, and a newer one waits."""
+        """How many checkpoints the queue may keep: one is being sent, and a newer one waits."""
         return 0 if self.strategy == "end" else 2
 
 

@@ -119,7 +119,7 @@ class Asker:
         return self.budget.spent if self.budget.prices else None
 
     def ask_all(self, questions: Sequence[Question], *, on_done: Callable[[], object]) -> list[Judged]:
-        """The answers in the order of the questions; `on_done` is told of each.
+        """The answers in the order of the questions; `on_done` is called with each.
 
         Raises UserError for what would go wrong with every question, and when the first finds no server at all.
         """
@@ -227,7 +227,7 @@ class Asker:
         return reply
 
     def _count(self, reply: Reply, reserved: float) -> float:
-        """Adds a reply to what was used; gives its cost, for which the dearest counts where tokens are not told."""
+        """Adds a reply to what was used; gives its cost, the highest possible one where tokens are not reported."""
         self._heard, self._silent = True, 0
         self.usage.requests += 1
         self.usage.prompt_tokens += reply.prompt_tokens or 0

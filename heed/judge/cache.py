@@ -32,7 +32,7 @@ def request_key(server: str, body: dict[str, Any]) -> str:
 
 
 class Cache:
-    """Replies that held a verdict, on disk as soon as they came in. A rerun asks for the others again.
+    """Replies with a verdict, on disk as soon as they came in. A rerun asks for the others again.
 
     A process killed while writing leaves a torn last line; it is cut off when the file is opened next.
     """
@@ -45,7 +45,7 @@ class Cache:
         kept = read_kept(path, self._take)
         keep_only(path, kept.lines)
         if kept.damage:
-            say(f"{kept.damage}; what it held is asked again")
+            say(f"{kept.damage}; what it had is asked again")
 
     def _take(self, entry: dict[str, Any]) -> None:
         if "refused" in entry:

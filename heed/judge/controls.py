@@ -49,7 +49,7 @@ def make_controls(items: Sequence[JudgedAnswer], *, rows: int, seed: int) -> lis
 
 
 def check_scores(verdicts: Sequence[ScoreVerdict]) -> dict[str, Any]:
-    """Whether the reference stands high above all others, the means, and what to tell a reader."""
+    """Whether the reference is far above all others, the means, and what to tell a reader."""
     found: dict[str, list[ScoreVerdict]] = {}
     for verdict in verdicts:
         found.setdefault(verdict.control or "", []).append(verdict)

@@ -30,7 +30,7 @@ LIBRARIES = {"openai": "openai", "ollama": "openai", "decision": "transformers"}
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSettings:
-    """What a judge is told; the keys of the configuration are these with judge_ in front."""
+    """A judge's settings; the keys of the configuration are these with judge_ in front."""
 
     backend: Literal["openai", "ollama", "decision"]
     model: str
@@ -87,7 +87,7 @@ def judge_responses(
     people: Path | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Judge all answers, put the verdicts into `folder`, and give back what judge_summary.json then holds.
+    """Judge all answers, put the verdicts into `folder`, and return the contents of judge_summary.json.
 
     The system whose answers come last is the one evaluated; pairs compare it with the first. What other judges said
     about the same answers stays, and their agreement is computed again; so is that with `people`, a file of scores or
@@ -197,7 +197,7 @@ def summarise(
 
 
 def answers_hash(by_name: Mapping[str, Sequence[JudgedAnswer]]) -> str:
-    """What was judged: verdicts on other answers are of no use beside these."""
+    """What was judged: verdicts on other answers do not belong beside these."""
     answers = [asdict(item) for name in sorted(by_name) for item in by_name[name]]
     return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 

@@ -85,7 +85,7 @@ def tied(question: Question) -> Judged:
 
 
 def side(verdict: Verdict, first: Literal["a", "b"]) -> Side | None:
-    """A is whoever was shown first."""
+    """A is the one shown first."""
     second: Literal["a", "b"] = "b" if first == "a" else "a"
     sides: dict[Any, Side] = {"A": first, "B": second, "tie": "tie"}
     return sides.get(verdict.value)

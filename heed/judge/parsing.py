@@ -74,7 +74,7 @@ def without_thinking(text: str) -> tuple[str, str]:
 
 
 def from_whole(text: str, kind: Kind, max_score: int) -> Verdict | None:
-    """Of a text that is one JSON object and nothing else, fences around it aside."""
+    """Of a text that is one JSON object and nothing else, apart from fences around it."""
     bare = re.sub(r"^(?:```(?:json)?|`)\s*(\{.*\})\s*(?:```|`)$", r"\1", text, flags=re.DOTALL | re.IGNORECASE)
     try:
         value = DECODER.decode(bare)
@@ -122,7 +122,7 @@ QUOTED_BEFORE = re.compile(
 
 
 def is_quoted(text: str, place: int) -> bool:
-    """Whether what begins there is told of, and not said."""
+    """Whether what begins there is quoted or reported rather than said."""
     before = text[:place].rstrip()
     if before.endswith("```") or re.search(r"```\w*$", before):
         return False
@@ -130,7 +130,7 @@ def is_quoted(text: str, place: int) -> bool:
 
 
 def json_objects(text: str) -> list[tuple[int, dict[str, Any]]]:
-    """Every JSON object in the text, and where; outermost ones only. One that names a field twice is none."""
+    """Every JSON object in the text, and where; outermost ones only. One that names a field twice does not count."""
     objects, place = [], 0
     while (place := text.find("{", place)) >= 0:
         try:
@@ -193,7 +193,7 @@ LABEL = (
     r"(?:scor(?:e|es|ing)|rating|grade|mark|punktzahl|bewertung|wertung|score|puntuación|puntaje|calificación|"
     r"punteggio|pontuação|得分|分数|评分|总分|点数|得点|スコア|점수|оценка|балл)"
 )
-# What may stand before a label that opens a sentence, and between a label and its number.
+# What may come before a label that opens a sentence, and between a label and its number.
 LEAD = (
     r"(?:(?:so|thus|therefore|overall|in total|the|a|my|our|this|his|her|its|final|total|numeric|numerical|quality|"
     r"answer|response|model|judge|die|der|meine|le|la|el|il|o|mi|mon)[ ,:]*)*"
@@ -235,7 +235,7 @@ SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
 
 
 def from_number(text: str, max_score: int) -> Verdict:
-    """A number that is all there is, or stands on the first line alone, or next to what calls it the score."""
+    """A number that is all there is, or is alone on the first line, or next to what calls it the score."""
     first = text.partition("\n")[0]
     bare = BARE.match(text) or BARE.match(first)
     found = [(bool(FINAL.search(sentence)), match) for sentence in SENTENCE.split(text) for match in said(sentence)]
@@ -264,14 +264,14 @@ def said(sentence: str) -> list[re.Match[str]]:
 
 
 def score_of(match: re.Match[str], max_score: int) -> int | None:
-    """On the scale from 0 to 100; None where the number is none, or on another scale than was stated."""
+    """On the scale from 0 to 100; None where the text is not a number, or one on another scale than was stated."""
     over = match["over"] or match["again"]
     scale = int(over) if over else 100 if (match["unit"] or "").strip() in ("%", "percent") else max_score
     return whole_score(match["number"], scale) if scale in (100, max_score) else None
 
 
 def whole_score(value: Any, max_score: int = 100) -> int | None:
-    """A whole number from 0 to 100, also when it was written as 85.0, "85/100" or "85%"; None for all else."""
+    """A whole number from 0 to 100, also when written as 85.0, "85/100" or "85%"; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     match = re.fullmatch(

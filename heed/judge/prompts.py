@@ -42,7 +42,7 @@ class Question:
     messages: tuple[Message, ...]
     """System and user; a chat model is asked these."""
     reask: str
-    """What it is told once when its reply cannot be read."""
+    """What it is told, once, when its reply cannot be read."""
     texts: dict[str, str]
     question: str | None
     options: dict[Any, str] | None

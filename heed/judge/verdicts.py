@@ -24,7 +24,7 @@ class JudgedAnswer:
 
     @property
     def asked(self) -> dict[str, str]:
-        """The texts that a judge needs beside the answer."""
+        """The texts that a judge needs besides the answer."""
         return {"instruction": self.instruction, "input": self.input, "reference": self.output}
 
 

@@ -161,7 +161,7 @@ def difference(
 ) -> Difference:
     """Of systems whose answers are in the same order."""
     mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
-    if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is no mean of items
+    if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is not a mean of items
         references = [answer.output for answer in a.answers]
         before, after = (
             scorers.corpus_statistics(metric.metric, [answer.model_response for answer in side.answers], references)
@@ -225,7 +225,7 @@ COMPARED = ("a", "b", "wins", "ties", "losses", "better", "p", "p_adjusted", "ve
 
 
 def comparison_rows(comparison: Comparison, **provenance: Any) -> list[Row]:
-    """Rows for rows.jsonl; `provenance` holds the fields of Row that a comparison does not know."""
+    """Rows for rows.jsonl; `provenance` has the fields of Row that a comparison does not know."""
     return [
         Row(
             system="comparison",

@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % intervals that hold at small n and at the ends of the scale, and the p-value of no change.
+"""How sure a number is: 95 % intervals right at small n and at the ends of the scale, and the p-value of no change.
 
 The interval of a mean assumes that rows are drawn alike, and of the scores only the range they can have. Rows are drawn
 again with random weights (the Bayesian bootstrap), together with one more row that nobody has seen: at the low end of
@@ -23,7 +23,7 @@ SMALLEST_UNKNOWN = 10
 """Rows, or clusters of rows, that it needs where the range is taken from the scores themselves, or sizes differ."""
 FEWEST_DRAWS, MOST_DRAWS, DRAWN = 2_000, 40_000, 2_000_000
 BLOCK = 4_000_000  # numbers in memory at once
-ROUNDING = 1e-6  # how far beyond the range a score may lie that other code computed, as a share of the range
+ROUNDING = 1e-6  # how far beyond the range another program's score may be, as a share of the range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,13 @@ class Estimate:
     ci95: tuple[float, float] | None
     n: int
     p: float | None = None
-    """Of a difference: how often one as large comes about by chance alone. Below 0.05 where ci95 holds no 0."""
+    """Of a difference: how often one as large comes about by chance alone. Below 0.05 where ci95 excludes 0."""
 
 
 def mean_estimate(
     values: Sequence[float], *, within: Range = SHARE, clusters: Sequence[Hashable] | None = None
 ) -> Estimate:
-    """The mean of scores that lie `within` a range. An end that nobody knows is infinite, and guessed from the scores.
+    """The mean of scores `within` a range. An end that nobody knows is infinite, and guessed from the scores.
 
     Rows of one cluster count as one draw. Raises ValueError for no values: a mean of nothing is not 0.
     """
@@ -87,7 +87,7 @@ def limits_of(array: np.ndarray, within: Range) -> Range:
     least, most = float(array.min()), float(array.max())
     slack = ROUNDING * (within[1] - within[0])
     if least < within[0] - slack or most > within[1] + slack:
-        raise ValueError(f"scores from {least:g} to {most:g} lie outside the range from {within[0]:g} to {within[1]:g}")
+        raise ValueError(f"scores from {least:g} to {most:g} are outside the range from {within[0]:g} to {within[1]:g}")
     low = 2 * least - most if math.isinf(within[0]) else min(within[0], least)
     high = 2 * most - least if math.isinf(within[1]) else max(within[1], most)
     return low, high

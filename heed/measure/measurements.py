@@ -63,7 +63,7 @@ def library(package: str) -> str:
 
 
 def as_rows(measurements: Iterable[Measurement], **provenance: Any) -> list[Row]:
-    """Rows for rows.jsonl; `provenance` holds the fields of Row that a measurement does not know."""
+    """Rows for rows.jsonl; `provenance` has the fields of Row that a measurement does not know."""
     return [
         Row(
             metric=each.metric,
@@ -107,7 +107,7 @@ def make_items(name: str, row_ids: Sequence[int], measurements: Sequence[Measure
 
 
 def write_items(folder: Path, items: Sequence[RowNumbers]) -> None:
-    """Put the items into the folder's items.jsonl, in the place of all earlier ones with their names."""
+    """Put the items into the folder's items.jsonl, in place of all earlier ones with their names."""
     names = {item.name for item in items}
     kept = [item for item in read_items(folder) if item.name not in names]
     run_folder.write_lines(
@@ -117,7 +117,7 @@ def write_items(folder: Path, items: Sequence[RowNumbers]) -> None:
 
 
 def read_items(folder: Path) -> list[RowNumbers]:
-    """Raises UserError for a line that is none."""
+    """Raises UserError for a line that is not one."""
     path = folder / run_folder.ITEMS_FILE
     if not path.is_file():
         return []

@@ -40,7 +40,7 @@ def normalized_exact_match(response: str, reference: str) -> float:
 
 
 def contains(response: str, reference: str) -> float:
-    """1.0 when the reference's words stand in the response, in a row. An empty reference is only in an empty one."""
+    """1.0 when the reference's words are in the response, in a row. An empty reference is only in an empty one."""
     if not normalized(reference):
         return float(not normalized(response))
     return float(f" {normalized(reference)} " in f" {normalized(response)} ")
@@ -124,7 +124,7 @@ def load_metrics(
         else:
             nearest = get_close_matches(name, KNOWN, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise UserError(f"metrics: {name!r} is none of {', '.join(KNOWN)}{hint}")
+            raise UserError(f"metrics: {name!r} is not one of {', '.join(KNOWN)}{hint}")
     return loaded
 
 

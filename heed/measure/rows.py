@@ -62,7 +62,7 @@ def measured(estimate: Estimate) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Raises UserError for a line that is no row."""
+    """Raises UserError for a line that is not a row."""
     path = folder / run_folder.ROWS_FILE
     if not path.is_file():
         return []
@@ -85,6 +85,6 @@ def drop_rows(folder: Path, systems: Collection[str]) -> None:
 
 
 def write_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Put the rows into the folder's rows.jsonl, each in the place of an earlier row with its key."""
+    """Put the rows into the folder's rows.jsonl, each in place of an earlier row with its key."""
     merged = {row.key: row for row in (*read_rows(folder), *rows)}
     run_folder.write_lines(folder / run_folder.ROWS_FILE, [asdict(row) for row in merged.values()])

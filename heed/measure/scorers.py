@@ -171,7 +171,7 @@ def load_bertscore(model: str | None, num_layers: int | None) -> Callable[[Texts
     if find_spec("bert_score") is None:
         raise UserError(f"metrics: bertscore needs the package bert-score; {SETUP}")
     if not (folder / "config.json").is_file():
-        raise UserError(f"bertscore_model: {model} is no folder of a model; give that of {ENCODERS}")
+        raise UserError(f"bertscore_model: {model} is not the folder of a model; give that of {ENCODERS}")
     config = run_folder.read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -213,7 +213,7 @@ def bertscore(
     from bert_score import BERTScorer
 
     scorer = BERTScorer(model_type=model, num_layers=num_layers)
-    tokenizer = scorer._tokenizer  # it cuts at model_max_length, which a folder of one's own need not state
+    tokenizer = scorer._tokenizer  # it cuts at model_max_length, which a user's folder need not state
     limit = config["max_position_embeddings"] - KINDS[config["model_type"]]
     tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
     pairs = [each for each in zip(responses, references, strict=True) if all(map(str.strip, each))]
@@ -301,7 +301,7 @@ def is_number(value: Any) -> bool:
 
 
 def items_of(value: Any, responses: Texts) -> list[float | None] | None:
-    """A list with a number for each answer, else None."""
+    """A list with a number for each answer, otherwise None."""
     if isinstance(value, list | tuple | np.ndarray) and len(value) == len(responses) and all(map(is_number, value)):
         return [float(each) if math.isfinite(each) else None for each in value]
     return None

@@ -14,7 +14,7 @@ SCOPE = (
 
 
 def verdict(difference: float, ci95: tuple[float, float] | None, p: float | None, better: str) -> str:
-    """`better` is higher, lower, or neither: then there is no verdict. Without `p` the interval tells."""
+    """`better` is higher, lower, or neither: then there is no verdict. Without `p` the interval decides."""
     if better == "neither":
         return ""
     if ci95 is None:

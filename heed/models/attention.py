@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedConfig, PreTrainedModel
 
 FLAT = "heed_flat"
-# Families whose every layer goes through transformers' AttentionInterface; the tests hold them to it.
+# Families whose every layer goes through transformers' AttentionInterface; the tests check that.
 FLAT_FAMILIES = (
     "gpt2",
     "gpt_neox",

@@ -21,7 +21,7 @@ BEGINNINGS = {
     b"{": "a JSON file; a model is the folder around it",
     b"<": "a page or another document, not a model",
 }
-# What transformers' reader raises for files that are damaged, or hold something else.
+# What transformers' reader raises for files that are damaged or contain something else.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, struct.error)
 
 
@@ -61,13 +61,13 @@ def cached_folder(path: Path) -> Path:
 
 
 def refuse_unfetched(folder: Path) -> None:
-    """Raises UserError for a clone without its large files, and for a folder that holds GGUF files only."""
+    """Raises UserError for a clone without its large files, and for a folder with GGUF files only."""
     for path in sorted(folder.glob("*.safetensors")):
         if begins(path, len(POINTER)) == POINTER:
             raise UserError(f"{path} is {BEGINNINGS[POINTER]}")
     files = sorted(folder.glob("*.gguf"))
     if files and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise UserError(f"{folder} holds no config.json; name one of its GGUF files: {', '.join(map(str, files))}")
+        raise UserError(f"{folder} has no config.json; name one of its GGUF files: {', '.join(map(str, files))}")
 
 
 def refuse_other_files(path: Path) -> None:
@@ -76,7 +76,7 @@ def refuse_other_files(path: Path) -> None:
     if start.startswith(b"GGUF"):
         return
     if path.suffix == ".safetensors" and not start.startswith(POINTER):
-        raise UserError(f"{path} is a file of weights; name the folder it lies in, with config.json and the tokenizer")
+        raise UserError(f"{path} is a file of weights; name its folder, with config.json and the tokenizer")
     known = (what for beginning, what in BEGINNINGS.items() if start.startswith(beginning))
     raise UserError(f"{path} is {next(known, 'a file, and not GGUF')}; name a folder, a .gguf file or a Hub id")
 

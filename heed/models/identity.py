@@ -10,7 +10,7 @@ from heed.files.hashes import file_sha256
 from heed.models.gguf import folder_of
 from heed.runs.finished import from_here
 
-# What decides how a model answers. Not *.json: in the folder of a run lies what is said about the model.
+# What decides how a model answers. Not *.json: a run's folder also has what is said about the model.
 DECIDES = (
     "*.safetensors",
     "config.json",
@@ -23,7 +23,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def model_sha256(model: str, revision: str | None = None) -> str:
-    """A hash of a folder's weights, configuration and tokenizer; a model of the Hub stands for its commit.
+    """A hash of a folder's weights, configuration and tokenizer; a model of the Hub is known by its commit.
 
     The base model of an adapter belongs to it.
     """

@@ -54,7 +54,7 @@ LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
         LIKE_LLAMA,
     ),
 }
-# Every dropout probability that a configuration of these families may hold.
+# Every dropout probability in the configurations of these families.
 DROPOUTS = (
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "emb_pdrop", "attention_dropout", "hidden_dropout"),
     *("resid_dropout", "embed_dropout", "dropout"),
@@ -163,7 +163,7 @@ def set_dropout(config: Any, probability: float) -> None:
 
 
 def dropout_in_use(model: torch.nn.Module) -> str:
-    """The largest dropout that acts in training, with the name of its key; an empty text when there is none."""
+    """The largest dropout that acts in training, with the name of its key; empty when there is none."""
     config: Any = model.config
     found = {name: float(getattr(config, name, None) or 0.0) for name in DROPOUTS}
     if any(found.values()):

@@ -73,13 +73,13 @@ def attempt(function: Callable[[Sequence[Item]], Result], batch: Sequence[Item])
 
 
 def free_unused() -> None:
-    """Give back what nobody holds any more: cycles of Python objects, then the cache of torch's allocator."""
+    """Give back what nobody uses any more: cycles of Python objects, then the cache of torch's allocator."""
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
 
 
-ACTIVATIONS = 24  # numbers a layer holds at once for a token, in hidden sizes; mostly of its perceptron
+ACTIVATIONS = 24  # numbers a layer keeps at once for a token, in hidden sizes; mostly of its perceptron
 SCORE_COPIES = 4  # of a token's scores, in float32: the model's own, and what is made of them
 
 
@@ -138,7 +138,7 @@ class KeptMemory(TrainerCallback):
     setting is the process's, for good. Does nothing where there is no glibc.
     """
 
-    GROWTH = 1.5  # how much more memory than the first steps took a training may hold
+    GROWTH = 1.5  # how much more memory than its first steps took a training may use
     FIRST_STEPS = 5
 
     def __init__(self) -> None:
@@ -166,5 +166,5 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def resident_memory() -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of memory that this process uses."""
     return int(psutil.Process().memory_info().rss)

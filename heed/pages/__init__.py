@@ -1,4 +1,4 @@
-"""A page in one file: style, script and data lie inside it, and its policy lets nothing else in.
+"""A page in one file: style, script and data are inside it, and its policy lets nothing else in.
 
 Texts of models and rows get onto a page in two ways only: through a template, where Jinja escapes them, or as JSON that
 a script reads and shows with `textContent`.
@@ -67,7 +67,7 @@ def joined(paths: Sequence[Path]) -> str:
 
 
 def content_policy(*, styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Nothing may be loaded, sent or run but what stands in the page; `data:` is for the page's icon."""
+    """Nothing may be loaded, sent or run but what is in the page; `data:` is for the page's icon."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -85,7 +85,7 @@ def source_hash(text: str) -> str:
 
 
 def json_markup(value: Any) -> Markup:
-    """JSON that can stand inside a script tag whatever texts it holds.
+    """JSON that can be inside a script tag whatever texts it contains.
 
     Everything beyond ASCII is escaped, U+2028, U+2029 and halves of surrogate pairs among it. A number that JSON has no
     word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for an absent one.

@@ -13,7 +13,7 @@ LESS_IS_BETTER = {"premature_eos", "cut"}
 
 
 def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
-    """Names, measures, filters and rows. Values of systems stand in the order of `names`, measures in their own."""
+    """Names, measures, filters and rows. Values of systems are in the order of `names`, measures in their own."""
     names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
     judges = list(dict.fromkeys(judge_key(each) for each in scored.values()))
@@ -136,7 +136,7 @@ def tags(
 
 
 def opening_measure(result: Result | None, judges: list[JudgeKey], metrics: list[str]) -> int | None:
-    """Where the measure of the headline stands among all; None when rows have no value of it."""
+    """Which of all measures is the headline's; None when rows have no value of it."""
     if result is None:
         return None
     if result.judge is not None:
@@ -154,7 +154,7 @@ def add_outcomes(rows: list[dict[str, Any]], place: int, *, less: bool) -> None:
 
 
 def dispute(values: list[float | None], judges: int, metrics: list[str]) -> float | None:
-    """How far opinions on the evaluated answer lie apart, from 0 to 100."""
+    """How far opinions on the evaluated answer differ, from 0 to 100."""
     given = values[:judges]
     if judges > 1:
         present = [score for score in given if score is not None]
@@ -168,13 +168,13 @@ def dispute(values: list[float | None], judges: int, metrics: list[str]) -> floa
 
 def dispute_text(judges: list[JudgeKey], metrics: list[str]) -> str | None:
     if len(judges) > 1:
-        return "the judges' scores lie furthest apart"
+        return "the judges' scores are furthest apart"
     place = yardstick(metrics)
     if len(judges) == 1 and place is not None:
-        return f"the judge's score and {label(metrics[place])} lie furthest apart"
+        return f"the judge's score and {label(metrics[place])} are furthest apart"
     return None
 
 
 def yardstick(metrics: list[str]) -> int | None:
-    """The metric that a single judge is held against: one that knows more than right and wrong."""
+    """The metric that a single judge is compared with: one that knows more than right and wrong."""
     return next((metrics.index(each) for each in ("rougeL", "token_f1", "exact_match") if each in metrics), None)

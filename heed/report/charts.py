@@ -27,7 +27,7 @@ from heed.report.words import number
 
 
 def look(evidence: Evidence, name: str) -> str:
-    """The colour of a system: the evaluated one and the one it is compared with are told apart everywhere alike."""
+    """The colour of a system: the evaluated one and its counterpart look the same wherever they are."""
     return "ours" if name in (evidence.ours, "tuned", "model") else "theirs"
 
 

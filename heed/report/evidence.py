@@ -1,4 +1,4 @@
-"""What an evaluation folder and its run folder hold, read once; nothing is computed here."""
+"""What an evaluation folder and its run folder contain, read once; nothing is computed here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Evidence:
     config: dict[str, dict[str, Any]]
     """Key -> {value, source}, as the run resolved it."""
     weights: Path
-    """Where the model lies: the run, or the newest checkpoint in it while there is none."""
+    """Where the model is: the run, or the newest checkpoint in it while there is none."""
     losses: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     rejected: list[dict[str, Any]]
@@ -98,7 +98,7 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:
-    """The run folder: the evaluation folder itself, or where the evaluated model lies (perhaps in a checkpoint)."""
+    """The run folder: the evaluation folder itself, or where the evaluated model is (perhaps in a checkpoint)."""
     places = [folder]
     if evaluation is not None and evaluation["systems"]:
         model = Path(list(evaluation["systems"].values())[-1]["model"])

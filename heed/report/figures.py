@@ -100,7 +100,7 @@ def scatter(
 def histogram(
     scores: Mapping[str, Sequence[float]], failures: Mapping[str, int], looks: Mapping[str, str], *, label: str
 ) -> Markup:
-    """Ten bins of scores from 0 to 100, side by side for each system, and failures as a bar of their own."""
+    """Ten bins of scores from 0 to 100, side by side for each system, and failures as a separate bar."""
     bins = {name: binned(values) for name, values in scores.items()}
     highest = max([1, *failures.values(), *(count for counts in bins.values() for count in counts)])
     y_ticks = [tick for tick in ticks(0, highest, 5) if tick == int(tick)]

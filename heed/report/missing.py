@@ -63,14 +63,14 @@ def missing(evidence: Evidence) -> list[Missing]:
 
 
 def is_elsewhere(evidence: Evidence, file: str) -> bool:
-    """Answers of another tool keep their own name; the contract may lie in a checkpoint."""
+    """Answers of another tool keep their own name; the contract may be in a checkpoint."""
     if file == run_folder.RESPONSES_FILE:
         return evidence.evaluation is not None and evidence.ours in evidence.responses
     return file == run_folder.CONTRACT_FILE and evidence.contract is not None
 
 
 def answering(evidence: Evidence) -> str:
-    """What has the rows answered: by the run whose rows they are, or by whoever answered them before."""
+    """The command that has the rows answered: by the run whose rows they are, or by who answered them before."""
     folder, run = evidence.folder, evidence.run_folder
     asked = evidence.evaluation or {}
     if run is None and asked.get("engine") is None and asked:

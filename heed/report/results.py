@@ -27,7 +27,7 @@ class Value:
 
     @property
     def absent(self) -> str:
-        """What stands where there is no value."""
+        """What is shown where there is no value."""
         return WITHHELD if self.withheld else NOT_MEASURED
 
 
@@ -163,7 +163,7 @@ def from_rows(evidence: Evidence, rows: list[Row]) -> Iterator[Result]:
 
 
 def how_asked(row: Row) -> list[str]:
-    """What a benchmark's number depends on beside the model."""
+    """What a benchmark's number depends on besides the model."""
     words = [f"{row.fewshot}-shot"] if row.fewshot is not None else []
     words += [] if row.chat_template is None else ["chat template" if row.chat_template else "plain text"]
     return words + ([f"limit {row.limit}"] if row.limit is not None else [])
@@ -184,7 +184,7 @@ def from_comparison(comparison: dict[str, Any]) -> Iterator[Result]:
 
 
 def difference(compared: dict[str, Any]) -> Difference:
-    """As comparison.json holds it."""
+    """As comparison.json has it."""
     return Difference(**(compared | {"ci95": pair(compared["ci95"])}))
 
 

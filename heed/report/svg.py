@@ -1,4 +1,4 @@
-"""SVG elements with everything in them escaped, and scales that say where a value lies."""
+"""SVG elements with everything in them escaped, and scales that say where a value is."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Where a value lies between two places of a drawing; `log` for values above 0 that span magnitudes."""
+    """Where a value is between two places of a drawing; `log` for values above 0 that span magnitudes."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def inside(self, value: float) -> float:
-        """The place of the nearest value that the scale holds."""
+        """The place of the nearest value on the scale."""
         return self(max(self.low, min(self.high, value)))
 
 

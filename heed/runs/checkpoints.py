@@ -17,9 +17,9 @@ from heed.files.hashes import file_sha256, of_each, sync
 from heed.saying import Say
 
 MANIFEST_FILE = "MANIFEST.json"
-STAGING = ".incomplete"  # in the run folder; holds the checkpoint that is being written
+STAGING = ".incomplete"  # in the run folder, for the checkpoint that is being written
 NAME = re.compile(r"checkpoint-(\d+)")
-# Weights that transformers or peft would unpickle where no safetensors file stands beside them.
+# Weights that transformers or peft would unpickle where no safetensors file is beside them.
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin")
 # What FSDP and DeepSpeed load with pickle's full power; a manifest tells damage from health, not friend from foe.
 PICKLED_SHARDS = (".metadata", "*.distcp", "*_states.pt", "pytorch_model_fsdp*.bin", "optimizer.bin")

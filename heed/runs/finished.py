@@ -26,7 +26,7 @@ class Subject:
 
 
 def find_run(model: str) -> Path | None:
-    """The run folder a model lies in: the folder itself, or the one around a checkpoint.
+    """The run folder a model is in: the folder itself, or the one around a checkpoint.
 
     Raises UserError for a run that was stopped before it saved its model.
     """
@@ -44,7 +44,7 @@ def run_around(folder: Path) -> Path | None:
 
 
 def from_here(folder: Path, name: str) -> str:
-    """A path that the files of a run hold, as it is reached from the present working folder.
+    """A path named in the files of a run, as it is reached from the present working folder.
 
     Relative paths begin where the run was started, which run.json names; what has the same name here may be another
     thing. A run that was moved to where its folder does not exist is taken as it stands.
@@ -88,7 +88,7 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
     from heed.tokens import prepared
 
     sft = resolved_sft_config(run)
-    if sft.prepared is not None and split != "train":  # as it lies there; the source may not fit into memory
+    if sft.prepared is not None and split != "train":  # as it is there; the source may not fit into memory
         sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
         splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
     else:

@@ -98,7 +98,7 @@ class RowLosses:
 def step_rows(
     step: int, micro_batches: Sequence[Sequence[int]], row_ids: np.ndarray, supervised: np.ndarray
 ) -> StepRows:
-    """`micro_batches` hold places in the encoded data set; the arrays give their row ids and supervised tokens."""
+    """`micro_batches` are places in the encoded data set; the arrays give their row ids and supervised tokens."""
     places = np.concatenate([np.asarray(batch, dtype=np.int64) for batch in micro_batches])
     return StepRows(step=step, rows=row_ids[places].tolist(), supervised=supervised[places].tolist())
 
@@ -107,7 +107,7 @@ def rows_of_step(run: Path, step: int) -> StepRows:
     """What a step of a run learned from. Raises UserError when the run's recorder does not know the step."""
     path = run / run_folder.FLIGHT_FILE
     if not path.is_file():
-        raise UserError(f"{run} holds no {run_folder.FLIGHT_FILE}; is it the folder of a run?")
+        raise UserError(f"{run} has no {run_folder.FLIGHT_FILE}; is it the folder of a run?")
     steps = {rows.step: rows for rows in whole(read_kept(path, lambda value: StepRows(**value)))}
     if step in steps:
         return steps[step]

@@ -48,11 +48,11 @@ def check_folder(folder: Path, *, resume: str, overwrite: bool) -> None:
         return
     if not (folder / run_folder.RUN_FILE).is_file():
         raise UserError(
-            f"output_dir: {folder} is not empty and holds no Heed run, so it will not be touched; choose another folder"
+            f"output_dir: {folder} is not empty and has no Heed run, so it will not be touched; choose another folder"
         )
     if not (overwrite or within or resume == "auto"):
         raise UserError(
-            f"output_dir: {folder} holds an earlier run; choose another folder, set resume: auto to continue it, or "
+            f"output_dir: {folder} contains an earlier run; choose another folder, set resume: auto to continue it, or "
             "set overwrite_output_dir: true to delete it"
         )
 
@@ -87,7 +87,7 @@ def find_start(
     place = str(folder)
     if "fingerprint" not in record:
         raise UserError(
-            f"output_dir: {folder} holds a run of an earlier Heed, which cannot be continued; choose another "
+            f"output_dir: {folder} contains a run of an earlier Heed, which cannot be continued; choose another "
             "folder, or set overwrite_output_dir: true to delete it"
         )
     changed = check_same(record["fingerprint"], fingerprint, allowed=allowed, place=place)
@@ -109,7 +109,7 @@ def from_path(
     else:
         found = checkpoints.newest_whole(path, say, own=checkpoints.inside(path, folder))
     if found is None:
-        raise UserError(f"resume: {path} holds no checkpoint to continue from")
+        raise UserError(f"resume: {path} contains no checkpoint to continue from")
     start = from_checkpoint(found, folder, fingerprint, allowed=allowed, world=world, say=say)
     if checkpoints.inside(found.path, folder):
         for later in checkpoints.checkpoints(folder):
@@ -124,7 +124,7 @@ def from_checkpoint(
     checkpoints.refuse_pickles(found.path, own=checkpoints.inside(found.path, folder))
     if not found.facts["resumable"]:
         raise UserError(
-            f"{found.path} holds weights only (save_only_model: true), so a run cannot continue from it; choose "
+            f"{found.path} has weights only (save_only_model: true), so a run cannot continue from it; choose "
             "another output_dir, or set overwrite_output_dir: true to start over"
         )
     changed = check_same(found.facts["fingerprint"], fingerprint, allowed=allowed, place=str(found.path))
@@ -143,7 +143,7 @@ def from_checkpoint(
 
 
 def clear(folder: Path) -> None:
-    """Delete everything in the folder but the lock that is held on it."""
+    """Delete everything in the folder but its lock."""
     for path in folder.iterdir():
         if path.name == LOCK_FILE:
             continue

@@ -1,4 +1,4 @@
-"""How a run stands and went: run_state.json for schedulers, run.json for people, both written here and nowhere else."""
+"""How a run is doing and how it went: run_state.json for schedulers, run.json for people, both written only here."""
 
 import os
 import shlex

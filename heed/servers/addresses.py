@@ -7,7 +7,7 @@ from heed.errors import UserError
 
 
 def check_address(url: str, *, key: str, token: str) -> None:
-    """Raises UserError for what is not an address, and for one that holds a password; `token` is where that belongs."""
+    """Raises UserError for what is not an address, and for one with a password; `token` is where that belongs."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{key}: {url!r} is not the address of a server; give one like http://127.0.0.1:8000/v1")

@@ -131,7 +131,7 @@ class Client:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise NoReply("protocol", f"a reply that is no JSON object: {self.shown(response.text)}")
+            raise NoReply("protocol", f"a reply that is not a JSON object: {self.shown(response.text)}")
         return value
 
     async def complete(self, body: Mapping[str, Any]) -> Completion:
@@ -151,7 +151,7 @@ class Client:
                 completion_tokens=whole_number(usage.get("completion_tokens")),
             )
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise NoReply("protocol", f"a reply that is no chat completion: {self.shown(value)}") from None
+            raise NoReply("protocol", f"a reply that is not a chat completion: {self.shown(value)}") from None
 
     async def stream(self, body: Mapping[str, Any], say: Say, stop: threading.Event) -> Completion:
         """A completion; `say` receives its text as it grows. It ends early once the event is set.
@@ -174,7 +174,7 @@ class Client:
         except TimeoutError:
             raise NoReply("timeout", f"no whole answer in {self.server.timeout:g} s") from None
         except (ValueError, RecursionError, TypeError, AttributeError, IndexError) as error:
-            raise NoReply("protocol", f"a stream that is no chat completion ({self.shown(error)})") from error
+            raise NoReply("protocol", f"a stream that is not a chat completion ({self.shown(error)})") from error
         return Completion(text=writable(text), finish_reason=finish_reason(reason), server_reason=reason)
 
     def no_reply(self, error: Exception) -> NoReply:

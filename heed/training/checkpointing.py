@@ -54,14 +54,14 @@ class WholeCheckpoints(Trainer):
             self.add_callback(stop)
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's training. Raises UserError for a checkpoint that holds more than tensors."""
+        """Trainer's training. Raises UserError for a checkpoint with more than tensors."""
         try:
             result = super().train(resume_from_checkpoint, *args, **kwargs)
             show_learned(self.optimizer)
             return result
         except UnpicklingError as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"the checkpoint holds more than tensors, so it is not loaded: {reason}") from error
+            raise UserError(f"the checkpoint contains more than tensors, so it is not loaded: {reason}") from error
         except Stopped:  # whoever keeps a file open closes it
             self.callback_handler.on_train_end(self.args, self.state, self.control)
             raise

@@ -17,7 +17,7 @@ from heed.tokens.batches import MOST_FILLED, Batch
 Step = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, num_items_in_batch) -> loss; adds to the gradients
 Replay = Callable[[], torch.Tensor]
 Record = Callable[[Callable[[], torch.Tensor]], Replay]
-MOST_GRAPHS = 64  # a graph holds megabytes of the host's and the device's memory beside the shared pool
+MOST_GRAPHS = 64  # a graph takes megabytes of the host's and the device's memory besides the shared pool
 MOST_TOKENS = MOST_FILLED * 9 // 8  # of a row that is captured; filling adds less than an eighth
 # How far a replay may be from the same step run eagerly, in bf16 with kernels that add in any order.
 TOLERANCE = 0.05

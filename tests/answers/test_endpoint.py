@@ -77,7 +77,7 @@ def test_a_server_that_counts_nothing_or_filters_is_reported_as_it_is() -> None:
         endpoint = Endpoint(base_url=stub.url, model="stub")
         [response] = ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9, say=said.append)
     assert (response.prompt_tokens, response.response_tokens) == (None, None)
-    assert response.text == "… ?"  # half a character, which no file of ours could hold
+    assert response.text == "… ?"  # half a character, which no file of ours could contain
     assert response.finish_reason == "content_filter" and said == ["1 answers were cut by the server's content filter"]
 
 
@@ -145,7 +145,7 @@ def test_what_was_answered_before_an_error_is_kept() -> None:
 def test_a_server_that_speaks_something_else_is_refused() -> None:
     with serve(lambda body: (200, {"hello": "world"})) as stub:
         endpoint = Endpoint(base_url=stub.url, model="x")
-        with pytest.raises(UserError, match=r"request 0: a reply that is no chat completion: \{'hello'"):
+        with pytest.raises(UserError, match=r"request 0: a reply that is not a chat completion: \{'hello'"):
             ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9)
 
 
@@ -223,7 +223,7 @@ def test_typed_control_tokens_are_reported(tokenizer: PreTrainedTokenizerBase) -
         endpoint = Endpoint(base_url=stub.url, model="x")
         prompt = load_prompt("question", tokenizer)
         ask(endpoint, [conversation, PLAIN], prompt=prompt, max_new_tokens=9, say=said.append)
-    assert said == ["1 rows hold control tokens typed by their authors; a server may not take them for text"]
+    assert said == ["1 rows contain control tokens typed by their authors; a server may not take them for text"]
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_four_fields_are_enough_and_the_position_is_the_row_id(tmp_path: Path) -
     assert [(each.row_id, each.input, each.model_response) for each in answers] == [(0, "1 and 2", "3."), (1, "", "")]
     assert answers[1].finish_reason is None
     assert said == [
-        f"{path}: no row ids, so the position in the file stands for them",
+        f"{path}: no row ids, so the position in the file is used",
         f"{path}: not read: model 2 response",
     ]
 
@@ -93,7 +93,7 @@ def test_four_fields_are_enough_and_the_position_is_the_row_id(tmp_path: Path) -
         ([{"instruction": "Hi."}], r"row 0: field 'output' is missing \(the row has 'instruction'\)"),
         ([FOUR | {"model_response": None}], r"row 0: field 'model_response' is null"),
         ([FOUR | {"model_response": 3}], r"row 0: field 'model_response': expected text, got a number \(3\)"),
-        ([FOUR | {"output": "\ud800"}], r"row 0: field 'output': holds half of a surrogate pair"),
+        ([FOUR | {"output": "\ud800"}], r"row 0: field 'output': contains half of a surrogate pair"),
         ([FOUR | {"row_id": "3"}], r"row 0: field 'row_id': expected a whole number, got text"),
         ([FOUR | {"row_id": None}], r"row 0: field 'row_id' is null"),
         ([FOUR | {"seconds": True}], r"row 0: field 'seconds': expected a number, got true or false"),

@@ -95,7 +95,7 @@ def test_a_key_goes_only_to_the_endpoint_it_is_given_for(endpoint: str, monkeypa
     answers = [ask(asker, QUESTIONS[0])[0] for asker in (without, given)]
 
     assert [answer.text for answer in answers if isinstance(answer, Said)] == ["Bearer none", "Bearer sk-theirs"]
-    with pytest.raises(UserError, match="the environment variable MISSING_KEY holds no key"):
+    with pytest.raises(UserError, match="the environment variable MISSING_KEY has no key"):
         endpoint_asker("b", theirs | {"key_variable": "MISSING_KEY"}, max_new_tokens=9)
 
 

@@ -51,7 +51,7 @@ def test_every_tool_learns(name: str) -> None:
     assert run_apart(name, job, rows)["loss"] < textbook()["loss"] - 0.5
 
 
-# What the real rows gave, with GPT-2's tokenizer: the figures that SETS in bench/rows.py stands for.
+# What the real rows gave, with GPT-2's tokenizer: the figures that SETS in bench/rows.py imitates.
 @pytest.mark.parametrize(
     ("name", "prompt", "response", "padded"), [("short", 44.3, 13.1, 1.232), ("alpaca", 53.6, 150.5, 2.04)]
 )

@@ -114,7 +114,7 @@ def arrived(run: Path, repository: Path) -> bool:
 
 
 def secrets(root: Path) -> list[str]:
-    """Names of pushed files that hold the token, pickles or an optimizer."""
+    """Names of pushed files with the token, pickles or an optimizer in them."""
     files = [path for path in root.rglob("*") if path.is_file()]
     return sorted(
         {

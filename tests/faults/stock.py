@@ -1,6 +1,6 @@
 """The same training by transformers' Trainer alone, resumed as its documentation says: what faults do to it.
 
-python tests/faults/stock.py FOLDER OUTPUT_DIR        FOLDER holds base/ and rows.json (harness.write_config)
+python tests/faults/stock.py FOLDER OUTPUT_DIR        FOLDER has base/ and rows.json (harness.write_config)
 """
 
 import json

@@ -246,11 +246,13 @@ def test_nothing_that_looks_like_a_token_is_ever_sent(
     assert box.finish(30)
     assert sorted(pushed(hub)) == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     assert said[-1] == (
-        "hub       WARNING: left out, since it holds what looks like a token: metrics.jsonl, rows.jsonl"
+        "hub       WARNING: left out, since it contains what looks like a token: metrics.jsonl, rows.jsonl"
     )
     box.add(checkpoint(run, 4, **{"config.json": WRITE_TOKEN}), "checkpoint-4", texts={})
     assert box.finish(30)
-    assert said[-1].startswith("hub       WARNING: checkpoint-4 is not sent: config.json holds what looks like a token")
+    assert said[-1].startswith(
+        "hub       WARNING: checkpoint-4 is not sent: config.json contains what looks like a token"
+    )
     everything = b"".join(path.read_bytes() for path in hub.root.rglob("*") if path.is_file())
     assert WRITE_TOKEN.encode() not in everything and b"0123456789abcdef" not in everything
     assert WRITE_TOKEN not in (run / outbox.FOLDER / outbox.LOG_FILE).read_text()

@@ -281,7 +281,7 @@ def test_a_card_says_which_judge_cannot_be_trusted(runs: dict[str, Path], tmp_pa
 @pytest.mark.parametrize("name", ["alpaca", "alpaca_short", "chatml", "phi3", "question"])
 def test_a_card_says_how_input_is_given_under_each_of_our_templates(name: str) -> None:
     assert input_text((ROOT / "prompts" / f"{name}.jinja").read_text()) == (
-        "a user's message may carry `input` beside `content`"
+        "a user's message may carry `input` besides `content`"
     )
 
 
@@ -309,7 +309,7 @@ def test_a_card_leads_to_base_and_data_on_the_hub(runs: dict[str, Path], tmp_pat
     assert (data["library_name"], "license" in data) == ("peft", False)
     assert "An adapter on [openai-community/gpt2](https://huggingface.co/openai-community/gpt2)" in text
     assert 'from_pretrained("me/adapter", revision="second")' in text
-    assert "No licence is stated; those of the base model and of the data hold." in text
+    assert "No licence is stated; those of the base model and of the data apply." in text
 
 
 def test_a_card_has_the_benchmarks_and_whole_ones_in_its_metadata(runs: dict[str, Path], tmp_path: Path) -> None:

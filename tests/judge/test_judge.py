@@ -410,7 +410,7 @@ def test_a_killed_judge_continues_where_it_stopped(stub: Callable[[Says], StubJu
     assert kept < 11 and len(server.bodies) - asked == 11 - kept == entry["requests"]
     assert entry["scores"]["tuned"]["mean"] == 100
     assert re.fullmatch(
-        rf"{cache}:{kept + 1}: damaged and left out \(Unterminated .*\); what it held is asked again", "".join(SAID)
+        rf"{cache}:{kept + 1}: damaged and left out \(Unterminated .*\); what it had is asked again", "".join(SAID)
     )
     assert all(json.loads(line)["key"] for line in cache.read_text().splitlines())
 

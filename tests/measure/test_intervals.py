@@ -91,7 +91,7 @@ def test_a_mean_of_nothing_unequal_sides_and_scores_out_of_range_are_refused() -
         mean_estimate([])
     with pytest.raises(ValueError, match="shorter"):
         paired_difference([1.0, 2.0], [1.0])
-    with pytest.raises(ValueError, match=r"scores from 0\.5 to 2 lie outside the range from 0 to 1"):
+    with pytest.raises(ValueError, match=r"scores from 0\.5 to 2 are outside the range from 0 to 1"):
         mean_estimate([0.5, 2.0])
 
 

@@ -116,7 +116,7 @@ def test_answers_that_do_not_say_how_they_ended_do_not_count_as_complete() -> No
 def test_an_unknown_metric_is_named_with_those_there_are() -> None:
     with pytest.raises(
         UserError,
-        match=r"metrics: 'rougel' is none of exact_match, normalized_exact_match, contains, token_f1, rougeL, chrf, "
+        match=r"metrics: 'rougel' is not one of exact_match, normalized_exact_match, contains, token_f1, rougeL, chrf, "
         r"bleu, bertscore, evaluate:NAME_OR_FOLDER; did you mean rougeL\?",
     ):
         load_metrics(["exact_match", "rougel"])

@@ -125,7 +125,7 @@ def test_models_that_bertscore_cannot_use_are_refused(encoder: Path, tmp_path: P
 
     with pytest.raises(UserError, match="bertscore_model is missing; give the folder of an encoder"):
         load(None)
-    with pytest.raises(UserError, match="bertscore_model: nowhere is no folder of a model"):
+    with pytest.raises(UserError, match="bertscore_model: nowhere is not the folder of a model"):
         load("nowhere")
     with pytest.raises(UserError, match="is a gpt2 model, which BERTScore cannot embed texts with; give an encoder"):
         load(str(TINY))

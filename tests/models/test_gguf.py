@@ -66,7 +66,7 @@ def test_files_that_are_not_models_are_named_for_what_they_are(tmp_path: Path) -
     contents = {
         "model.safetensors": (
             b"\x08\x00\x00\x00\x00\x00\x00\x00{}",
-            "is a file of weights; name the folder it lies in",
+            "is a file of weights; name its folder",
         ),
         "pointer.gguf": (gguf.POINTER + b"/spec/v1\noid sha256:0\n", "`git lfs pull` fetches it"),
         "old.bin": (b"\x80\x02}q\x00.", "is a pickle, which Heed does not load"),
@@ -90,7 +90,7 @@ def test_folders_without_their_weights_say_so(tmp_path: Path) -> None:
         loading.load_model(str(cloned))
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UserError, match=r"holds no config.json; name one of its GGUF files: .*a.gguf"):
+    with pytest.raises(UserError, match=r"has no config.json; name one of its GGUF files: .*a.gguf"):
         loading.load_tokenizer(str(tmp_path / "files"))
 
 

@@ -438,7 +438,7 @@ def test_thousands_of_rows_are_shown_a_page_at_a_time(chromium: "Browser", folde
         assert page.get_by_text("Page 2 of 300").is_visible()
         page.get_by_role("button", name="Show all 2,0").first.click()
         assert len(page.locator(".side.is-ours .text").first.inner_text()) > 2000
-        page.get_by_label("Search").fill("last2345")  # which stands only where the text is folded away
+        page.get_by_label("Search").fill("last2345")  # which is only in the part that is folded away
         page.get_by_text("1 of 3,000 rows").wait_for(timeout=2000)
         assert page.locator(".side.is-ours mark").all_inner_texts() == ["last2345"]
         assert page.get_by_role("button", name="Next").is_disabled()

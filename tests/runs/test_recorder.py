@@ -27,7 +27,7 @@ def test_the_rows_of_a_step_are_found(a_run: Path) -> None:
 def test_an_unknown_step_is_refused_with_those_that_are_known(a_run: Path, step: int) -> None:
     with pytest.raises(UserError, match=rf"--step {step}: .*flight.jsonl does not know it; it knows steps 1 to 2"):
         rows_of_step(a_run, step)
-    with pytest.raises(UserError, match=r"holds no flight.jsonl"):
+    with pytest.raises(UserError, match=r"has no flight.jsonl"):
         rows_of_step(a_run / "elsewhere", 1)
 
 

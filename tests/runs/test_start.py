@@ -94,7 +94,7 @@ def test_weights_alone_are_not_resumed_from(tmp_path: Path, capsys: pytest.Captu
     record = tmp_path / "run" / "run.json"
     run_folder.write_json(record, json.loads(record.read_text()) | {"status": "running"})
     assert run(config, "--max_steps", "5", "--save_only_model") == 2
-    assert "holds weights only (save_only_model: true)" in capsys.readouterr().err
+    assert "has weights only (save_only_model: true)" in capsys.readouterr().err
 
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,8 @@ def test_advice_for_a_folder_that_holds_another_run_is_right(
     other = ["--config", str(config), "--output_dir", str(tmp_path / "other"), *few, "--seed", "9"]
     assert exit_code(lambda: train_sft.main(other)) == 0
     assert run(config, *few, "--seed", "8", "--resume", "never") == 2
-    assert "holds an earlier run; choose another folder, set resume: auto to continue it, or" in capsys.readouterr().err
+    assert (
+        "contains an earlier run; choose another folder, set resume: auto to continue it, or" in capsys.readouterr().err
+    )
     assert run(config, *few, "--seed", "8", "--resume", "auto") == 0
     assert "is finished; overwrite_output_dir: true starts over" in capsys.readouterr().out

@@ -126,7 +126,7 @@ def test_a_line_that_cannot_be_answered_is_reported_and_the_next_one_is_read(
     [
         ("a b", "error: model: 'a b' is neither a folder here nor a possible name of a model on the Hub (ME/MODEL)\n"),
         ("README.md", "error: README.md is a file, and not GGUF; name a folder, a .gguf file or a Hub id\n"),
-        ("docs", "error: model: the folder docs holds no model (config.json or adapter_config.json is missing)\n"),
+        ("docs", "error: model: the folder docs contains no model (config.json or adapter_config.json is missing)\n"),
         (
             "me/absent",
             "error: model: me/absent is not a folder here, and the Hub cannot be reached (nor is it in the cache)\n",

@@ -144,7 +144,7 @@ def test_programs_are_written_first_and_run_when_asked_for(
 
     hub_mirror.put_humaneval(tmp_path)
     assert run("execute", "--model_name_or_path", finished, "--unsafe_code", "--without_sandbox") == 2
-    assert "holds no programs; write them with" in capsys.readouterr().err
+    assert "contains no programs; write them with" in capsys.readouterr().err
     words = ["--model_name_or_path", finished, "--data_root", tmp_path]
     assert run(*words, "--tasks", "humaneval", "--limit", "1") == 0
     assert "HumanEval: the programs are written, not run." in capsys.readouterr().out
@@ -203,7 +203,7 @@ def test_of_two_benchmarks_in_a_folder_the_second_is_told_of_the_first(
         (["--tasks", "mmlu_anatomy", "--unsafe_code"], "unsafe_code is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--judge_model", "x"], "judge_model is set, but nothing in this run reads it"),
         (["--tasks", "mmlu_anatomy", "--limit", "0"], "limit: 0 leaves nothing to ask"),
-        (["--tasks", "mmlu_anatomy", "--num_fewshot", "-1"], "num_fewshot: -1 is no number of examples"),
+        (["--tasks", "mmlu_anatomy", "--num_fewshot", "-1"], "num_fewshot: -1 is not a number of examples"),
         pytest.param(
             ["--tasks", "no_such_task"],
             "'no_such_task' is neither a benchmark of Heed nor a task of lm_eval",

@@ -95,7 +95,7 @@ def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
 ) -> None:
     where = ("--output_dir", tmp_path)
     assert run("score", *where) == 2
-    assert "holds no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
+    assert "has no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
     assert run("generate", "--model_name_or_path", finished, *where, "--max_new_tokens", "5") == 0
     left = {path.name for path in tmp_path.iterdir()} - {".run.lock"}
     assert left == {"responses.json", "evaluation.json", "stops.jsonl"}
@@ -324,7 +324,7 @@ def test_a_model_without_a_contract_needs_a_prompt(tmp_path: Path, model_folder:
         (["--limit", "0"], "limit: 0 leaves nothing to answer; give 1 or more"),
         (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
         (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
-        (["--metrics", "exact_mach"], "metrics: 'exact_mach' is none of"),
+        (["--metrics", "exact_mach"], "metrics: 'exact_mach' is not one of"),
         (
             ["--judge_model", "llama3"],
             "judge_model is set, but nothing in this run reads it; it works with judge_backend",
@@ -355,7 +355,7 @@ def test_the_rows_of_a_step_are_shown(finished: Path, capsys: pytest.CaptureFixt
 
 def test_a_folder_that_is_not_a_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model_name_or_path", tmp_path / "none") == 2
-    assert "none is no folder here that could take the answers" in capsys.readouterr().err
+    assert "none is not a folder here, so it cannot take the answers" in capsys.readouterr().err
 
 
 def test_a_run_that_did_not_finish_points_to_its_checkpoints(

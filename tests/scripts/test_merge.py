@@ -60,7 +60,7 @@ def test_a_model_that_is_not_the_adapters_is_not_left_behind(
 
 
 def test_what_cannot_be_merged_is_refused(adapter: Path, model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"random-gpt2 is no adapter: it holds no adapter_config\.json"):
+    with pytest.raises(UserError, match=r"random-gpt2 is not an adapter: it has no adapter_config\.json"):
         merge.merge(str(model_folder), tmp_path / "merged")
     with pytest.raises(UserError, match="random-gpt2 is not empty, so it will not be touched"):
         merge.merge(str(adapter), model_folder)

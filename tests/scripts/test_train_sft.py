@@ -180,7 +180,7 @@ def test_an_earlier_run_is_kept_unless_overwriting_is_asked_for(
     assert run(config_file) == 2
     assert "max_steps: 1 then, -1 now\nSet them back, choose another output_dir" in capsys.readouterr().err
     assert run(config_file, "--max_steps", "1", "--resume", "never") == 2
-    assert "holds an earlier run" in capsys.readouterr().err
+    assert "contains an earlier run" in capsys.readouterr().err
     assert run(config_file, "--overwrite_output_dir", "--data", "nowhere.json") == 2  # fails before deleting
     assert (folder / "model.safetensors").read_bytes() == weights
     assert run(config_file, "--overwrite_output_dir", "--max_steps", "2") == 0
@@ -275,7 +275,7 @@ def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: 
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     assert run(config_file, "--overwrite_output_dir") == 2
-    assert "holds no Heed run, so it will not be touched" in capsys.readouterr().err
+    assert "has no Heed run, so it will not be touched" in capsys.readouterr().err
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 

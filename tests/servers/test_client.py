@@ -200,7 +200,7 @@ def test_a_stream_that_breaks_off_is_a_lost_connection() -> None:
 def test_a_key_that_a_server_echoes_is_not_shown() -> None:
     with serve_raw(answer(b"you are sk-secret, I know")) as server, pytest.raises(NoReply) as caught:
         asked(server, token="sk-secret")
-    assert caught.value.detail == "a reply that is no JSON object: you are $OPENAI_API_KEY, I know"
+    assert caught.value.detail == "a reply that is not a JSON object: you are $OPENAI_API_KEY, I know"
 
 
 def test_counts_that_are_not_numbers_are_left_out() -> None:

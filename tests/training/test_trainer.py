@@ -230,7 +230,7 @@ def test_evaluation_halves_its_batches_when_memory_runs_out(tmp_path: Path, monk
 
 
 def test_evaluation_is_sized_to_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target's 2,000 scores are there four times, a token is 24 x 32 numbers; half of 16 MiB holds three rows."""
+    """A target's 2,000 scores are there four times, a token is 24 x 32 numbers; half of 16 MiB fits three rows."""
     monkeypatch.setattr(evaluating, "free_memory", lambda device: 16 * 2**20)
     said: list[str] = []
     args = arguments(tmp_path, per_device_eval_batch_size=16)

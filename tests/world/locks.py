@@ -19,7 +19,7 @@ with locked(pathlib.Path(sys.argv[1])):
 
 @contextmanager
 def held_by_another(folder: Path) -> Iterator[int]:
-    """The process that holds the folder; it is killed at the end, and the dead hold nothing."""
+    """The process that has locked the folder; it is killed at the end, and the dead hold nothing."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:

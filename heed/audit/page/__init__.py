@@ -29,7 +29,7 @@ CHART_WIDTH, CHART_HEIGHT = 360, 110
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
-    """What a batch of the run holds beside its rows."""
+    """What a batch of the run contains besides its rows."""
 
     chosen: str
     padded_waste: float
