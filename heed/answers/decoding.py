@@ -4,7 +4,6 @@ import copy
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -39,34 +38,39 @@ def decode_one_by_one(
     """
     for index, ids in enumerate(prompts_ids):
         began = time.perf_counter()
-        input_ids = torch.tensor([list(ids)], device=model.device)
-        with plain_generation(model):
-            output = model.generate(
-                input_ids=input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                max_new_tokens=limits[index],
-                eos_token_id=list(stop_token_ids),
-                pad_token_id=pad_token_id,
-            )
-        yield Finished(index, output[0, len(ids) :].tolist(), time.perf_counter() - began)
+        written = decode_alone(
+            model, ids, limit=limits[index], stop_token_ids=stop_token_ids, pad_token_id=pad_token_id
+        )
+        yield Finished(index, written, time.perf_counter() - began)
 
 
-@contextmanager
-def plain_generation(model: Any) -> Iterator[None]:
-    """Puts the model's own generation_config aside: `generate` would take from it whatever it is not given.
+def decode_alone(
+    model: Any, ids: Sequence[int], *, limit: int, stop_token_ids: Sequence[int], pad_token_id: int, **options: Any
+) -> list[int]:
+    """What `model.generate` writes after `ids`, greedily.
 
-    A repetition penalty, for one, changes greedy answers.
+    The model's own generation_config is put aside, since `generate` would take from it whatever it is not given: a
+    repetition penalty, for one, changes greedy answers.
     """
     owner = model if isinstance(model, PreTrainedModel) else model.get_base_model()
-    own = owner.generation_config
-    owner.generation_config = GenerationConfig()
+    own, owner.generation_config = owner.generation_config, GenerationConfig()
+    input_ids = torch.tensor([list(ids)], device=model.device)
     try:
-        yield
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            max_new_tokens=limit,
+            eos_token_id=list(stop_token_ids),
+            pad_token_id=pad_token_id,
+            **options,
+        )
     finally:
         owner.generation_config = own
+    written: list[int] = output[0, len(ids) :].tolist()
+    return written
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def resumed(
     response is taken only under its own key, which `row_keys` makes of all that it depends on. `write` puts the whole
     file in place; `path` stays for whoever asks next, and is removed by the caller once nothing is left to be asked.
     """
-    lines = read_kept(path, with_key)
+    lines = read_kept(path, lambda value: (value.pop("key"), Response(**value)))
     kept = dict(lines.values)
     found = {index: kept[key] for index, key in enumerate(keys) if key in kept}
     missing = [index for index in range(len(keys)) if index not in found]
@@ -121,7 +121,3 @@ class PartialFile:
 
 def keyed(key: str, response: Response) -> dict[str, Any]:
     return {"key": key} | asdict(response)
-
-
-def with_key(value: dict[str, Any]) -> tuple[str, Response]:
-    return value.pop("key"), Response(**value)

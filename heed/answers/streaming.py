@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
-from heed.answers.decoding import plain_generation
+from heed.answers.decoding import decode_alone
 from heed.data.records import Message
 from heed.errors import UserError, is_out_of_memory
 from heed.models.loading import context_length
@@ -75,22 +75,17 @@ def stream_answer(
             f"the conversation has {len(ids)} tokens and the model has positions for {context_length(model)}, so there "
             "is no room for an answer"
         )
-    input_ids = torch.tensor([ids], device=model.device)
     pieces = Pieces(prompt, write)
     try:
-        with plain_generation(model):
-            output = model.generate(
-                input_ids=input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                max_new_tokens=min(max_new_tokens, room),
-                eos_token_id=list(stop_token_ids),
-                pad_token_id=prompt.eos_token_id,
-                streamer=pieces,
-                stopping_criteria=[Stopped(stop or threading.Event())],
-            )
+        written = decode_alone(
+            model,
+            ids,
+            limit=min(max_new_tokens, room),
+            stop_token_ids=stop_token_ids,
+            pad_token_id=prompt.eos_token_id,
+            streamer=pieces,
+            stopping_criteria=[Stopped(stop or threading.Event())],
+        )
     except KeyboardInterrupt:
         pieces.end()
         return Streamed(text=pieces.written, cut=True)
@@ -98,6 +93,5 @@ def stream_answer(
         if not is_out_of_memory(error):
             raise
         raise UserError(f"not enough memory for a conversation of {len(ids)} tokens") from error
-    written = output[0, len(ids) :].tolist()
     whole = bool(written) and written[-1] in stop_token_ids
     return Streamed(text=prompt.answer_text(written[:-1] if whole else written), cut=not whole)

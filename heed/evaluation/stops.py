@@ -1,6 +1,6 @@
 """How sure a model is of where the references end: measured while it is loaded, kept, and scored with its answers."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ def stop_measurements(
     *,
     eos_token_id: int,
     batch_size: int = 32,
-    on_done: Callable[[int], object] = lambda count: None,
     say: Say = print,
 ) -> list[Measurement]:
     """`p_eos` and `premature_eos` of encoded examples, the references being given to the model.
@@ -61,7 +60,6 @@ def stop_measurements(
         for place, (_, ended, probability, early) in zip(part, scores.tolist(), strict=True):
             if ended:
                 p_eos[place], premature[place] = probability / ended, early / ended
-        on_done(len(part))
     too_long = len(examples) - len(fitting)
     cut = p_eos.count(None) - too_long
     notes = (

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -119,9 +119,9 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return IN_ADDRESS.sub(REMOVED, TOKENS.sub(REMOVED, text))
 
 
-def secrets_of(environment: Mapping[str, str] = os.environ) -> list[str]:
+def secrets_of() -> list[str]:
     """The values that this process was given as secrets, the stored login's token among them; the longest first."""
     from huggingface_hub import get_token
 
-    found = {value for name, value in environment.items() if SECRET_NAME.search(name)} | {get_token() or ""}
+    found = {value for name, value in os.environ.items() if SECRET_NAME.search(name)} | {get_token() or ""}
     return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)

@@ -21,7 +21,7 @@ from heed.judge.ollama_client import OllamaBackend
 from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, same
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
-from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, line_of, verdict_of
+from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, verdict_of
 from heed.saying import Progress, Say
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
@@ -124,7 +124,7 @@ def judge_responses(
     entry["seconds"] = round(time.perf_counter() - began, 1)
     verdicts, entries = merged(folder, entry, [*scores, *compared], say)
     summary = {"judges": entries, "agreement": agreements(verdicts, opinions)}
-    run_folder.write_lines(folder / run_folder.JUDGE_FILE, [line_of(verdict) for verdict in verdicts])
+    run_folder.write_lines(folder / run_folder.JUDGE_FILE, map(asdict, verdicts))
     run_folder.write_json(folder / run_folder.JUDGE_SUMMARY_FILE, summary)
     return summary
 

@@ -33,18 +33,18 @@ def nothing(failure: str) -> Verdict:
     return Verdict(value=None, failure=failure)
 
 
-def read_reply(text: str, kind: Kind, *, max_score: int = 100) -> Verdict:
-    """The verdict in a chat model's reply. `max_score` is the end of the scale that the judge was told to use."""
+def read_reply(text: str, kind: Kind) -> Verdict:
+    """The verdict in a chat model's reply; a score is from 0 to 100."""
     text = text.strip()
-    whole = from_whole(text, kind, max_score)
+    whole = from_whole(text, kind)
     if whole is not None:
         return whole
     before, text = without_thinking(text)
     if not text:
         return nothing("empty")
-    found = from_whole(text, kind, max_score) or from_objects(text, kind, max_score) or from_text(text, kind, max_score)
+    found = from_whole(text, kind) or from_objects(text, kind) or from_text(text, kind)
     if before and found.how in ("number", "word"):  # a text before a lone </think> may be the verdict, and this a quote
-        earlier = from_text(before, kind, max_score)
+        earlier = from_text(before, kind)
         if before.count('"') % 2 or earlier.value not in (None, found.value):
             return nothing("ambiguous")
     return found
@@ -73,7 +73,7 @@ def without_thinking(text: str) -> tuple[str, str]:
 # ---- JSON
 
 
-def from_whole(text: str, kind: Kind, max_score: int) -> Verdict | None:
+def from_whole(text: str, kind: Kind) -> Verdict | None:
     """Of a text that is one JSON object and nothing else, apart from fences around it."""
     bare = re.sub(r"^(?:```(?:json)?|`)\s*(\{.*\})\s*(?:```|`)$", r"\1", text, flags=re.DOTALL | re.IGNORECASE)
     try:
@@ -82,26 +82,25 @@ def from_whole(text: str, kind: Kind, max_score: int) -> Verdict | None:
         return None
     if not isinstance(value, dict):
         return None
-    return from_object(value, kind, max_score, "schema" if bare == text else "json")
+    return from_object(value, kind, "schema" if bare == text else "json")
 
 
-def from_objects(text: str, kind: Kind, max_score: int) -> Verdict | None:
+def from_objects(text: str, kind: Kind) -> Verdict | None:
     """Of the JSON objects in a text that are its verdict; None where it has none."""
     found = [each for place, each in json_objects(text) if field_of(each, kind) and not is_quoted(text, place)]
-    verdicts = [from_object(each, kind, max_score, "json") or nothing("garbage") for each in found]
+    verdicts = [from_object(each, kind, "json") or nothing("garbage") for each in found]
     if len({(each.value, each.failure) for each in verdicts}) > 1:
         return nothing("ambiguous")
     return verdicts[-1] if verdicts else None
 
 
-def from_object(value: dict[str, Any], kind: Kind, max_score: int, how: How) -> Verdict | None:
+def from_object(value: dict[str, Any], kind: Kind, how: How) -> Verdict | None:
     name = field_of(value, kind)
     if name is None:
         return None
-    scale = next((value[field] for field in SCALE_FIELDS if isinstance(value.get(field), int | float)), max_score)
-    if scale not in (100, max_score):
+    if any(isinstance(value.get(field), int | float) and value[field] != 100 for field in SCALE_FIELDS):
         return nothing("out_of_range")
-    said = winner(value[name]) if kind == "pair" else whole_score(value[name], int(scale))
+    said = winner(value[name]) if kind == "pair" else whole_score(value[name])
     if said is None:
         return nothing("out_of_range")
     reason = next((value[field] for field in value if field.lower() == "reasoning"), "")
@@ -155,11 +154,11 @@ DECODER = json.JSONDecoder(strict=False, object_pairs_hook=named_once)
 # ---- text
 
 
-def from_text(text: str, kind: Kind, max_score: int) -> Verdict:
+def from_text(text: str, kind: Kind) -> Verdict:
     if any(is_inside(text, match.start()) for match in FIELD.finditer(text)):  # of an object that is broken
         return nothing("garbage")
     plain = unquoted(text)
-    return from_words(plain) if kind == "pair" else from_number(re.sub(r"[\[\]]", "", plain), max_score)
+    return from_words(plain) if kind == "pair" else from_number(re.sub(r"[\[\]]", "", plain))
 
 
 FIELD = re.compile(r"\b(?:score|rating|grade|winner|verdict)\b", re.IGNORECASE)
@@ -234,7 +233,7 @@ OTHER_SCALE = re.compile(
 SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+|(?<=[。！？])")
 
 
-def from_number(text: str, max_score: int) -> Verdict:
+def from_number(text: str) -> Verdict:
     """A number that is all there is, or is alone on the first line, or next to what calls it the score."""
     first = text.partition("\n")[0]
     bare = BARE.match(text) or BARE.match(first)
@@ -242,7 +241,7 @@ def from_number(text: str, max_score: int) -> Verdict:
     if bare:
         found.append((False, bare))
     chosen = [match for final, match in found if final] or [match for _, match in found]
-    scores = {score_of(match, max_score) for match in chosen}
+    scores = {score_of(match) for match in chosen}
     if not scores:
         return nothing("garbage")
     if len(scores) > 1:
@@ -252,7 +251,7 @@ def from_number(text: str, max_score: int) -> Verdict:
         return nothing("out_of_range")
     stated = {int(end) for match in OTHER_SCALE.finditer(text) for end in match.groups() if end}
     explicit = any(match["over"] or match["again"] for match in chosen)
-    if not explicit and stated - {100, max_score}:
+    if not explicit and stated - {100}:
         return nothing("ambiguous")
     return Verdict(value=score, how="number")
 
@@ -263,25 +262,20 @@ def said(sentence: str) -> list[re.Match[str]]:
     return [match] if match and not DOUBT.search(sentence[: match.end()]) else []
 
 
-def score_of(match: re.Match[str], max_score: int) -> int | None:
-    """On the scale from 0 to 100; None where the text is not a number, or one on another scale than was stated."""
-    over = match["over"] or match["again"]
-    scale = int(over) if over else 100 if (match["unit"] or "").strip() in ("%", "percent") else max_score
-    return whole_score(match["number"], scale) if scale in (100, max_score) else None
+def score_of(match: re.Match[str]) -> int | None:
+    """On the scale from 0 to 100; None where the text is not a number, or one on another scale."""
+    return whole_score(match["number"]) if int(match["over"] or match["again"] or 100) == 100 else None
 
 
-def whole_score(value: Any, max_score: int = 100) -> int | None:
+def whole_score(value: Any) -> int | None:
     """A whole number from 0 to 100, also when written as 85.0, "85/100" or "85%"; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    match = re.fullmatch(
-        rf"(\d{{1,3}})(?:\.0+)?(?:{OVER}|(?P<percent>\s*%)|{UNIT})?", str(value).strip(), re.ASCII | re.I
-    )
-    if match is None:
+    match = re.fullmatch(rf"(\d{{1,3}})(?:\.0+)?(?:{OVER}|{UNIT})?", str(value).strip(), re.ASCII | re.I)
+    if match is None or int(match["over"] or 100) != 100:
         return None
-    scale = int(match["over"]) if match["over"] else 100 if match["percent"] else max_score
-    score = int(match[1]) * 100 / scale if scale in (100, max_score) else 101
-    return int(score) if score <= 100 and score == int(score) else None
+    score = int(match[1])
+    return score if score <= 100 else None
 
 
 WINNERS = {"a": "A", "b": "B", "tie": "tie", "c": "tie"}

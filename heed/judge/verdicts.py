@@ -1,7 +1,7 @@
 """What is judged and what comes out: an answer with its row, a verdict with all that is needed to check it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from heed.judge.asking import Judged
@@ -90,7 +90,3 @@ def how_it_came(asked: Judged) -> dict[str, Any]:
 
 def verdict_of(line: Mapping[str, Any]) -> ScoreVerdict | PairVerdict:
     return ScoreVerdict(**line) if line["kind"] == "score" else PairVerdict(**line)
-
-
-def line_of(verdict: ScoreVerdict | PairVerdict) -> dict[str, Any]:
-    return asdict(verdict)

@@ -9,9 +9,7 @@ from heed.measure.intervals import PERCENT, SMALLEST_UNKNOWN, Estimate, Range, f
 DRAWS = 10_000
 
 
-def corrected_mean(
-    judged: Sequence[float], both: Sequence[tuple[float, float]], *, within: Range = PERCENT
-) -> Estimate | None:
+def corrected_mean(judged: Sequence[float], both: Sequence[tuple[float, float]]) -> Estimate | None:
     """The mean that people would give: the judge's, moved by how far people differ on rows that both scored.
 
     `both` has (judge, people). The interval carries the error of both means (Angelopoulos et al. 2023). None for fewer
@@ -20,11 +18,10 @@ def corrected_mean(
     if len(both) < SMALLEST_UNKNOWN:
         return None
     scores, gaps = np.asarray(judged, dtype=float), np.array([people - judge for judge, people in both], dtype=float)
-    widest = within[1] - within[0]
     value = float(scores.mean() + gaps.mean())
-    draws = zip(mean_draws(scores, within, seed=0), mean_draws(gaps, (-widest, widest), seed=1), strict=True)
-    low, high = (np.clip(scored + moved, *within) for scored, moved in draws)
-    found = from_draws(low, high, value=float(np.clip(value, *within)), n=len(both))
+    draws = zip(mean_draws(scores, PERCENT, seed=0), mean_draws(gaps, (-100.0, 100.0), seed=1), strict=True)
+    low, high = (np.clip(scored + moved, *PERCENT) for scored, moved in draws)
+    found = from_draws(low, high, value=float(np.clip(value, *PERCENT)), n=len(both))
     return Estimate(value=found.value, ci95=found.ci95, n=found.n)
 
 

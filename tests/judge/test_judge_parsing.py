@@ -225,21 +225,6 @@ SCORES: list[tuple[str, float | None, str]] = [
     ("", None, "empty"),
     (" \n ", None, "empty"),
 ]
-OF_TEN: list[tuple[str, float | None, str]] = [
-    ("8 of 10", 80, "number"),
-    ("8/10", 80, "number"),
-    ("8", 80, "number"),
-    ("Score: 8", 80, "number"),
-    ("Score: 8 (out of 10)", 80, "number"),
-    ("85/100", 85, "number"),
-    ("80%", 80, "number"),
-    ('{"score": 8}', 80, "schema"),
-    ('{"score": "8/10"}', 80, "schema"),
-    ('{"score": 85, "max_score": 100}', 85, "schema"),
-    ("Score: 4 out of 5", None, "out_of_range"),
-    ("85", None, "out_of_range"),
-    ('{"score": 85}', None, "out_of_range"),
-]
 WINNERS: list[tuple[str, str | None, str]] = [
     ('{"reasoning": "Clearer.", "winner": "A"}', "A", "schema"),
     ('{"winner": "b"}', "B", "schema"),
@@ -279,12 +264,6 @@ WINNERS: list[tuple[str, str | None, str]] = [
 @pytest.mark.parametrize(("reply", "score", "how"), SCORES)
 def test_a_score_is_read_or_refused_with_a_reason_but_never_guessed(reply: str, score: float | None, how: str) -> None:
     verdict = read_reply(reply, "score")
-    assert (verdict.value, verdict.how or verdict.failure) == (score, how)
-
-
-@pytest.mark.parametrize(("reply", "score", "how"), OF_TEN)
-def test_eight_of_ten_is_eighty_where_the_scale_is_stated(reply: str, score: float | None, how: str) -> None:
-    verdict = read_reply(reply, "score", max_score=10)
     assert (verdict.value, verdict.how or verdict.failure) == (score, how)
 
 

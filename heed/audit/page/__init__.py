@@ -37,22 +37,22 @@ class Padding:
     batches: int
 
 
-def choose_rows(scan: Scan, limit: int = ROWS_SHOWN) -> list[int]:
+def choose_rows(scan: Scan) -> list[int]:
     """Positions of the rows to show, in their order: some of every flag, the rarest first, then other rows.
 
-    At most `limit` rows and about TOKENS_SHOWN tokens.
+    At most ROWS_SHOWN rows and about TOKENS_SHOWN tokens.
     """
     tokens = scan.rows["tokens"]
     rarest_first = sorted((scan.flagged(name) for name in FLAGS), key=len)
-    share = max(1, limit // (2 * len(FLAGS)))
+    share = max(1, ROWS_SHOWN // (2 * len(FLAGS)))
     unflagged = np.flatnonzero(scan.rows["flags"] == 0)
     wanted = [*(rows[:share] for rows in rarest_first), *rarest_first, unflagged]
     chosen: dict[int, None] = {}
     used = 0
-    for position in np.concatenate([rows[:limit] for rows in wanted]).tolist():
+    for position in np.concatenate([rows[:ROWS_SHOWN] for rows in wanted]).tolist():
         if position in chosen:
             continue
-        if len(chosen) == limit or (chosen and used + tokens[position] > TOKENS_SHOWN):
+        if len(chosen) == ROWS_SHOWN or (chosen and used + tokens[position] > TOKENS_SHOWN):
             break
         chosen[position] = None
         used += int(tokens[position])
