@@ -88,14 +88,6 @@ def test_whatever_changes_the_ids_changes_the_cache_key(tokenizer: PreTrainedTok
     assert len(set(keys)) == len(keys), json.dumps(keys, indent=1)
 
 
-def test_a_row_that_breaks_a_law_is_named(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    template = tmp_path / "bare.jinja"
-    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-    spaced = records(("Name a color.", "Blue."), ("And now? ", "Red."))
-    with pytest.raises(UserError, match=r"^rows.json:2: prompt .* ends in a space \('And now\? '\)"):
-        encode_split(spaced, load_prompt(str(template), tokenizer), POLICY)
-
-
 def test_processes_change_neither_ids_nor_order(
     tokenizer: PreTrainedTokenizerBase,
     tmp_path: Path,
@@ -116,29 +108,21 @@ def test_processes_change_neither_ids_nor_order(
     assert "TOKENIZERS_PARALLELISM" not in capfd.readouterr().err  # the warning about a fork
 
 
-def test_a_failed_tokenization_leaves_nothing(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_row_that_breaks_a_law_is_named_and_nothing_is_left(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    template = tmp_path / "bare.jinja"
-    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-    with pytest.raises(UserError):
-        encode_split(records(("Hi.", "Hi."), ("And now? ", "Red.")), load_prompt(str(template), tokenizer), POLICY)
-    assert not list((tmp_path / "heed").iterdir())
-
-
-def test_a_row_that_breaks_a_law_is_named_by_the_process_that_met_it(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template = tmp_path / "bare.jinja"
-    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     monkeypatch.setattr(encoding, "CHUNK", 1)
+    template = tmp_path / "bare.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     spaced = records(("Name a color.", "Blue."), ("Hi.", "Hi."), ("And now? ", "Red."), ("Or now? ", "Red."))
     with pytest.raises(UserError) as error:
-        encode_split(spaced, load_prompt(str(template), tokenizer), POLICY, num_proc=2)
+        encode_split(spaced, load_prompt(str(template), tokenizer), POLICY, num_proc=processes)
     assert str(error.value).startswith(
         f"rows.json:3: prompt {str(template)!r}: the prompt ends in a space ('And now? ')"
     )
+    assert not list((tmp_path / "heed").iterdir())
 
 
 def test_ctrl_c_stops_all_processes_and_leaves_nothing_half_done(tmp_path: Path) -> None:

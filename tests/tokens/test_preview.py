@@ -14,9 +14,7 @@ def test_every_token_shows_its_border_and_whether_it_is_learned(tokenizer: PreTr
     assert "\033[32m.\033[0m" in preview(tokenizer, ids, learned, color=True)
 
 
-def test_rows_are_previewed_as_the_collator_gives_them(
-    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_are_previewed_as_the_collator_gives_them(tokenizer: PreTrainedTokenizerBase) -> None:
     row = example(tokenizer.encode("Go"), [*tokenizer.encode("."), 0], row_id=7)
     text = preview_rows(tokenizer, [row], PaddingCollator(pad_token_id=0, loss_on="response"))
     assert f"row 7: {len(tokenizer.encode('Go')) + 2} tokens, 2 learned" in text
