@@ -1,27 +1,32 @@
 """Rows as files hold them: JSON, JSONL, CSV and Parquet, plain or compressed, every complaint with its line."""
 
 import csv
-import gzip
+import io
 import json
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn
 
 from heed.data.records import RawRow
+from heed.data.texts import (
+    DAMAGED,
+    DECODER,
+    LONGEST,
+    MB,
+    TOO_DEEP,
+    TOO_LONG,
+    JsonText,
+    depth_problem,
+    open_bytes,
+    open_text,
+    read_lines,
+)
 from heed.errors import UserError
 
-FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
-
-
+FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
-
-
-GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-DAMAGED = (EOFError, OSError, zlib.error)  # what reading a compressed file raises
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+UNPACKED = 2000 * MB  # of a compressed Parquet file, which is unpacked in memory
 
 
 def format_of(name: str) -> str:
@@ -32,165 +37,80 @@ def format_of(name: str) -> str:
     return next((suffix for suffix in FORMATS if name.endswith(suffix)), "")
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """A file's bytes, decompressed. The first bytes decide, not the name, so a wrong ending does no harm."""
-    file = path.open("rb")
-    magic = file.read(4)
-    file.seek(0)
-    if magic[:2] == GZIP_MAGIC:
-        return cast(BinaryIO, gzip.open(file))
-    if magic == ZSTD_MAGIC:
-        import pyarrow
-
-        return cast(BinaryIO, pyarrow.input_stream(file, compression="zstd"))
-    return file
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line of a text file; `text` is None where the bytes are not UTF-8, and `problem` says so."""
-
-    number: int
-    text: str | None
-    problem: str | None = None
-
-
-def read_lines(path: Path, name: str) -> Iterator[Line]:
-    """Decode a text file line by line, so that a wrong byte is named with its line.
-
-    Lines end at newlines only: other separators that Unicode knows (U+2028) are part of the text.
-    """
-    try:
-        with open_bytes(path) as stream:
-            # pyarrow's decompressing stream iterates in blocks, not lines.
-            for number, raw in enumerate(split_lines(stream), start=1):
-                if number == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise UserError(f"{name}: the file is UTF-16; save it as UTF-8")
-                data = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-                try:
-                    yield Line(number=number, text=data.decode("utf-8"))
-                except UnicodeDecodeError as error:
-                    byte = data[error.start]
-                    problem = f"not UTF-8 (byte {byte:#04x} at column {error.start + 1}); save the file as UTF-8"
-                    yield Line(number=number, text=None, problem=problem)
-    except DAMAGED as error:
-        raise UserError(f"{name}: the compressed file is damaged or cut off ({error})") from error
-
-
-def split_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines with their newline, from any binary stream that can read(n)."""
-    rest = b""
-    while block := stream.read(1 << 20):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            yield line + b"\n"
-    if rest:
-        yield rest
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json: a key given twice is an error, since one of the two values would vanish."""
-    row: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in row:
-            raise ValueError(f"key {key!r} is given twice")
-        row[key] = value
-    return row
-
-
-def refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=refuse_constant)
-
-
 def read_jsonl(path: Path, name: str) -> Iterator[RawRow]:
     """One JSON object a line; blank lines are passed over. A file that is one array is read as such."""
-    started = False
+    with open_text(path, name) as stream:
+        is_array = stream.peek(1).lstrip().startswith(b"[")
+    if is_array:
+        yield from read_json(path, name)
+        return
     for line in read_lines(path, name):
         place = f"{name}:{line.number}"
         if line.text is None:
             yield RawRow(place=place, value=None, problem=line.problem)
         elif text := line.text.strip():
-            if not started and text.startswith("["):
-                yield from read_json(path, name)
-                return
-            started = True
             try:
-                yield RawRow(place=place, value=DECODER.decode(text))
+                value = DECODER.decode(text)
             except json.JSONDecodeError as error:
                 yield RawRow(place=place, value=text, problem=f"not JSON: {error.msg} (column {error.colno})")
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                yield RawRow(place=place, value=text, problem=TOO_DEEP)
+            except ValueError as error:
                 yield RawRow(place=place, value=text, problem=f"not JSON: {error}")
+            else:
+                yield RawRow(place=place, value=value, problem=depth_problem(value, text))
 
 
 def read_json(path: Path, name: str) -> Iterator[RawRow]:
     """A JSON array of objects, decoded one at a time so that every row knows the line it starts on."""
-    pieces = []
-    for line in read_lines(path, name):
-        if line.text is None:
-            raise UserError(f"{name}:{line.number}: {line.problem}")
-        pieces.append(line.text)
-    text = "".join(pieces)
-    start = len(text) - len(text.lstrip())
-    if not text.startswith("[", start):
-        refuse_json(text, start, name)
-    position, line_number, counted, row = start + 1, 1, 0, 0
-    while True:
-        position = skip_space(text, position)
-        if text.startswith("]", position):
-            break
+    text = JsonText(path, name)
+    if text.next_sign() != "[":
+        refuse_json(text)
+    text.move(text.at + 1)
+    row = 0
+    while (sign := text.next_sign()) != "]":
         if row:
-            if not text.startswith(",", position):
-                raise json_error(text, position, name, "expected ',' or ']' after a row")
-            position = skip_space(text, position + 1)
+            if sign != ",":
+                raise text.error("expected ',' or ']' after a row", text.at)
+            text.move(text.at + 1)
+            text.next_sign()
         row += 1
-        line_number += text.count("\n", counted, position)
-        counted = position
-        try:
-            value, position = DECODER.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise json_error(text, error.pos, name, error.msg) from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}:{line_number}: not JSON: {error}") from error
-        yield RawRow(place=f"{name}:{line_number} (row {row})", value=value)
-    end = skip_space(text, position + 1)
-    if end != len(text):
-        raise json_error(text, end, name, "text after the closing ']'")
+        place = f"{name}:{text.line} (row {row})"
+        value, problem = text.value()
+        yield RawRow(place=place, value=value, problem=problem)
+    text.move(text.at + 1)
+    if text.next_sign():
+        raise text.error("text after the closing ']'", text.at)
 
 
-def skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
-
-
-def json_error(text: str, position: int, name: str, message: str) -> UserError:
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    return UserError(f"{name}:{line}: not JSON: {message} (column {column})")
-
-
-def refuse_json(text: str, start: int, name: str) -> NoReturn:
+def refuse_json(text: JsonText) -> NoReturn:
     """Say what a .json file is, when it is not an array of rows."""
-    if start == len(text):
-        raise UserError(f"{name}: the file holds no row")
-    try:
-        value = DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            raise UserError(f"{name}: several JSON values, one a line; name the file .jsonl") from error
-        raise json_error(text, error.pos, name, error.msg) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: not JSON: {error}") from error
+    if not text.next_sign():
+        raise UserError(f"{text.name}: the file holds no row")
+    value, _ = text.value()
+    if text.next_sign():
+        raise UserError(f"{text.name}: several JSON values, one a line; name the file .jsonl")
     has = f" with the keys {', '.join(map(repr, list(value)[:5]))}" if isinstance(value, dict) else ""
-    raise UserError(f"{name}: expected a list of rows, got {type(value).__name__}{has}")
+    raise UserError(f"{text.name}: expected a list of rows, got {type(value).__name__}{has}")
+
+
+def separator_of(path: Path, name: str) -> str:
+    """A comma, or the semicolon or tab that alone parts the header into columns."""
+    header = next((line.text for line in read_lines(path, name) if line.text and line.text.strip()), "")
+    found = [separator for separator in SEPARATORS if columns_by(separator, header) > 1]
+    return found[0] if len(found) == 1 else ","
+
+
+def columns_by(separator: str, line: str) -> int:
+    try:
+        cells = next(csv.reader([line], delimiter=separator, strict=True))
+    except csv.Error:
+        return 0
+    return 0 if any('"' in cell for cell in cells) else len(cells)  # a quotation mark in the wrong place
 
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
-    """Comma-separated values with a header. Every cell is text: "NA" and "1" stay what they are."""
+    """Separated values with a header. Every cell is text: "NA" and "1" stay what they are."""
     undecodable: list[str] = []  # of the row that is being read: lines are read as it needs them
 
     def texts() -> Iterator[str]:
@@ -199,9 +119,9 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
                 undecodable.append(line.problem)
             yield line.text or "\n"
 
-    csv.field_size_limit(1 << 30)  # the module's own limit is 131,072 characters a cell
+    csv.field_size_limit(LONGEST)  # the module's own limit is 131,072 characters a cell
     # strict: a quote in the wrong place is an error, not a guess.
-    reader = csv.reader(texts(), strict=True)
+    reader = csv.reader(texts(), delimiter=separator_of(path, name), strict=True)
     header: list[str] = []
     last_line = 0
     try:
@@ -222,7 +142,8 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
             elif cells:
                 yield RawRow(place=place, value=dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise UserError(f"{name}:{reader.line_num}: not CSV: {error}") from error
+        problem = f"{TOO_LONG} (is a quotation mark missing?)" if "field limit" in str(error) else f"not CSV: {error}"
+        raise UserError(f"{name}:{reader.line_num}: {problem}") from error
 
 
 def refuse_twice(names: Sequence[str], what: str) -> None:
@@ -238,8 +159,10 @@ def read_parquet(path: Path, name: str) -> Iterator[RawRow]:
 
     number = 0
     try:
-        # Parquet needs to seek, so a compressed file is unpacked in memory.
-        file = pyarrow.BufferReader(open_bytes(path).read()) if name.lower().endswith(COMPRESSIONS) else str(path)
+        with open_bytes(path, name) as stream:
+            # Parquet needs to seek, so a compressed file is unpacked in memory.
+            packed = not isinstance(stream, io.BufferedReader)
+            file = pyarrow.BufferReader(unpacked(stream, name)) if packed else str(path)
         parquet = pyarrow.parquet.ParquetFile(file)
         refuse_twice(parquet.schema_arrow.names, f"{name}: the schema")
         for batch in parquet.iter_batches():
@@ -249,6 +172,15 @@ def read_parquet(path: Path, name: str) -> Iterator[RawRow]:
     except (pyarrow.ArrowInvalid, *DAMAGED) as error:
         after = f" after row {number}" if number else ""
         raise UserError(f"{name}: not a readable Parquet file{after} ({error})") from error
+
+
+def unpacked(stream: BinaryIO, name: str) -> bytes:
+    data = stream.read(UNPACKED + 1)
+    if len(data) > UNPACKED:
+        raise UserError(
+            f"{name}: unpacks to more than {UNPACKED // MB:,} MB; give the file unpacked, it is packed inside"
+        )
+    return data
 
 
 def parquet_values(batch: Any) -> Iterator[tuple[Any, str | None]]:

@@ -60,7 +60,7 @@ def read(source: Source) -> Reading:
 def stream(source: Source) -> RowStream:
     """The same rows one by one, bad ones among them, for sources that memory does not hold.
 
-    (A .json array is held as text nevertheless, and so is a compressed Parquet file.)
+    (A compressed Parquet file is held nevertheless.)
     """
     return stream_rows(raw_rows(source, {}), source.columns)
 
@@ -194,6 +194,7 @@ def read_file(path: Path, *, name: str, files: dict[str, str]) -> Iterator[RawRo
         ".jsonl": read_jsonl,
         ".ndjson": read_jsonl,
         ".csv": read_csv,
+        ".tsv": read_csv,
         ".parquet": read_parquet,
     }
     empty = True

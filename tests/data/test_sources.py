@@ -105,13 +105,12 @@ def test_cells_of_a_csv_are_text_and_never_guessed(tmp_path: Path) -> None:
         ("rows.jsonl", LINES.encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
         ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], "damaged or cut off"),
         ("rows.jsonl.zst", zstd(LINES.encode())[:-9], "damaged or cut off"),
-        ("rows.csv", "instruction;output\na;b\n", "separated by semicolons"),
         ("rows.csv", "instruction,output\na,b,c\n", "rows.csv:2: 3 cells, but the header has 2"),
         ("rows.csv", "output,output\na,b\n", "the header names 'output' twice"),
         ("rows.csv", 'instruction,output\na,"b\n', "not CSV: unexpected end of data"),
         ("rows.csv", b"instruction,output\na,b\nc,\xff\n", "rows.csv:3: not UTF-8 (byte 0xff at column 3)"),
         ("rows.parquet", "PAR1 not really", "not a readable Parquet file"),
-        ("rows.xlsx", "x", "unknown kind of file; Heed reads .json, .jsonl, .ndjson, .csv, .parquet"),
+        ("rows.xlsx", "x", "unknown kind of file; Heed reads .json, .jsonl, .ndjson, .csv, .tsv, .parquet"),
     ],
 )
 def test_a_bad_file_is_named_with_line_and_reason(
