@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 def merge(adapter: str, output: Path) -> float:
     """Write the merged model, in float32, with its tokenizer and prompt contract; return by how much logits differ.
 
-    Raises UserError for what is no adapter, for one on 4-bit weights, and for an output folder that is not empty;
+    Raises UserError for what is not an adapter, for one on 4-bit weights, and for an output folder that is not empty;
     RuntimeError when the merged model computes something else.
     """
     folder = Path(adapter)

@@ -1,4 +1,4 @@
-"""How anything tells the person who started it what it found."""
+"""How the person who started something is told what it found."""
 
 import math
 import os

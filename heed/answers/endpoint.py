@@ -66,7 +66,7 @@ def ask(
 ) -> list[Response]:
     """The server's answers to `conversations`, each of which ends with the user's turn; in order.
 
-    `prompt` is the contract of the model that the server runs, or None for a model with a chat template of its own;
+    `prompt` is the contract of the model that the server runs, or None for a model with its own chat template;
     `chat_messages` says what it is for. `seconds` is the request's own time; requests overlap. Stop reason and token
     counts are the server's. Raises UserError when the server cannot be reached or refuses, naming row and way out;
     what was answered before has been given to `on_response`.
@@ -98,7 +98,7 @@ def chat_messages(conversation: Sequence[Message], prompt: Prompt | None) -> lis
 
     For a model trained with `prompt`, a row's input is written into the content just as the template would show it, so
     that the server renders the very text of training; a template for which that is impossible is refused (alpaca, whose
-    preamble depends on the input). For a model with a template of its own the input follows the instruction,
+    preamble depends on the input). For a model with its own template the input follows the instruction,
     after a blank line.
     """
     if prompt is None or not prompt.shows_input:

@@ -102,7 +102,7 @@ class PartialFile:
         self.synced = time.monotonic()
 
     def append(self, key: str, response: Response) -> None:
-        """With the system at once, which a killed process cannot undo; on the disk within a second or so."""
+        """Handed to the system at once, which a killed process cannot undo; on disk within a second or so."""
         self.file.write(line_of(keyed(key, response)))
         if time.monotonic() - self.synced > SYNC_SECONDS:
             os.fsync(self.file.fileno())

@@ -90,9 +90,9 @@ def before_the_instruction(record: Record) -> dict[str, Any]:
 
 
 def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
-    """The answers of a responses.json, also of one that another tool wrote with the four text fields alone.
+    """The answers of a responses.json, even of one that another tool wrote with just the four text fields.
 
-    Without row ids the position counts, from 0, and `say` reports it, and also fields that nothing here reads.
+    Without row ids the position counts, from 0; `say` reports that, and fields that nothing here reads.
     Raises UserError naming file, row and field.
     """
     rows = run_folder.read_json(path)

@@ -18,7 +18,7 @@ MODEL_FILES = ("config.json", "adapter_config.json")
 def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "tuple[Prompt, Contract]":
     """The prompt contract a model brings; only a model without one is asked how it wants to be prompted.
 
-    Raises UserError when a prompt is given to a model that has its own, or none to one that has not.
+    Raises UserError when a prompt is given to a model that has its own, or none to one without.
     """
     from heed.models.loading import load_tokenizer, own_stops
     from heed.prompts.template import fetch_contract, load_prompt, prompt_from_contract
@@ -108,7 +108,7 @@ def check_model(model: str, revision: str | None) -> None:
 
 
 def shared_prompt(prompt: "Prompt", contract: "Contract", subject: Subject) -> "tuple[Prompt, list[int]]":
-    """A model's template at work with another one's own tokenizer, and where that one's answers end."""
+    """A model's template used with another one's own tokenizer, and where that one's answers end."""
     from heed.models.loading import load_tokenizer, own_stops
     from heed.prompts.template import load_prompt, make_prompt
 

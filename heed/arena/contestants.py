@@ -29,7 +29,7 @@ class Failed:
     reason: str
 
 
-# Asked a question, it says its text as that grows and returns the whole answer; it ends early once the event is set.
+# Given a question, it reports its text as it grows and returns the whole answer; it ends early once the event is set.
 Ask = Callable[[Question, Say, threading.Event], Said | Failed]
 
 
@@ -58,7 +58,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def common_questions(recordings: Mapping[str, Recording]) -> list[Question]:
-    """The questions of all recordings, each once. Raises UserError when two ask something else under one row id."""
+    """The questions of all recordings, each once. Raises UserError when two ask different things under one row id."""
     found: dict[int | str, tuple[str, Question]] = {}
     for name, recording in recordings.items():
         for question in recording.questions:

@@ -1,4 +1,4 @@
-"""Models and endpoints that answer while one watches."""
+"""Models and endpoints that answer live."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ class Loaded:
 def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: str | None) -> list[Loaded]:
     """Models, each with its own prompt contract.
 
-    A model without a contract is asked by what `prompt` names, or else by the first contract among the others, as a
+    A model without a contract is asked by what `prompt` names, otherwise by the first contract among the others, as a
     base model is beside the model that was made of it. Raises UserError when there is neither, or when that contract
     would give other ids with the model's tokenizer; and for a `prompt` that no model needs.
     """
@@ -47,7 +47,7 @@ def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: str | None) -> 
         named = None if own is not None else prompt
         if own is None and named is None and first is not None:
             tokenizer = load_tokenizer(subject.model, subject.revision)
-            tokenizer.chat_template = None  # that of a base model has no say here
+            tokenizer.chat_template = None  # that of a base model does not count here
             ready, contract = prompt_from_contract(first, tokenizer), first
         else:
             ready, contract = find_prompt(subject.model, subject.revision, named)

@@ -63,7 +63,7 @@ class Matches:
         self._lock = threading.Lock()
 
     def next(self, voter: str) -> Match | None:
-        """The pair this voter has on the screen already, else a new one; None when the voter has seen them all.
+        """The pair this voter already has on the screen, otherwise a new one; None when the voter has seen them all.
 
         What others have on their screens counts as voted on, so that two people who come at once get different pairs.
         """
@@ -71,7 +71,7 @@ class Matches:
             counts = self._counts(voter)
             shown = self._shown.get(voter)
             if shown is not None and shown.question.row_id is not None and not self._votes.voted(voter, shown.key):
-                return shown  # a reload must not turn the sides
+                return shown  # a reload must not swap the sides
             skipped = self._skipped.get(voter, [])
             left_over = [key for key in self._pairs if not self._votes.voted(voter, key)]
             if not left_over:
@@ -91,7 +91,7 @@ class Matches:
             self._shown.pop(voter, None)
 
     def typed(self, voter: str, text: str, models: Sequence[str]) -> Match | None:
-        """A match on a question of the voter's own; None when the voter has voted on it with every pair of models."""
+        """A match on the voter's own question; None when the voter has voted on it with every pair of models."""
         question = Question(row_id=None, messages=({"role": "user", "content": text},))
         with self._lock:
             counts = self._counts(voter)

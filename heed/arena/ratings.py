@@ -1,7 +1,7 @@
 """Ratings from votes: Bradley-Terry strengths on the Elo scale, win rates, and how far voters agree.
 
-A tie counts half a win for each model, and so does "both bad", which is counted apart as well. People and each judge
-get leaderboards of their own: mixing them would let a judge who answers everything outvote people.
+A tie counts half a win for each model, and so does "both bad", which is also counted separately. People and each judge
+get separate leaderboards: mixing them would let a judge who answers everything outvote people.
 """
 
 import itertools
@@ -305,12 +305,12 @@ def agreements(votes: Sequence[Vote]) -> list[Agreement]:
 
 
 def opinion(vote: Vote) -> str:
-    """Which of the two, in the order of the alphabet, or neither."""
+    """Which of the two, in alphabetical order, or neither."""
     return "neither" if vote.preferred is None else "ab"[vote.preferred == vote.key.b]
 
 
 def one_of_three(opinions: Sequence[str]) -> np.ndarray:
-    """Named opinions as points of which any two are as far apart."""
+    """Named opinions as points that are all equally far apart."""
     return np.array([[opinion == each for each in ("a", "b", "neither")] for opinion in opinions], dtype=float)
 
 

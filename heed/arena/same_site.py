@@ -107,7 +107,7 @@ async def arrived(receive: Any) -> bytes:
 
 
 def with_body(body: bytes, receive: Any) -> Callable[[], Awaitable[Any]]:
-    """Tells the body that has been read, then whatever comes after it."""
+    """Replays the body that has been read, then passes on whatever comes after it."""
     told = False
 
     async def again() -> Any:

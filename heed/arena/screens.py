@@ -80,7 +80,7 @@ def skip(arena: Arena, voter: str, shown: Shown | None) -> Iterator[Screen]:
 
 
 def ask(arena: Arena, voter: str, words: str) -> Iterator[Screen]:
-    """Two answers to a question of the voter's own."""
+    """Two answers to the voter's own question."""
     words = words.strip()[:MAX_QUESTION]
     if not voter or not words:
         yield from next_pair(arena, voter)

@@ -25,7 +25,7 @@ MAX_NAME = 40
 
 
 class Key(NamedTuple):
-    """What a vote is about: a row or a typed question, and two models in the order of the alphabet."""
+    """What a vote is about: a row or a typed question, and two models in alphabetical order."""
 
     item: int | str
     """A row's id, or the SHA-256 of a typed question."""
@@ -197,8 +197,8 @@ class Verdicts(NamedTuple):
 def verdict_votes(path: Path) -> Verdicts:
     """The pair verdicts of a judge.jsonl as votes. Two orders that disagree are a tie.
 
-    Controls are no votes. Of a pair that was judged twice in the same order, the later verdict counts. Raises UserError
-    for a damaged file.
+    Controls are not votes. Of a pair judged twice in the same order, the later verdict counts. Raises UserError for a
+    damaged file.
     """
     if not path.is_file():
         raise UserError(f"judge: {path}: no such file")

@@ -67,7 +67,7 @@ def likely_pairs(signatures: np.ndarray, rows: np.ndarray, others: np.ndarray | 
     """For each of `rows` at most BEST others that it may resemble; without `others`, earlier ones of `rows`.
 
     `rows` and `others` are positions in `signatures`, ascending. Where many rows share a band only some are compared,
-    so a pair in a large crowd of like rows may be missed; its rows are then paired with others of the crowd.
+    so a pair among many similar rows may be missed; its rows are then paired with others.
     """
     found = [np.empty((0, 2), dtype=np.int64)]
     pool = rows if others is None else others

@@ -113,7 +113,7 @@ class Audit:
 
 
 def thresholds(changes: Mapping[str, float]) -> dict[str, float]:
-    """The default thresholds with a config's own. Raises UserError for unknown names and shares that are none."""
+    """The default thresholds with a config's own. Raises UserError for unknown names and for what is not a share."""
     for name, share in changes.items():
         check_name(name, "audit")
         if not 0 <= share <= 1:
@@ -129,7 +129,7 @@ def check_name(name: str, key: str) -> None:
 
 
 def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Audit:
-    """Hold a scan against the thresholds; findings named in `allow` stop nothing."""
+    """Compare a scan with the thresholds; findings named in `allow` stop nothing."""
     limits = thresholds(changes)
     for name in allow:
         check_name(name, "audit_allow")

@@ -2,7 +2,7 @@
 
 This is evidence and no more: seven languages in Latin letters are told apart by a dozen short words each, others by
 their script alone (Cyrillic counts as one). A text with few letters, or with few of those words, is not judged. Rows
-that hold two languages, as translations do, count as the one with more words.
+with two languages, as translations have, count as the one with more words.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Training rows that give away an evaluation: runs of eight words that both have.
 
 As in Tulu 3 (Lambert et al. 2024, section 3.2): an evaluation's question counts as known when half of its runs of
-eight words stand in one training row. (GPT-3 looked for one run of thirteen, Brown et al. 2020, appendix C; PaLM for
+eight words are in one training row. (GPT-3 looked for one run of thirteen, Brown et al. 2020, appendix C; PaLM for
 70 % of the runs of eight.) A shorter question counts when a training row asks exactly the same.
 """
 

@@ -37,7 +37,7 @@ ROW = np.dtype(
         ("row_id", "i8"),
         ("file", "i4"),  # number of the part of its place before the line
         ("line", "i8"),
-        ("row", "i8"),  # in files where rows are counted beside lines, else -1
+        ("row", "i8"),  # in files where rows are counted besides lines, otherwise -1
         ("source", "i2"),  # number of the split that the source puts it in
         ("split", "i1"),  # number in SPLITS, or UNUSED
         ("point", "f8"),

@@ -1,8 +1,8 @@
 """What every row of a source would teach: one pass over the rows, a few numbers kept of each.
 
-Rows come as a stream and are looked at by several processes. What is held of a row takes about 220 bytes, so a million
+Rows come as a stream and are looked at by several processes. What is kept of a row takes about 220 bytes, so a million
 rows fit beside the libraries. The result, and the ids that were looked at, are cached under a hash of everything they
-depend on; thresholds are not among that (see `heed.audit.findings`).
+depend on; thresholds are not (see `heed.audit.findings`).
 """
 
 import sys

@@ -29,7 +29,7 @@ from heed.servers.client import Client, LibraryClient, NoReply, Server, openai_a
 REPOSITORY = "tatsu-lab/alpaca_eval"
 INSTRUCTIONS = "alpaca_eval_gpt4_baseline.json"
 NUMBER_OF_INSTRUCTIONS = 805
-DATASET = "heed"  # the library wants a name for it; nothing comes of it
+DATASET = "heed"  # the library wants a name for it, and does nothing with it
 MOST_FAILURES = 0.05
 PATIENCE = 120.0  # seconds; a server may have to load its model first
 NO_RATE = {"win_rate": math.nan, "standard_error": math.nan}
@@ -193,7 +193,7 @@ def win_rates(
 ) -> Outcome:
     """The share of answers the judge prefers; verdicts are cached in the folder.
 
-    The length-controlled rate is defined for AlpacaEval's own 805 instructions, so it is there for all of them only.
+    The length-controlled rate is defined for AlpacaEval's own 805 instructions, so it is given only for all of them.
     Raises UserError when the judge gave no verdict on more than one answer in twenty.
     """
     level = logging.getLogger().level

@@ -1,4 +1,4 @@
-"""Where lm_eval 0.4.13 measures wrong, crashes, or would run code too early; a test tells when it is mended there."""
+"""Where lm_eval 0.4.13 measures wrong, crashes, or would run code too early; a test tells when it is fixed there."""
 
 import importlib.util
 import sys
@@ -72,7 +72,7 @@ def only_generate(task: Any) -> None:
 
 
 class NoExecution:
-    """In the place of evaluate's code_eval while HumanEval's task loads: its module runs a program when imported."""
+    """In place of evaluate's code_eval while HumanEval's task loads: its module runs a program when imported."""
 
     def compute(self, **arguments: Any) -> None:
         return None

@@ -29,7 +29,7 @@ def last_words(prompt: Any) -> str:
 class Replay(CompletionFn):
     """Answers from a file in the format of responses.json, so that nothing is generated twice.
 
-    A prompt that the file does not hold is an error, not an empty answer.
+    A prompt that is not in the file is an error, not an empty answer.
     """
 
     def __init__(self, path: str, registry: Any = None) -> None:
@@ -74,7 +74,7 @@ class Ask(CompletionFn):
 
 
 class Judge(CompletionFn):
-    """Asks a chat server. evals' own client of one has no end in time or size, and follows redirects."""
+    """Asks a chat server. evals' own client has no limit in time or size, and follows redirects."""
 
     def __init__(self, model: str, api_base: str | None = None, registry: Any = None) -> None:
         self.model, self.client = model, LibraryClient(base_url=api_base, max_retries=RETRIES)

@@ -25,8 +25,8 @@ class ContractLM(HFLM):
     """HFLM with the template, the tokenization and the stop tokens of training.
 
     With the chat template on, prompts are rendered by heed.prompts: text that a benchmark quotes never becomes a
-    control token, and prompt and answer are tokenized apart, as in training. Where a task allows an answer more tokens
-    than the model's context has left, the answer gets what is left; lm_eval would cut the prompt, or stop.
+    control token, and prompt and answer are tokenized separately, as in training. Where a task allows an answer more
+    tokens than the model's context has left, the answer gets what is left; lm_eval would cut the prompt, or stop.
     """
 
     def __init__(self, model: Any, prompt: Prompt, contract: Contract, *, chat_template: bool, batch_size: int) -> None:

@@ -237,7 +237,7 @@ def group_score(
 
 
 def chance(task: Any, metric: str, samples: Sequence[dict[str, Any]]) -> float | None:
-    """What guessing scores on these very items: one over the number of choices, on the average. None where unknown."""
+    """What guessing scores on these very items: one over the number of choices, on average. None where unknown."""
     if task.OUTPUT_TYPE != "multiple_choice" or not samples:
         return None
     if metric == "mcc":

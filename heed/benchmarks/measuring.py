@@ -21,7 +21,7 @@ from heed.runs.finished import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How benchmarks are asked, each of the options by those that know it."""
+    """How benchmarks are asked; each option is for those that know it."""
 
     templates: Sequence[bool]
     """Of lm_eval's: with the chat template, without, or one after the other."""

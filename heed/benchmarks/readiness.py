@@ -1,4 +1,4 @@
-"""What each benchmark needs here, and the one command that brings what is missing. Imports nothing of what it finds."""
+"""What each benchmark needs here, and the one command that gets what is missing. Imports nothing of what it finds."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
 
-# OpenAI Evals and HELM live apart from what training imports (see the Makefile).
+# OpenAI Evals and HELM are kept apart from what training imports (see the Makefile).
 EVALS = Path(sys.prefix) / "evals"
 HELM = Path(sys.prefix) / "helm"
 API_KEY = "OPENAI_API_KEY"
@@ -85,7 +85,7 @@ def refuse_missing(benchmarks: Sequence[Benchmark], surroundings: Surroundings) 
 
 
 def fetched_later(benchmark: Benchmark) -> str:
-    """What a first run with a connection fetches by itself, and a machine without one has to be brought."""
+    """What a first run with a connection fetches by itself, and what must be brought to a machine without one."""
     if benchmark.name != "ifeval" or any((place / PUNKT).is_dir() for place in nltk_places()):
         return ""
     return "; its first run fetches nltk's punkt_tab (python -m nltk.downloader punkt_tab)"

@@ -66,7 +66,7 @@ class Tasks:
             )
 
     def rehearse_scoring(self) -> None:
-        """What IFEval and SQuAD score with is looked for now, or it would be missed after the last answer.
+        """Look now for what IFEval and SQuAD score with; it would be missed only after the last answer.
 
         Raises UserError where it is absent.
         """

@@ -8,7 +8,7 @@ from typing import Any
 from heed.config.settings import Setting, Settings
 from heed.errors import UserError
 
-WORD = "word"  # stands for the word after the script's name, as in `eval_responses.py judge`
+WORD = "word"  # for the word after the script's name, as in `eval_responses.py judge`
 
 
 @dataclass(frozen=True, kw_only=True)

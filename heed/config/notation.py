@@ -1,4 +1,4 @@
-"""YAML as Heed reads it: scalars stay the text they were written in, numbers are YAML 1.2's, and growth has a bound."""
+"""YAML as Heed reads it: scalars stay the text they were written in, numbers are YAML 1.2's, and growth is bounded."""
 
 import math
 import re
@@ -81,7 +81,7 @@ def number(text: str) -> float:
 
 
 def free_value(value: Any) -> Any:
-    """What a value means where no key says its type: YAML 1.2's null, true, false and numbers, else text."""
+    """What a value means where no key says its type: YAML 1.2's null, true, false and numbers, otherwise text."""
     if isinstance(value, dict):
         return {name: free_value(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -35,7 +35,7 @@ class LocalAsker:
         self.prompt_name, self.template_sha256 = self.prompt.name, self.contract.template_sha256
 
     def check_second(self, other: Subject) -> None:
-        """Raises UserError for a model that was trained with another prompt: the comparison would be one of prompts."""
+        """Raises UserError for a model trained with another prompt: the comparison would be between prompts."""
         from heed.prompts.template import fetch_contract
 
         contract = fetch_contract(other.model, other.revision)
@@ -139,7 +139,7 @@ class EndpointAsker:
         self.device = self.endpoint.base_url
 
     def learn_prompt(self, ours: EvalConfig, subject: Subject) -> None:
-        """The contract of the model that the server runs, where that model is at hand; else the server's own prompt."""
+        """The contract of the model that the server runs, if it is at hand; otherwise the server's own prompt."""
         from heed.answers.subjects import find_prompt
 
         self.prompt: Prompt | None = None

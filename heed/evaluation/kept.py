@@ -96,7 +96,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """Raises UserError where nothing was answered yet, or answers are not the ones it tells of."""
+    """Raises UserError where nothing was answered yet, or answers are not the ones it names."""
     path = folder / run_folder.EVALUATION_FILE
     if not path.is_file():
         raise UserError(

@@ -24,7 +24,7 @@ def stop_measurements(
     batch_size: int = 32,
     say: Say = print,
 ) -> list[Measurement]:
-    """`p_eos` and `premature_eos` of encoded examples, the references being given to the model.
+    """`p_eos` and `premature_eos` of encoded examples, given the references.
 
     One item for each example, in order, the mean over its spans; `batch_size` rows at most go through the model at
     once. A row that is longer than the model's context, or was cut, has no number, and the notes count it.

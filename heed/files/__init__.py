@@ -1,1 +1,1 @@
-"""What a run leaves on the disk: names of files, whole or absent, lines that survive kills, locks, hashes."""
+"""What a run leaves on disk: names of files, whole or absent, lines that survive kills, locks, hashes."""

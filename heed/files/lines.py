@@ -1,7 +1,7 @@
 """Lines of JSON that are kept as they come: whatever ends the process, the lines before that stay readable.
 
 A killed process leaves a torn last line, a machine that lost power may leave lines of NUL bytes: damaged lines at the
-end are cut away. A damaged line that whole ones follow is named by file and line, and who reads the file decides
+end are cut off. A damaged line that whole ones follow is named by file and line, and who reads the file decides
 whether it can do without.
 """
 
@@ -90,7 +90,7 @@ def parse(line: bytes) -> dict[str, Any]:
 
 
 def whole(kept: Kept[Value]) -> list[Value]:
-    """The values of a file that can do without no line but those at the end. Raises UserError for one in the middle."""
+    """The values of a file that may lack only lines at its end. Raises UserError for one in the middle."""
     for number, reason in kept.damaged.items():
         raise UserError(f"{kept.path}:{number}: damaged ({reason}); correct this line or remove it")
     return kept.values

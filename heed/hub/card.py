@@ -32,8 +32,8 @@ READS_INPUT = re.compile(r"""\.input\b|\[\s*['"]input['"]\s*\]""")
 def model_card(run: Path, repo_id: str | None, revision: str | None = None) -> str:
     """README.md of a run's model, metadata first. What looks like a token is taken out of it.
 
-    Where the model goes (`repo_id`, `revision`) is what the run was told, unless it is said here. Raises UserError for
-    a folder that is no run, and for files that are damaged.
+    Where the model goes (`repo_id`, `revision`) is what the run's config says, unless given here. Raises UserError for
+    a folder that is not a run, and for files that are damaged.
     """
     if not (run / run_folder.RUN_FILE).is_file():
         raise UserError(f"{run} is not a run folder ({run_folder.RUN_FILE} is missing)")

@@ -21,8 +21,8 @@ SHOWN_SECRETS = 5
 def push_data(path: Path, target: Target) -> str:
     """Push rows in one commit; where they are then.
 
-    Each row is checked as training would check it. Raises UserError for malformed rows, for rows that hold what looks
-    like a token, and for a Hub that does not take them.
+    Each row is checked as training would check it. Raises UserError for malformed rows, for rows with what looks like
+    a token, and for a Hub that does not take them.
     """
     reading = read(Source(data=str(path)))
     records, secrets = reading.rows.records, secrets_of()

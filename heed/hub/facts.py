@@ -10,7 +10,7 @@ from heed.report.facts import versions_text
 from heed.report.words import epochs_text
 from heed.saying import count, duration
 
-# What the card tells elsewhere, or what is nobody's concern: folders, devices, and how a run is shown and saved.
+# What the card says elsewhere, or what is nobody's concern: folders, devices, and how a run is shown and saved.
 NOT_RECIPE = re.compile(
     r"(model_name_or_path|model_revision|prompt|data|output_dir|report_to|run_name|use_cpu|disable_tqdm|overwrite_.*"
     r"|push_to_hub|hub_.*|logging_.*|save_.*|eval_.*|dataloader_.*|resume|allow_changed|preflight|num_proc|sample_.*"

@@ -156,7 +156,7 @@ class Outbox:
             shutil.rmtree(half, ignore_errors=True)
 
     def check(self) -> None:
-        """Say what is wrong with the Hub or the login, before the training begins; it begins all the same."""
+        """Say what is wrong with the Hub or the login, before the training begins; it begins anyway."""
         words = [*pushing("--check"), self.target.repo_id]
         try:
             done = subprocess.run(
@@ -184,7 +184,7 @@ class Outbox:
         self.start()
 
     def start(self) -> None:
-        """Have what waits sent, unless that is under way."""
+        """Have what waits sent, unless that is happening already."""
         if not waiting(self.run) or (self.process is not None and self.process.poll() is None):
             return
         try:
@@ -251,7 +251,7 @@ def pushing(*more: str) -> list[str]:
 def environment() -> dict[str, str]:
     """Of the sending process: Heed is found wherever the training was started from.
 
-    Xet is left aside: it makes several commits of one push, and asks a server that no time limit of ours reaches.
+    Xet is not used: it makes several commits of one push, and asks a server that no time limit of ours reaches.
     """
     root = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

@@ -54,7 +54,7 @@ class Usage:
 
 @dataclass(kw_only=True)
 class Budget:
-    """Never spends more than `most`: a request begins only if even its dearest reply could be paid for."""
+    """Never spends more than `most`: a request begins only if even its most expensive reply could be paid for."""
 
     prices: Prices | None
     most: float | None
@@ -164,7 +164,7 @@ class Asker:
         key = self._key(question)
         if (reply := self.cache.replies.get(key)) is not None:
             verdict = self._read(question, reply)
-            if verdict.value is not None:  # else it was read by another version; ask again
+            if verdict.value is not None:  # otherwise another version read it; ask again
                 self.usage.cached += 1
                 return Judged(verdict=verdict, reply=reply, key=key, cached=True)
         async with self._gate:

@@ -64,7 +64,7 @@ class Backend(Protocol):
 
 
 class OpenAIBackend:
-    """Any server with /v1/chat/completions: OpenAI, vLLM, llama.cpp, `transformers serve`, Ollama's second face."""
+    """Any server with /v1/chat/completions: OpenAI, vLLM, llama.cpp, `transformers serve`, Ollama's other interface."""
 
     name = "openai"
 

@@ -1,4 +1,4 @@
-"""Ollama as a judge, by its own protocol."""
+"""Ollama as a judge, through its own protocol."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ class OllamaBackend:
 
         self.model, self.max_tokens = model, max_tokens
         host = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
-        host = (host if "://" in host else f"http://{host}").rstrip("/")  # Ollama's own variable has no scheme, mostly
+        host = (host if "://" in host else f"http://{host}").rstrip("/")  # Ollama's own variable mostly has no scheme
         check_address(host, key="judge_base_url", token=KEY)
         if urlsplit(host).path:
             raise UserError(f"judge_base_url: {host} names a path; Ollama's own API has none, give http://HOST:11434")
@@ -111,7 +111,7 @@ class OllamaBackend:
         prompt_tokens, completion_tokens = (
             count if type(count := value.get(name)) is int else None for name in ("prompt_eval_count", "eval_count")
         )
-        # Ollama cuts a prompt that does not fit and answers all the same; its own count gives it away.
+        # Ollama cuts a prompt that does not fit and answers anyway; its own count gives it away.
         if (prompt_tokens or 0) + self.max_tokens > context:
             raise Unanswered("too_long", f"{prompt_tokens} prompt tokens leave no room in a context of {context}")
         return Reply(
@@ -141,5 +141,5 @@ def most_tokens(messages: Sequence[Message]) -> int:
 
 
 def least_tokens(messages: Sequence[Message]) -> int:
-    """Fewer than one token for eight bytes are not heard of."""
+    """Fewer than one token for eight bytes is unheard of."""
     return sum(len(message["content"].encode()) for message in messages) // 8

@@ -257,7 +257,7 @@ def from_number(text: str) -> Verdict:
 
 
 def said(sentence: str) -> list[re.Match[str]]:
-    """Where a sentence says a score; not where it denies one, or tells what it could have been."""
+    """Where a sentence says a score; not where it denies one, or says what it could have been."""
     match = LABELLED.search(sentence) or GIVEN.search(sentence)
     return [match] if match and not DOUBT.search(sentence[: match.end()]) else []
 

@@ -1,8 +1,8 @@
 """From the texts of a row to what a judge is asked. The words are in prompts/judge; here are the laws they obey.
 
-- A template shows every text that the verdict depends on, and the answers between lines that hold the marker.
-- The marker is a hash of all texts shown. Whoever writes an answer cannot foresee it, since his own words change it; so
-  no secret is needed, and the same texts give the same request, which the cache and a second reader can find again.
+- A template shows every text that the verdict depends on, and the answers between lines with the marker.
+- The marker is a hash of all texts shown. Whoever writes an answer cannot foresee it, since their own words change it;
+  so no secret is needed, and the same texts give the same request, which the cache and a second reader can find again.
 - Control tokens in the texts (`<|im_end|>` and their kin) are broken by a space.
 """
 

@@ -106,7 +106,7 @@ def load_metrics(
 ) -> dict[str, Metric]:
     """The metrics of these names, with what they need loaded: call it before answers are generated, not after.
 
-    Raises UserError for a name that is none, and for a model, module or package that cannot be had.
+    Raises UserError for an unknown name, and for a model, module or package that is missing.
     """
     if "bertscore" not in names and (bertscore_model is not None or bertscore_num_layers is not None):
         key = "bertscore_model" if bertscore_model is not None else "bertscore_num_layers"

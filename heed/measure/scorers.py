@@ -242,7 +242,7 @@ def bertscore(
 def load_module(name: str) -> Callable[[Texts, Texts], list[Measurement]]:
     """A module of the `evaluate` library, which is Python code that is run: the Hub's own by name, or a folder's.
 
-    Raises UserError when it cannot be had.
+    Raises UserError when it cannot be loaded.
     """
     if find_spec("evaluate") is None:
         raise UserError(f"metrics: evaluate:{name} needs the package evaluate; {SETUP}")

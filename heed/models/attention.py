@@ -173,7 +173,7 @@ AttentionInterface.register(FLAT, flat_attention)
 def varlen_refusal(
     device: torch.device, dtype: torch.dtype, *, head_size: int, attention_dropout: float, softcap: bool
 ) -> str:
-    """Why torch's varlen_attn cannot be used here; an empty text when it can."""
+    """Why torch's varlen_attn cannot be used here; empty when it can."""
     if device.type != "cuda":
         return f"varlen_attn needs CUDA, this is a {device.type}"
     if find_spec("torch.nn.attention.varlen") is None:
@@ -201,9 +201,9 @@ def flat_rows(config: PreTrainedConfig) -> Iterator[None]:
 
 
 def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
-    """Why `model` is not known to keep examples of up to `max_length` apart in a flat row; an empty text when it is.
+    """Why `model` is not known to keep examples of up to `max_length` apart in a flat row; empty when it is.
 
-    Families that the tests hold to it are believed. Any other must give each of two examples of a flat row the
+    Families that the tests check are trusted. Any other must give each of two examples of a flat row the
     logits it has alone, also when the other example is changed.
     """
     kinds = set(getattr(model.config, "layer_types", None) or ()) - FLAT_LAYERS

@@ -57,7 +57,7 @@ def fused_gelu(model: torch.nn.Module) -> Iterator[None]:
 def sparse_embedding_gradient(model: PreTrainedModel) -> Iterator[None]:
     """Add an embedding's gradient to that of the output head it is tied to row by row.
 
-    Else a table of the whole vocabulary is zeroed, filled in a few hundred rows, and added to the other, every step.
+    Otherwise every step zeroes a table of the whole vocabulary, fills a few hundred rows, and adds it to the other.
     Only for tied weights, whose gradient stays dense, and for one process, since DDP would send sparse gradients.
     """
     embedding: Any = model.get_input_embeddings()

@@ -29,7 +29,7 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, struct.
 def folder_of(name: str) -> str:
     """The folder made from a .gguf file, now or from the cache; other names are returned as they are.
 
-    Raises UserError for files that are no model, and for folders whose weights have not been fetched.
+    Raises UserError for files that are not models, and for folders whose weights have not been fetched.
     """
     path = Path(name).expanduser()
     if path.is_dir():

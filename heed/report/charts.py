@@ -44,7 +44,7 @@ def arena(evidence: Evidence) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class LossView:
-    """The loss curves, whether they are on a log scale, and how many points were no number and are not on them."""
+    """The loss curves, whether they are on a log scale, and how many points were not numbers and are not on them."""
 
     chart: Markup | None
     log: bool
@@ -201,7 +201,7 @@ def measures_of(evidence: Evidence, result: Result) -> list[Measure]:
 
 
 def told(result: Result) -> str:
-    """What a drawing of it is read out as."""
+    """How a drawing of it is read aloud."""
     return f"{result.label}: " + ", ".join(f"{each.name} {result.text(each)}" for each in result.values)
 
 

@@ -181,7 +181,7 @@ def rejected(evidence: Evidence) -> list[tuple[str, int]]:
 
 
 def contract(evidence: Evidence) -> dict[str, Any] | None:
-    """The prompt contract, with its example told apart into what the model is given and what it learns to say."""
+    """The prompt contract, with its example split into what the model is given and what it learns to say."""
     known = evidence.contract
     if known is None:
         return None

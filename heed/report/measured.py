@@ -33,7 +33,7 @@ def measured(evidence: Evidence) -> Measured:
 
 
 def primary(evidence: Evidence, judged: list[Result], metrics: list[Result]) -> Result | None:
-    """What was named before the run; else the first judge that can be trusted, exact match, the first metric."""
+    """What was named before the run; otherwise the first judge that can be trusted, exact match, the first metric."""
     named = (evidence.evaluation or {}).get("headline_metric")
     known = [each for each in metrics if each.of(evidence.ours) is not None]
     if found := next((each for each in known if each.metric == named), None):

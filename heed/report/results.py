@@ -82,7 +82,7 @@ class Result:
 
     @property
     def high(self) -> float:
-        """Where the scale ends: 1 for shares, 100 for scores, else beyond the largest value."""
+        """Where the scale ends: 1 for shares, 100 for scores, otherwise beyond the largest value."""
         largest = max(self.ends, default=1.0)
         return 1.0 if largest <= 1 else 100.0 if largest <= 100 else largest * 1.05
 

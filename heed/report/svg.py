@@ -41,7 +41,7 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 
 
 def drawing(width: float, height: float, *children: object, label: str, class_: str | None = None) -> Markup:
-    """A whole drawing; `label` is what it is read out as."""
+    """A whole drawing; `label` is how it is read aloud."""
     size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return element("svg", *children, **size, role="img", aria_label=label, class_=class_)
 

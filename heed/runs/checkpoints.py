@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written aside, hashed, renamed; and read only when no byte has changed."""
+"""Checkpoints that are whole or absent: staged, hashed, renamed; and read only when no byte has changed."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Size and SHA-256 of every file, on the disk before the manifest is, and the manifest before this returns."""
+    """Size and SHA-256 of every file, on disk before the manifest is, and the manifest before this returns."""
     names = sorted(file_names(folder))
 
     def stored(name: str) -> str:

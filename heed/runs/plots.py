@@ -9,7 +9,7 @@ from heed.files.lines import kept_values
 
 def plot_losses(folder: Path) -> Path:
     """Draw training and validation loss over epochs (below) and tokens seen (above) into loss.png."""
-    from matplotlib.figure import Figure  # heavy, and only wanted here
+    from matplotlib.figure import Figure  # heavy, and only needed here
 
     logs = kept_values(folder / run_folder.METRICS_FILE)
     train = [log for log in logs if "loss" in log]

@@ -35,7 +35,7 @@ Kind = Literal[
     "protocol",
 ]
 FinishReason = Literal["stop", "length", "content_filter"]
-# As servers have them: OpenAI and vLLM; TGI; Anthropic's and Google's compatible faces; Mistral.
+# As servers have them: OpenAI and vLLM; TGI; Anthropic's and Google's compatible interfaces; Mistral.
 FINISH_REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_length", "model_length"), "length"),
@@ -84,7 +84,7 @@ class Server:
 
 
 def token_for(base_url: str, *, key: str) -> str:
-    """From the environment alone. Raises UserError where there is none, save for a server on this machine."""
+    """From the environment alone. Raises UserError where there is none, except for a server on this machine."""
     if token := os.environ.get(KEY):
         return token
     if is_loopback(base_url):
