@@ -69,6 +69,17 @@ class EvalConfig:
     )
     concurrency: int = key(4, help="requests sent at once", read_when=SERVER)
     timeout: float = key(120.0, help="seconds for one answer", read_when=SERVER)
+    # whether it reads the instruction
+    controls: list[Literal["foreign", "no_input", "shuffled", "case", "polite"]] = key(
+        ["foreign", "no_input", "shuffled", "case", "polite"],
+        help="how some rows are asked again: with another row's instruction, without input, with shuffled words, in "
+        "other case, after a polite preamble; [] for none",
+        read_when=ASKS,
+    )
+    control_rows: int = key(60, help="how many rows are asked again", read_when=ASKS)
+    paraphrases: str | None = key(
+        None, help="a JSONL of rewordings of your own that are asked too: {instruction, paraphrases}", read_when=ASKS
+    )
     # numbers
     metrics: list[str] = key(
         ["exact_match", "normalized_exact_match", "contains", "token_f1", "rougeL", "chrf", "bleu"],

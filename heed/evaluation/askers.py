@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heed.answers.responses import response_rows
 from heed.config import EvalConfig
 from heed.data.records import Record
 from heed.errors import UserError
+from heed.evaluation.controls import Controls, write_controls
 from heed.files import run_folder
 from heed.runs.finished import Subject, in_4bit
 from heed.saying import Progress, Say
@@ -58,7 +60,14 @@ class LocalAsker:
             return None
 
     def answer(
-        self, subject: Subject, records: Sequence[Record], file: Path, *, learned: frozenset[int], say: Say
+        self,
+        subject: Subject,
+        records: Sequence[Record],
+        file: Path,
+        *,
+        controls: Controls,
+        learned: frozenset[int],
+        say: Say,
     ) -> str:
         """Write the subject's answers, and how likely it is to stop where the references do.
 
@@ -66,14 +75,15 @@ class LocalAsker:
         """
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
-        from heed.answers.responses import response_rows
         from heed.answers.subjects import load_subject, shared_prompt
         from heed.evaluation.stops import stop_measurements, write_stops
         from heed.models.identity import model_sha256
+        from heed.models.loading import context_length
 
         prompt, stop_token_ids = shared_prompt(self.prompt, self.contract, subject)
         sha256 = prompt.contract().template_sha256
         prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
+        controls_ids = [prompt.encode_prompt(each.record.messages[:-1]) for each in controls.asked]
         request = {
             "model": model_sha256(subject.model, subject.revision),
             "contract": sha256,
@@ -84,7 +94,10 @@ class LocalAsker:
         }
         model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
         self.device = str(model.device)
-        with Progress(f"{subject.name} answers", len(records)) as bar:
+        fits = [len(ids) < context_length(model) for ids in controls_ids]
+        controls = controls.fitting(fits)
+        prompts_ids += [ids for ids, fit in zip(controls_ids, fits, strict=True) if fit]
+        with Progress(f"{subject.name} answers", len(prompts_ids)) as bar:
 
             def tell(text: str) -> None:
                 say(type(text)(f"{subject.name} {subject.model}: {text}"))
@@ -102,14 +115,11 @@ class LocalAsker:
                     say=tell,
                 )
 
-            def write(responses: "list[Response]") -> None:
-                run_folder.write_json(file, response_rows(records, responses, learned))
-
             resumed(
                 partial_file(file),
                 row_keys(request, prompts_ids),
                 ask,
-                write=write,
+                write=lambda responses: write_answers(file, records, controls, responses, learned),
                 on_response=lambda index, response: bar.update(),
                 say=tell,
             )
@@ -155,20 +165,27 @@ class EndpointAsker:
         )
 
     def answer(
-        self, subject: Subject, records: Sequence[Record], file: Path, *, learned: frozenset[int], say: Say
+        self,
+        subject: Subject,
+        records: Sequence[Record],
+        file: Path,
+        *,
+        controls: Controls,
+        learned: frozenset[int],
+        say: Say,
     ) -> str | None:
         from heed.answers.endpoint import ask
         from heed.answers.partial import partial_file, resumed, row_keys
-        from heed.answers.responses import response_rows
 
-        conversations = [record.messages[:-1] for record in records]
+        asked = [*records, *(each.record for each in controls.asked)]
+        conversations = [record.messages[:-1] for record in asked]
         request = {
             "base_url": self.endpoint.base_url,
             "model": self.endpoint.model,
             "contract": self.template_sha256,
             "max_new_tokens": self.max_new_tokens,
         }
-        with Progress(f"{subject.name} answers", len(records)) as bar:
+        with Progress(f"{subject.name} answers", len(asked)) as bar:
             resumed(
                 partial_file(file),
                 row_keys(request, [list(each) for each in conversations]),
@@ -180,11 +197,24 @@ class EndpointAsker:
                     on_response=lambda place, response: on_response(missing[place], response),
                     say=say,
                 ),
-                write=lambda responses: run_folder.write_json(file, response_rows(records, responses, learned)),
+                write=lambda responses: write_answers(file, records, controls, responses, learned),
                 on_response=lambda index, response: bar.update(),
                 say=say,
             )
         return self.template_sha256
+
+
+def write_answers(
+    file: Path,
+    records: Sequence[Record],
+    controls: Controls,
+    responses: "Sequence[Response]",
+    learned: frozenset[int],
+) -> None:
+    """The answers to controls, which come last, into a file of their own beside those to the rows."""
+    if controls:
+        write_controls(file.parent, controls, responses[len(records) :])
+    run_folder.write_json(file, response_rows(records, responses[: len(records)], learned))
 
 
 def endpoint_model(ours: EvalConfig) -> str:

@@ -16,6 +16,7 @@ from heed.data.records import Record
 from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, endpoint_model
+from heed.evaluation.controls import Controls, make_controls, read_rewordings
 from heed.evaluation.judged import judged_items
 from heed.evaluation.kept import (
     Answers,
@@ -64,6 +65,7 @@ class Questions:
     other_file: Path | None
     learned: frozenset[int]
     """Fingerprints of what the training rows answer, as far as those are at hand."""
+    controls: Controls
 
 
 def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
@@ -86,12 +88,15 @@ def plan_taking(ours: EvalConfig, word: str | None) -> Taken:
 
 
 def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
-    for name, value in {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens}.items():
+    lengths = {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens, "control_rows": ours.control_rows}
+    for name, value in lengths.items():
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} leaves nothing to answer; give 1 or more")
     run = find_run(ours.model_name_or_path) if ours.model_name_or_path is not None else None
     records, data, split = read_records(ours, run, say)
     limit = ours.limit
+    asked = records[:limit]
+    rewordings = read_rewordings(Path(ours.paraphrases), asked) if ours.paraphrases is not None else {}
     subject = Subject(
         name="tuned" if run else "model",
         model=ours.model_name_or_path or endpoint_model(ours),
@@ -113,7 +118,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
     if other is not None:
         asker.check_second(other)
     return Questions(
-        records=records[:limit],
+        records=asked,
         n_full=len(records),
         limit=limit,
         data=data,
@@ -123,6 +128,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         other=other,
         other_file=other_file,
         learned=learned_responses(ours, run),
+        controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
     )
 
 
@@ -173,6 +179,8 @@ def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluati
     )
     discard_earlier(folder, evaluation, answers, say)
     write_evaluation(folder, evaluation)
+    if evaluation.controls_sha256 is None:
+        (folder / run_folder.CONTROLS_FILE).unlink(missing_ok=True)
     for file in ANSWER_FILES:  # not before: until now an interrupted run would have continued from them
         partial_file(folder / file).unlink(missing_ok=True)
     return evaluation, answers
@@ -187,6 +195,8 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     asker, subject, other = questions.asker, questions.subject, questions.other
     rows = count(len(questions.records), f"{questions.split} row" if questions.split else "row")
     say(f"Heed {__version__}: {rows} of {questions.data}, prompt {asker.prompt_name}")
+    if questions.controls:
+        say(str(questions.controls))
     systems: dict[str, Asked] = {}
     if questions.other_file is not None:
         systems["other"] = asked_of(folder, questions.other_file.resolve(), model=str(questions.other_file))
@@ -194,7 +204,9 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue
-        contract = asker.answer(each, questions.records, folder / name, learned=questions.learned, say=say)
+        controls = questions.controls if each is subject else Controls()
+        file, learned = folder / name, questions.learned
+        contract = asker.answer(each, questions.records, file, controls=controls, learned=learned, say=say)
         systems[each.name] = asked_of(
             folder,
             folder / name,
@@ -215,6 +227,7 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
         engine=asker.engine,
         max_new_tokens=asker.max_new_tokens,
         device=asker.device,
+        controls_sha256=file_sha256(folder / run_folder.CONTROLS_FILE) if questions.controls else None,
     )
 
 
@@ -258,11 +271,14 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
 
     Benchmarks stay, and the judge's replies in its cache.
     """
-    if answer_hashes(folder) == {name: asked.responses_sha256 for name, asked in evaluation.systems.items()}:
+    if answer_hashes(folder) == {
+        "controls": evaluation.controls_sha256,
+        **{name: asked.responses_sha256 for name, asked in evaluation.systems.items()},
+    }:
         return
     for file in (run_folder.ITEMS_FILE, run_folder.COMPARISON_FILE):
         (folder / file).unlink(missing_ok=True)
-    drop_rows(folder, ("metrics", "stop", "comparison"))
+    drop_rows(folder, ("metrics", "stop", "comparison", "controls"))
     asked_here = evaluation.engine not in (None, "endpoint")
     keep_stops(folder, {name for name, asked in evaluation.systems.items() if asked_here and asked.contract})
     earlier = judged_answers(folder)
@@ -273,8 +289,9 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
         (folder / run_folder.JUDGE_SUMMARY_FILE).unlink()  # last: after a kill it is found here again
 
 
-def answer_hashes(folder: Path) -> dict[str, str]:
-    """System -> hash of its answers, as evaluation.json has them now."""
+def answer_hashes(folder: Path) -> dict[str, str | None]:
+    """System -> hash of its answers, as evaluation.json has them now; those to controls too."""
     path = folder / run_folder.EVALUATION_FILE
-    systems = run_folder.read_json(path).get("systems", {}) if path.is_file() else {}
-    return {name: asked["responses_sha256"] for name, asked in systems.items()}
+    known = run_folder.read_json(path) if path.is_file() else {}
+    hashes = {name: asked["responses_sha256"] for name, asked in known.get("systems", {}).items()}
+    return {"controls": known.get("controls_sha256"), **hashes}

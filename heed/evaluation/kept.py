@@ -59,6 +59,8 @@ class Evaluation:
     device: str | None
     headline_metric: str | None = None
     """What the verdict is about, named before anything was measured."""
+    controls_sha256: str | None = None
+    """Of the answers to controls; None where nothing of the kind was asked."""
 
     @property
     def what(self) -> str:
@@ -109,11 +111,14 @@ def read_evaluation(folder: Path) -> Evaluation:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an evaluation of this version of Heed ({error})") from error
     for asked in systems.values():
-        file = folder / asked.responses
-        if not file.is_file() or file_sha256(file) != asked.responses_sha256:
-            state = "has changed" if file.is_file() else "is gone"
-            raise UserError(f"{file} {state} since it was written down in {path}; run eval_responses.py generate again")
+        refuse_changed(folder / asked.responses, asked.responses_sha256, path)
     return evaluation
+
+
+def refuse_changed(file: Path, sha256: str, told: Path) -> None:
+    if not file.is_file() or file_sha256(file) != sha256:
+        state = "has changed" if file.is_file() else "is gone"
+        raise UserError(f"{file} {state} since it was written down in {told}; run eval_responses.py generate again")
 
 
 def read_answers(folder: Path, evaluation: Evaluation, say: Say) -> Answers:

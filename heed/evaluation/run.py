@@ -7,6 +7,7 @@ from heed.answers.exports import write_alpaca_eval, write_messages
 from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.evaluation.asking import answer, plan_answers
+from heed.evaluation.controlled import score_controls
 from heed.evaluation.judged import judge, judge_settings
 from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation, write_evaluation
 from heed.evaluation.scores import rows_given_away, score
@@ -18,6 +19,7 @@ from heed.judge.summary import summary_text
 from heed.measure.metrics import Metric, load_metrics
 from heed.measure.verdict import JUDGE_SCORE
 from heed.report import write_report
+from heed.report.controls import controls_text
 from heed.saying import Say
 
 
@@ -50,7 +52,9 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
                 folder, evaluation, answers, metrics, cluster=cluster, seen_rows=seen_rows, say=say
             )
             answers = {name: answers[name] for name in evaluation.systems}
+            controlled = score_controls(folder, evaluation, answers, metrics, cluster=cluster, say=say)
             say(scores_text(evaluation, scores))
+            say(controls_text(controlled))
             say(examples_text(evaluation, answers))
             say(worse_text(scores))
         if judging is not None:

@@ -14,6 +14,7 @@ from heed.hub.facts import data_facts, training_facts
 from heed.hub.metadata import CARD_FILE, is_adapter, is_hub_id, licence, metadata, run_of, sources, value_of
 from heed.hub.outgoing import redact, secrets_of
 from heed.measure.comparison import Difference
+from heed.report.controls import control_rows, sentence, verdicts
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.headline import headline
 from heed.report.measured import Measured, measured
@@ -80,6 +81,7 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "systems": evidence.names,
         "compared": evidence.comparison is not None,
         "results": result_lines(evidence, found) if evaluation else [],
+        "controls": controls(evidence),
         "benchmarks": [benchmark_line(each) for each in found.benchmarks],
         "notes": [f"{each.title}. {each.text}" for each in notices(evidence, found) if each.grave]
         if evaluation
@@ -134,6 +136,12 @@ def result_lines(evidence: Evidence, found: Measured) -> list[list[str]]:
     shown = [*found.metrics, *found.stops, *found.judged, *side_by_side]
     shown += found.parts[:1]  # of a part of the rows the first metric will do; rows.jsonl has all
     return [result_line(each, evidence.names, compared=evidence.comparison is not None) for each in shown]
+
+
+def controls(evidence: Evidence) -> str:
+    """Whether it reads the instruction, in a line."""
+    rows = control_rows(evidence)
+    return " ".join([sentence(rows), *verdicts(rows).values()]) if rows else ""
 
 
 def result_line(result: Result, names: Sequence[str], *, compared: bool) -> list[str]:

@@ -13,6 +13,7 @@ from heed.measure.verdict import decides
 from heed.pages import render_page, write_page
 from heed.report import charts, words
 from heed.report.answers import browser_data
+from heed.report.controls import controls_view
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
 from heed.report.headline import headline, tiles
@@ -61,6 +62,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
         },
         "decides": decides(words.in_sentence(found.primary.label)) if found.primary else "",
         "parts": found.parts,
+        "controls": controls_view(evidence),
         "outcomes": outcomes(evidence, [*found.metrics, *(each for each in found.parts if each.system == "metrics")]),
         "worse": worse(evidence),
         "judges": [charts.judge_view(evidence, judge) for judge in evidence.judges],

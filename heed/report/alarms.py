@@ -6,6 +6,7 @@ from statistics import median
 
 from heed.answers.responses import COPIED, Answer
 from heed.measure.verdict import BETTER, WORSE
+from heed.report.controls import HABIT, control_rows, verdicts
 from heed.report.evidence import Evidence
 from heed.report.measured import Measured
 from heed.report.results import Result
@@ -30,8 +31,19 @@ def alarms(evidence: Evidence, found: Measured) -> list[Alarm]:
     ours = list(evidence.responses.get(evidence.ours or "", {}).values())
     named = evidence.ours or ""
     of_answers = [each(named, ours) for each in OF_ANSWERS] if len(ours) >= FEWEST else []
-    sources = (same_as_other(evidence), *of_answers, disagreement(found), below_commonest(found.benchmarks))
+    sources = (
+        habit(evidence),
+        same_as_other(evidence),
+        *of_answers,
+        disagreement(found),
+        below_commonest(found.benchmarks),
+    )
     return [alarm for source in (*sources, loss_only_rose(evidence)) for alarm in source]
+
+
+def habit(evidence: Evidence) -> Iterator[Alarm]:
+    if True in verdicts(control_rows(evidence)):
+        yield f"{evidence.ours} answers from habit", f"{HABIT}."
 
 
 def same_as_other(evidence: Evidence) -> Iterator[Alarm]:

@@ -19,6 +19,7 @@ OF_TRAINING = {
 OF_ANSWERING = {
     run_folder.RESPONSES_FILE: "the answers themselves",
     run_folder.EVALUATION_FILE: "what was asked of which models",
+    run_folder.CONTROLS_FILE: "whether it reads the instruction",
 }
 OF_SCORING = {
     run_folder.ROWS_FILE: "metrics with their intervals",
@@ -63,9 +64,11 @@ def missing(evidence: Evidence) -> list[Missing]:
 
 
 def is_elsewhere(evidence: Evidence, file: str) -> bool:
-    """Answers of another tool keep their own name; the contract may be in a checkpoint."""
+    """Answers of another tool keep their own name, and nobody can ask again; the contract may be in a checkpoint."""
     if file == run_folder.RESPONSES_FILE:
         return evidence.evaluation is not None and evidence.ours in evidence.responses
+    if file == run_folder.CONTROLS_FILE:
+        return evidence.evaluation is not None and evidence.evaluation["engine"] is None
     return file == run_folder.CONTRACT_FILE and evidence.contract is not None
 
 

@@ -234,6 +234,7 @@ def test_a_missing_file_is_made_by_a_command_that_fits_the_run(tmp_path: Path) -
         (folder / name).unlink()
     script = "python eval_responses.py"
     assert made_by(folder) == {
+        "responses_controls.json": f"{script} --model_name_or_path 'runs/<demo>' --output_dir {folder}",
         "items.jsonl": f"{script} score --output_dir {folder}",
         "comparison.json": f"{script} --model_name_or_path 'runs/<demo>' --output_dir {folder} --compare_with_base",
         "judge.jsonl": f"{script} judge --output_dir {folder} --judge_backend BACKEND --judge_model JUDGE",
@@ -262,7 +263,7 @@ def test_answers_of_other_tools_are_scored_again_from_their_own_file(tmp_path: P
     assert found["rows.jsonl"] == f"python eval_responses.py score --output_dir {folder}"
     files = f"--responses {folder}/theirs.json --output_dir {folder}"
     assert found["comparison.json"] == f"python eval_responses.py {files} --compare_with OTHER"
-    assert "responses.json" not in found
+    assert not {"responses.json", "responses_controls.json"} & set(found)  # nobody can ask again
 
 
 def test_training_alone_makes_a_report(folder: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_parts_can_be_done_one_by_one_and_only_the_first_loads_a_model(
     assert "has no answers (evaluation.json is missing); run eval_responses.py generate" in capsys.readouterr().err
     assert run("generate", "--model_name_or_path", finished, *where, "--max_new_tokens", "5") == 0
     left = {path.name for path in tmp_path.iterdir()} - {".run.lock"}
-    assert left == {"responses.json", "evaluation.json", "stops.jsonl"}
+    assert left == {"responses.json", "responses_controls.json", "evaluation.json", "stops.jsonl"}
 
     monkeypatch.setattr(loading, "load_finished", None)
     assert run("score", *where, "--metrics", "exact_match") == 0
@@ -153,7 +153,9 @@ def test_a_judge_reads_the_answers_of_both_models(finished: Path, capsys: pytest
     left = {file for file in ("comparison.json", "judge.jsonl", "judge_summary.json") if (finished / file).exists()}
     assert left == set() and (finished / "judge_cache.jsonl").is_file()
     rows = [json.loads(line) for line in (finished / "rows.jsonl").read_text().splitlines()]
-    assert {(row["name"], row["system"]) for row in rows} == {("tuned", "metrics"), ("tuned", "stop")}
+    assert {(row["name"], row["system"]) for row in rows} == {
+        ("tuned", each) for each in ("metrics", "stop", "controls")
+    }
     assert {json.loads(line)["name"] for line in (finished / "stops.jsonl").read_text().splitlines()} == {"tuned"}
 
 
@@ -233,7 +235,7 @@ def test_a_server_answers_in_place_of_the_model(finished: Path, tmp_path: Path) 
         words = ("--engine", "endpoint", "--base_url", stub.url, "--endpoint_model", "served", "--limit", "2")
         assert run("--model_name_or_path", finished, *words, "--output_dir", tmp_path) == 0
 
-    assert [body["model"] for body in stub.bodies] == ["served", "served"]
+    assert [body["model"] for body in stub.bodies] == ["served"] * 10  # 2 rows, and their 4 controls each
     rows = json.loads((tmp_path / "responses.json").read_text())
     assert [(row["model_response"], row["prompt_tokens"]) for row in rows] == [("o!", None)] * 2
     assert json.loads((tmp_path / "evaluation.json").read_text())["engine"] == "endpoint"
@@ -255,16 +257,48 @@ def test_an_interrupted_evaluation_continues_where_it_stopped(
     monkeypatch.setattr(run_folder, "write_json", write_json)
     assert run("generate", *words) == 0
     out = capsys.readouterr().out
-    for name in ("responses_base", "responses"):
-        assert f"4 of 4 answers are taken from an interrupted run ({tmp_path}/{name}.partial.jsonl)" in out
+    for name, asked in (("responses_base", 4), ("responses", 20)):  # the tuned model's controls too
+        taken = f"{asked} of {asked} answers are taken from an interrupted run ({tmp_path}/{name}.partial.jsonl)"
+        assert taken in out
     assert list(tmp_path.glob("*.partial.jsonl")) == []
+
+
+def test_rows_are_asked_again_in_other_ways_unless_nobody_wants_that(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewordings = tmp_path / "rewordings.jsonl"
+    rewordings.write_text('{"instruction": "Say p.", "paraphrases": ["P, please.", "Write p."]}\n')
+    words = ("--model_name_or_path", finished, "--output_dir", tmp_path, "--max_new_tokens", "5")
+    chosen = ("--controls", "foreign,no_input", "--control_rows", "2", "--paraphrases", rewordings)
+    assert run(*words, *chosen) == 0
+
+    out = capsys.readouterr().out
+    assert "controls, on 2 rows: foreign 2, paraphrases 2, no_input not on 2 rows without an input\n" in out
+    assert re.search(r"Right with its own instruction \d\.\d{3} .*, reworded .* \(exact match, n = 2\)\.\n", out)
+    kept = json.loads((tmp_path / "responses_controls.json").read_text())
+    asked = [(each["row_id"], each["instruction"]) for each in kept["answers"] if each["control"] == "paraphrases"]
+    assert asked == [(15, "P, please."), (15, "Write p.")]  # a row that has rewordings is among the two
+    assert "Does it read the instruction?" in (tmp_path / "report.html").read_text()
+
+    assert run("score", "--output_dir", tmp_path, "--metrics", "token_f1") == 0
+    assert "token_f1 with its own instruction" in capsys.readouterr().out.replace("Token F1", "token_f1")
+    (tmp_path / "responses_controls.json").write_text("{}")
+    assert run("score", "--output_dir", tmp_path) == 2
+    assert "responses_controls.json has changed since it was written down in" in capsys.readouterr().err
+
+    assert run(*words, "--controls", "[]") == 0
+    assert "instruction" not in capsys.readouterr().out.partition("expected")[0].partition("interval")[2]
+    assert not (tmp_path / "responses_controls.json").exists()
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert "controls" not in {row["system"] for row in rows}
 
 
 def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answers(*words: object) -> list[str]:
-        assert run("--model_name_or_path", finished, "--max_new_tokens", "5", "--output_dir", tmp_path, *words) == 0
+        few = ("--max_new_tokens", "5", "--controls", "[]")
+        assert run("--model_name_or_path", finished, "--output_dir", tmp_path, *few, *words) == 0
         return [row["model_response"] for row in json.loads((tmp_path / "responses.json").read_text())]
 
     expected = answers("--batch_size", "1")
@@ -322,6 +356,9 @@ def test_a_model_without_a_contract_needs_a_prompt(tmp_path: Path, model_folder:
         (["--data", "nowhere.json", "--output_dir", "x"], "'nowhere.json' is not a file"),
         (["--on_bad_row", "drop"], "on_bad_row is set, but nothing in this run reads it; it works with data"),
         (["--limit", "0"], "limit: 0 leaves nothing to answer; give 1 or more"),
+        (["--control_rows", "0"], "control_rows: 0 leaves nothing to answer; give 1 or more"),
+        (["--controls", "foreing"], "foreing"),
+        (["--paraphrases", "nowhere.jsonl"], "paraphrases: nowhere.jsonl cannot be read (No such file or directory)"),
         (["--batch_size", "0"], "batch_size: 0 answers nothing; give 1 or more, or leave it out"),
         (["--splitt", "test"], "unknown key 'splitt'; did you mean split?"),
         (["--metrics", "exact_mach"], "metrics: 'exact_mach' is not one of"),
