@@ -133,7 +133,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     flat = sft.batching == "flat" or (sft.batching == "auto" and believed)
 
     def rows() -> Iterable["Record | Rejected"]:
-        return stream(source).rows
+        return stream(source, prompt.refusal).rows
 
     found, _ = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
     rows_again = stream(source)
@@ -151,7 +151,14 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         print(f"\nlearned   {measure_learned(usable, collator, prompt.eos_token_id)}")
         print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
     write_files(
-        ours, found, partial(stream, source), prompt, policy, collator, padding_of(sft, settings, found, flat=flat), sft
+        ours,
+        found,
+        partial(stream, source, prompt.refusal),
+        prompt,
+        policy,
+        collator,
+        padding_of(sft, settings, found, flat=flat),
+        sft,
     )
     findings.refuse(found)
 

@@ -4,15 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from heed.config import SftConfig
+from heed.data.rows import Refusal
 from heed.data.sources import Reading, Source, read
 from heed.data.splits import SPLITS, Splits, split_of, split_records
 from heed.errors import UserError
 from heed.saying import Detail, Say, count
 
 
-def read_rows(sft: SftConfig, say: Say) -> tuple[Reading, Splits]:
-    """The rows of the run's source and their splits; the same every time for the same bytes and keys."""
-    reading = read(data_source(sft))
+def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Splits]:
+    """The rows of the run's source and their splits; the same every time for the same bytes, keys and template."""
+    reading = read(data_source(sft), refusal)
     rows = reading.rows
     say(f"data      {sft.data}: {count(len(rows.records), 'row')} ({rows.row_format})")
     say(Detail(f"          sha256 {rows.sha256[:12]}"))

@@ -1,7 +1,7 @@
 """The rows of a source, checked where they enter: each is a record, or rejected with its place and its reasons."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -14,6 +14,9 @@ from heed.errors import UserError
 from heed.saying import count
 
 MAX_PROBLEMS_SHOWN = 20
+REASONS_SHOWN = 5
+Refusal = Callable[[Record], str | None]
+"""Why a row that is right in itself cannot be used, such as what a template says of its roles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +35,15 @@ class Rows:
 
     @property
     def notes(self) -> list[str]:
+        alike: dict[str, list[Rejected]] = {}
+        for row in self.rejected:
+            alike.setdefault("; ".join(row.reasons), []).append(row)
         bad = [
-            f"{count(len(self.rejected), 'bad row')} left out, first {row.place}: {'; '.join(row.reasons)}"
-            for row in self.rejected[:1]
+            f"{count(len(rows), 'bad row')} left out, first {rows[0].place}: {reason}"
+            for reason, rows in sorted(alike.items(), key=lambda each: -len(each[1]))
         ]
-        return [*bad, *notes(self.understood, self.ignored_fields)]
+        more = [f"{count(len(bad) - REASONS_SHOWN, 'more reason')} in rejected.jsonl"] if bad[REASONS_SHOWN:] else []
+        return [*bad[:REASONS_SHOWN], *more, *notes(self.understood, self.ignored_fields)]
 
 
 def notes(understood: Sequence[str], ignored_fields: Sequence[str]) -> list[str]:
@@ -51,15 +58,16 @@ def check_rows(
     source: str,
     columns: Mapping[str, str],
     on_bad_row: Literal["stop", "drop"],
+    refusal: Refusal | None = None,
 ) -> Rows:
     """Turn raw rows into records; every bad row is named with its place, its field and the reason.
 
     `columns` maps our field names to the source's own (`{"instruction": "task"}`). The shape is decided by the
-    first row that shows one, and every later row is held to it.
+    first row that shows one, and every later row is held to it. A row for which `refusal` gives a reason is bad too.
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
-    stream = stream_rows(rows, columns)
+    stream = stream_rows(rows, columns, refusal)
     records: list[Record] = []
     rejected: list[Rejected] = []
     for row in stream.rows:
@@ -88,7 +96,7 @@ class RowStream:
     rows: Iterator[Record | Rejected]
 
 
-def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str]) -> RowStream:
+def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str], refusal: Refusal | None = None) -> RowStream:
     """Records and rejected rows in the order of the source, without holding them; see `check_rows`.
 
     Rows before the first one that shows a shape are held until it is found.
@@ -98,21 +106,25 @@ def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str]) -> RowStream
     shape, seen = decide_shape(coming, columns)
     return RowStream(
         shape=shape,
-        rows=(check_row(row_id, row, shape) for row_id, row in enumerate(chain(seen, coming))),
+        rows=(check_row(row_id, row, shape, refusal) for row_id, row in enumerate(chain(seen, coming))),
     )
 
 
-def check_row(row_id: int, row: RawRow, shape: Shape) -> Record | Rejected:
+def check_row(row_id: int, row: RawRow, shape: Shape, refusal: Refusal | None = None) -> Record | Rejected:
     messages, problems = ((), [row.problem]) if row.problem is not None else read_messages(row.value, shape)
-    if problems:
-        return Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value)
-    return Record(
-        row_id=row_id,
-        place=row.place,
-        messages=messages,
-        source_split=row.source_split,
-        unused=unused_fields(row.value, shape),
-    )
+    if not problems:
+        record = Record(
+            row_id=row_id,
+            place=row.place,
+            messages=messages,
+            source_split=row.source_split,
+            unused=unused_fields(row.value, shape),
+        )
+        reason = refusal(record) if refusal is not None else None
+        if reason is None:
+            return record
+        problems = [reason]
+    return Rejected(row_id=row_id, place=row.place, reasons=problems, value=row.value)
 
 
 def unused(records: Iterable[Record]) -> Counter[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from heed.data.formats import FORMATS, format_of, read_csv, read_json, read_jsonl, read_parquet
 from heed.data.records import RawRow
-from heed.data.rows import Rows, RowStream, check_rows, stream_rows
+from heed.data.rows import Refusal, Rows, RowStream, check_rows, stream_rows
 from heed.data.splits import SPLITS, split_of
 from heed.errors import UserError
 from heed.files.hashes import file_sha256
@@ -46,23 +46,34 @@ class Reading:
         return self.prepared or self.rows.sha256
 
 
-def read(source: Source) -> Reading:
-    """Read and check every row of `source`.
+def read(source: Source, refusal: Refusal | None = None) -> Reading:
+    """Read and check every row of `source`; those that `refusal` gives a reason for are bad where bad ones are dropped.
 
     Raises UserError with file, line, field and reason for whatever cannot be read or is not a row.
     """
     files: dict[str, str] = {}
     name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
-    rows = check_rows(raw_rows(source, files), source=name, columns=source.columns, on_bad_row=source.on_bad_row)
+    rows = check_rows(
+        raw_rows(source, files),
+        source=name,
+        columns=source.columns,
+        on_bad_row=source.on_bad_row,
+        refusal=where_dropped(source, refusal),
+    )
     return Reading(rows=rows, files=files)
 
 
-def stream(source: Source) -> RowStream:
+def where_dropped(source: Source, refusal: Refusal | None) -> Refusal | None:
+    """A run that stops at bad rows stops at these too, when they are tokenized."""
+    return refusal if source.on_bad_row == "drop" else None
+
+
+def stream(source: Source, refusal: Refusal | None = None) -> RowStream:
     """The same rows one by one, bad ones among them, for sources that memory does not hold.
 
     (A compressed Parquet file is held nevertheless.)
     """
-    return stream_rows(raw_rows(source, {}), source.columns)
+    return stream_rows(raw_rows(source, {}), source.columns, where_dropped(source, refusal))
 
 
 def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:

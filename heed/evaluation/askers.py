@@ -48,16 +48,21 @@ class LocalAsker:
                 "other's, which is a comparison of prompts as well"
             )
 
-    def in_own_template(self, other: Subject, say: Say) -> Subject | None:
+    def in_own_template(self, other: Subject, records: Sequence[Record], say: Say) -> Subject | None:
         """A second model is asked as it came, too: in a template that it never saw it may know less than it does."""
         from heed.answers.subjects import in_own_template, shared_prompt
 
         own = in_own_template(other, self.contract)
         try:
-            return own and shared_prompt(self.prompt, self.contract, own) and own
+            if own is None:
+                return None
+            prompt, _ = shared_prompt(self.prompt, self.contract, own)
+            reason = next(filter(None, map(prompt.refusal, records)), None)
         except UserError as error:
-            say(f"{other.name} is not asked in its own template: {error}")
-            return None
+            reason = str(error)
+        if reason is not None:
+            say(f"{other.name} is not asked in its own template: {reason}")
+        return own if reason is None else None
 
     def answer(
         self,

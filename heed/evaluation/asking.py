@@ -13,6 +13,7 @@ from heed.answers.partial import partial_file
 from heed.answers.responses import fingerprints, read_responses
 from heed.config import EvalConfig
 from heed.data.records import Record
+from heed.data.rows import Refusal
 from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, endpoint_model
@@ -93,10 +94,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} leaves nothing to answer; give 1 or more")
     run = find_run(ours.model_name_or_path) if ours.model_name_or_path is not None else None
-    records, data, split = read_records(ours, run, say)
     limit = ours.limit
-    asked = records[:limit]
-    rewordings = read_rewordings(Path(ours.paraphrases), asked) if ours.paraphrases is not None else {}
     subject = Subject(
         name="tuned" if run else "model",
         model=ours.model_name_or_path or endpoint_model(ours),
@@ -104,6 +102,9 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
     )
     asker = EndpointAsker(ours) if ours.engine == "endpoint" else LocalAsker(ours, ours.engine, run)
     asker.learn_prompt(ours, subject)
+    records, data, split = read_records(ours, run, asker.prompt.refusal if asker.prompt else None, say)
+    asked = records[:limit]
+    rewordings = read_rewordings(Path(ours.paraphrases), asked) if ours.paraphrases is not None else {}
     other, other_file = None, None
     if ours.compare_with is not None:
         if ours.compare_with_base:
@@ -132,11 +133,13 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
     )
 
 
-def read_records(ours: EvalConfig, run: Path | None, say: Say) -> tuple[list[Record], str, str | None]:
+def read_records(
+    ours: EvalConfig, run: Path | None, refusal: Refusal | None, say: Say
+) -> tuple[list[Record], str, str | None]:
     """The rows to answer, where they come from, and which split of a run they are."""
     if ours.data is not None:
         source = Source(data=ours.data, columns=ours.columns, on_bad_row=ours.on_bad_row)
-        rows = read(source).rows
+        rows = read(source, refusal).rows
         for note in rows.notes:
             say(f"{ours.data}: {note}")
         return rows.records, ours.data, None
@@ -200,7 +203,11 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     systems: dict[str, Asked] = {}
     if questions.other_file is not None:
         systems["other"] = asked_of(folder, questions.other_file.resolve(), model=str(questions.other_file))
-    own = asker.in_own_template(other, say) if other is not None and isinstance(asker, LocalAsker) else None
+    own = (
+        asker.in_own_template(other, questions.records, say)
+        if other is not None and isinstance(asker, LocalAsker)
+        else None
+    )
     for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue

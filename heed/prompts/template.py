@@ -10,14 +10,14 @@ searched for.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from heed.data.records import Message
+from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
 from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
@@ -121,17 +121,33 @@ class Prompt:
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
         """
+        marked, markers = mark_control_tokens(messages, self.control_tokens)
+        found: list[Encoded] = []
+        for earlier, prompt, answer in self._lay_out(marked, turns):
+            prompt_ids = self._tokenize_apart(prompt, earlier, markers)
+            input_ids = prompt_ids + end_in_eos(self._tokenize(answer, markers), self.eos_token_id)
+            found.append(Encoded(input_ids, [(len(prompt_ids), len(input_ids))]))
+        return found
+
+    def refusal(self, record: Record) -> str | None:
+        """Why the template cannot show a row; None where it can. Nothing is tokenized."""
+        try:
+            list(self._lay_out(record.messages, learned_turns(record.messages)))
+        except UserError as error:
+            return str(error)
+        return None
+
+    def _lay_out(self, messages: Sequence[Message], turns: Sequence[int]) -> Iterator[tuple[list[str], str, str]]:
+        """For each of `turns`: what comes before every earlier answer, what comes before this one, and this one."""
         if "reasoning_content" not in self.template and any("reasoning_content" in turn for turn in messages):
             raise UserError(
                 f"prompt {self.name!r} does not show reasoning_content; leave it out, or put it into content"
             )
-        marked, markers = mark_control_tokens(messages, self.control_tokens)
         earlier: list[str] = []
-        found: list[Encoded] = []
-        for turn in answers(marked[: max(turns) + 1]):
-            prompt = self.render(marked[:turn], generation_prompt=True)
+        for turn in answers(messages[: max(turns) + 1]):
+            prompt = self.render(messages[:turn], generation_prompt=True)
             if turn in turns:
-                whole = self.render(marked[: turn + 1], generation_prompt=False)
+                whole = self.render(messages[: turn + 1], generation_prompt=False)
                 if not whole.startswith(prompt):
                     raise UserError(
                         f"prompt {self.name!r}: the generation prompt is not the beginning of the whole conversation "
@@ -139,12 +155,8 @@ class Prompt:
                         "template"
                     )
                 refuse_final_space(prompt, self.name)
-                prompt_ids = self._tokenize_apart(prompt, earlier, markers)
-                answer_ids = end_in_eos(self._tokenize(whole[len(prompt) :], markers), self.eos_token_id)
-                input_ids = prompt_ids + answer_ids
-                found.append(Encoded(input_ids, [(len(prompt_ids), len(input_ids))]))
+                yield list(earlier), prompt, whole[len(prompt) :]
             earlier.append(prompt)
-        return found
 
     def _tokenize_apart(self, text: str, earlier: Sequence[str], markers: "Markers | None") -> list[int]:
         """Ids of a text in which every answer begins with a token of its own; `earlier` is what came before each."""

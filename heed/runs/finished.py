@@ -92,7 +92,11 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
         sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
         splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
     else:
-        reading, splits = read_rows(sft, lambda text: None)
+        file = run / run_folder.REJECTED_FILE
+        left_out = {each["row_id"] for each in run_folder.read_lines(file)} if file.is_file() else set()
+        reading, splits = read_rows(
+            sft, lambda text: None, lambda record: "left out by the run" if record.row_id in left_out else None
+        )
         sha256 = reading.sha256
     trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
     if sha256 != trained_on:

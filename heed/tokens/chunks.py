@@ -11,7 +11,7 @@ import pyarrow
 from heed.data.records import RawRow, Record, Rejected
 from heed.data.rows import check_row
 from heed.data.shapes import Shape
-from heed.data.sources import source_name
+from heed.data.sources import source_name, where_dropped
 from heed.data.splits import SPLITS, SplitName
 from heed.tokens.encoding import count, encode_rows
 from heed.tokens.recipe import Recipe, how_often
@@ -48,8 +48,9 @@ def make_chunk(chunk: tuple[int, list[RawRow]], recipe: Recipe, shape: Shape) ->
     train: list[Record] = []
     times: dict[int, int] = {}
     rejected, hashes, counts, unused = [], [], Counter[str](), Counter[tuple[str, str]]()
+    refusal = where_dropped(recipe.source, recipe.prompt.refusal)
     for number, row in enumerate(rows, start=first):
-        checked = check_row(number, row, shape)
+        checked = check_row(number, row, shape, refusal)
         if isinstance(checked, Rejected):
             rejected.append(checked)
             continue

@@ -128,7 +128,8 @@ def encode_row(record: Record, prompt: Prompt, policy: Policy) -> list[dict[str,
     try:
         wholes = prompt.encode_answers(record.messages, turns)
     except UserError as error:  # a template may be right for most rows and wrong for one
-        raise UserError(f"{record.place}: {error}") from error
+        way_out = " (on_bad_row: drop leaves such rows out)" if prompt.refusal(record) else ""
+        raise UserError(f"{record.place}: {error}{way_out}") from error
     for turn, whole in zip(turns, wholes, strict=True):
         encoded, outcome = fit(whole, max_length=policy.max_length, on_long_row=policy.on_long_row)
         spans, apart = list(encoded.spans), ""

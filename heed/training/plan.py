@@ -96,11 +96,14 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     """
     check_cache()
     try_choices(args)
-    reading, splits = read_rows(sft, say) if sft.prepared is None else read_held_out(sft, Path(sft.prepared), say)
-    if args.eval_strategy != "no" and not splits["validation"]:
-        raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
+    if sft.prepared is None:
+        reading, splits = read_rows(sft, say, prompt.refusal)
+    else:
+        reading, splits = read_held_out(sft, Path(sft.prepared), say)
+    if args.eval_strategy != "no" and not splits["validation"]:
+        raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put after the instruction"))
     policy = encoding_policy(sft, check_model(sft, tokenizer))

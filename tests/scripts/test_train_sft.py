@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import eval_responses
 import train_sft
 from heed.errors import exit_code
+from heed.runs.finished import set_aside
 from world.small_world import ROOT, gpt2, save_model
 
 LETTERS = "abcdefghijklmnopqrst"
@@ -290,6 +291,37 @@ def test_dropped_rows_are_listed(config_file: Path) -> None:
         "reasons": ["field 'output': missing (the row has 'instruction')"],
         "value": {"instruction": "Nothing."},
     }
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ m.role + ': ' + m.content + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+)
+
+
+def test_rows_that_a_template_refuses_are_dropped_and_counted_like_other_bad_rows(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = config_file.parent / "own.jinja"
+    template.write_text(NO_SYSTEM)
+    chats = [
+        [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]
+        for row in ROWS
+    ]
+    chats[1].insert(0, {"role": "system", "content": "Be kind."})
+    data = config_file.parent / "chats.jsonl"
+    data.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in chats))
+    given = ("--data", str(data), "--prompt", str(template), "--max_steps", "1")
+    assert run(config_file, *given) == 2
+    assert "System role not supported (on_bad_row: drop leaves such rows out)" in capsys.readouterr().err
+    assert run(config_file, *given, "--on_bad_row", "drop") == 0
+    folder = config_file.parent / "run"
+    [line] = (folder / "rejected.jsonl").read_text().splitlines()
+    reason = f"prompt '{template}': cannot render a conversation of system, user: System role not supported"
+    assert (json.loads(line)["place"], json.loads(line)["reasons"]) == (f"{data}:2", [reason])
+    assert f"1 bad row left out, first {data}:2: {reason}" in capsys.readouterr().out
+    assert 1 not in {record.row_id for split in ("train", "test") for record in set_aside(folder, split)}
 
 
 @pytest.mark.parametrize("kind", ["mapping", "folder"])

@@ -18,7 +18,7 @@ from faults.harness import logged, weights, write_config
 from heed.data.sources import Source, read, source_name
 from heed.data.splits import by_hash
 from heed.errors import UserError
-from heed.prompts.template import Prompt, load_prompt
+from heed.prompts.template import Prompt, load_prompt, make_prompt
 from heed.runs.finished import set_aside
 from heed.tokens import chunks, prepared, shards
 from heed.tokens.encoding import Policy, encode_split
@@ -54,6 +54,19 @@ def recipe(prompt: Prompt, data: Path | str, **changes: Any) -> Recipe:
 
 def prepare(data: Path | str, folder: Path, prompt: Prompt, num_proc: int = 1, **changes: Any) -> dict[str, Any]:
     return prepared.prepare(recipe(prompt, data, **changes), folder, num_proc=num_proc, say=lambda text: None)
+
+
+def test_rows_that_a_template_refuses_are_bad_rows(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.content + '\n' }}{% endfor %}"
+    )
+    answered = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    turns = [answered, [{"role": "system", "content": "Be kind."}, *answered], answered]
+    data = tmp_path / "chats.jsonl"
+    data.write_text("".join(json.dumps({"messages": each}) + "\n" for each in turns))
+    facts = prepare(data, tmp_path / "set", make_prompt("own", template, tiny_tokenizer()), shares=(1.0, 0.0, 0.0))
+    assert (facts["rejected"], facts["counts"]["in train"]) == (1, 2)
 
 
 @pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
