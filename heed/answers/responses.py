@@ -72,6 +72,11 @@ def response_rows(
     ]
 
 
+def answer_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """What responses.json holds of answers that were read."""
+    return [{name: value for name, value in vars(each).items() if value not in (None, ())} for each in answers]
+
+
 def is_copied(response: str, reference: str, learned: Collection[int]) -> bool:
     text = normalized(response)
     return len(text) >= LEAST_COPIED and text != normalized(reference) and fingerprint(text) in learned
@@ -89,15 +94,16 @@ def before_the_instruction(record: Record) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
+def read_responses(path: Path, *, columns: Mapping[str, str] | None = None, say: Say = print) -> list[Answer]:
     """The answers of a responses.json, even of one that another tool wrote with just the four text fields.
 
-    Without row ids the position counts, from 0; `say` reports that, and fields that nothing here reads.
-    Raises UserError naming file, row and field.
+    `columns` maps our field names to the file's own. Without row ids the position counts, from 0; `say` reports that,
+    and fields that nothing here reads. Raises UserError naming file, row and field.
     """
     rows = run_folder.read_json(path)
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: expected a list of answers, got {type_name(rows)}")
+    rows = [renamed(row, columns) for row in rows] if columns else rows
     problems = [f"row {number}: {problem}" for number, row in enumerate(rows) for problem in row_problems(row)]
     if problems:
         more = f"\n  ... and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
@@ -117,6 +123,15 @@ def read_responses(path: Path, *, say: Say = print) -> list[Answer]:
             raise UserError(f"{path}: row {number}: row_id {each.row_id} is that of row {seen[each.row_id]} too")
         seen[each.row_id] = number
     return answers
+
+
+def renamed(row: Any, columns: Mapping[str, str]) -> Any:
+    """A row in our names; a field whose place another column takes is left out."""
+    found = {ours: theirs for ours, theirs in columns.items() if isinstance(row, dict) and theirs in row}
+    if not found:
+        return row
+    others = {name: value for name, value in row.items() if name not in found and name not in found.values()}
+    return others | {ours: row[theirs] for ours, theirs in found.items()}
 
 
 def answer(row: Mapping[str, Any], number: int) -> Answer:

@@ -32,7 +32,11 @@ class EvalConfig:
         read_when=(*ASKS, either(when("engine", is_not="endpoint"), when("model_name_or_path"))),
     )
     data: str | None = key(None, help="file, folder, URL or Hub id; null: the rows the run set aside", read_when=ASKS)
-    columns: dict[str, str] = key({}, help="our field names -> your columns", read_when=(*ASKS, when("data")))
+    columns: dict[str, str] = key(
+        {},
+        help="our field names -> your columns, as {model_response: theirs} of responses",
+        read_when=either(when("data"), when("responses")),
+    )
     on_bad_row: Literal["stop", "drop"] = key(
         "stop", help="a malformed row: stop, or drop it", read_when=(*ASKS, when("data"))
     )
@@ -48,7 +52,7 @@ class EvalConfig:
     compare_with_base: bool = key(False, help="also answer with the model the run started from", read_when=ASKS)
     compare_with: str | None = key(
         None,
-        help="another model to answer the same rows, or its responses.json",
+        help="another model to answer the same rows, its responses.json, or its column in responses",
         read_when=either(when("responses"), when(WORD, None, "generate", "compare")),
     )
     # how it answers

@@ -1,4 +1,4 @@
-"""Which rows are asked and who answers them, or which files have the answers; then evaluation.json says so."""
+"""Which rows are asked and who answers them; then evaluation.json says so, also of answers taken from files."""
 
 import shlex
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 from heed import __version__
 from heed.answers.partial import partial_file
-from heed.answers.responses import fingerprints, read_responses
+from heed.answers.responses import fingerprints
 from heed.config import EvalConfig
 from heed.data.records import Record
 from heed.data.rows import Refusal
@@ -28,6 +28,7 @@ from heed.evaluation.kept import (
     write_evaluation,
 )
 from heed.evaluation.stops import keep_stops
+from heed.evaluation.taking import Taken, plan_taking, refuse_absent
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.judge.judging import answers_hash, group, judged_answers
@@ -40,15 +41,6 @@ ANSWER_FILES = (
     run_folder.OWN_TEMPLATE_RESPONSES_FILE,
     run_folder.RESPONSES_FILE,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taken:
-    """Files of answers, which other tools may have written: system -> (model, file), the evaluated one last."""
-
-    files: dict[str, tuple[str, Path]]
-    data: str
-    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +63,7 @@ class Questions:
 
 def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
     """Reports here what stands in the way of the answers: no model is loaded and nothing written yet."""
-    return plan_taking(ours, word) if ours.responses is not None else plan_asking(ours, word, say)
-
-
-def plan_taking(ours: EvalConfig, word: str | None) -> Taken:
-    assert ours.responses is not None
-    files = {}
-    if ours.compare_with is not None:
-        files["other"] = (ours.compare_with, Path(ours.compare_with))
-    elif word == "compare":
-        raise UserError("compare_with is missing: which file of answers are these responses to be compared with?")
-    files["model"] = (ours.model_name_or_path or ours.responses, Path(ours.responses))
-    for _, file in files.values():
-        refuse_absent(file)
-    n = len(read_responses(Path(ours.responses), say=lambda text: None))
-    return Taken(files=files, data=ours.responses, n=n)
+    return plan_taking(ours, word, say) if ours.responses is not None else plan_asking(ours, word, say)
 
 
 def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
@@ -165,11 +143,6 @@ def learned_responses(ours: EvalConfig, run: Path | None) -> frozenset[int]:
         return frozenset()
 
 
-def refuse_absent(file: Path) -> None:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file of answers")
-
-
 def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluation, Answers]:
     """Have the answers in the folder and evaluation.json written; what was measured on other answers is removed."""
     began = time.monotonic()
@@ -190,7 +163,8 @@ def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluati
 
 
 def take(taken: Taken, folder: Path) -> Evaluation:
-    systems = {name: asked_of(folder, file.resolve(), model=model) for name, (model, file) in taken.files.items()}
+    files = taken.files_for(folder)
+    systems = {name: asked_of(folder, file, model=taken.models[name]) for name, file in files.items()}
     return record(systems, data=taken.data, split=None, n=taken.n, n_full=taken.n)
 
 

@@ -201,6 +201,46 @@ def test_answers_of_other_tools_are_measured_and_compared(tmp_path: Path, capsys
     assert re.search(r"exact_match +0\.500 .*1\.000 .*\+0\.500 .* 1 better, 1 equal, 0 worse", capsys.readouterr().out)
 
 
+def test_a_file_with_two_models_answers_is_read_by_its_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"instruction": f"Say {word}.", "input": "", "output": word, "model a": "one", "model b": word}
+        for word in ("one", "two")
+    ]
+    file, folder = tmp_path / "both.json", tmp_path / "out"
+    file.write_text(json.dumps(rows))
+    words = ("--responses", file, "--output_dir", folder, "--metrics", "exact_match")
+
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert "both.json: no row has model_response; they have input, instruction, model a, model b, output" in said
+    columns = shlex.split(said)[-1]
+    assert (columns, run(*words, "--columns", columns)) == ('{"model_response": "model a"}', 0)
+    assert re.search(r"exact_match +0\.500", capsys.readouterr().out)
+
+    both = ("--columns", '{"model_response": "model b"}', "--compare_with", "model a")
+    assert run(*words, *both) == 0
+    assert re.search(r"exact_match +0\.500 .*1\.000 .* 1 better, 1 equal, 0 worse", capsys.readouterr().out)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert {name: each["model"] for name, each in evaluation["systems"].items()} == {
+        "other": "model a",
+        "model": "model b",
+    }
+    assert run("score", "--output_dir", folder, "--metrics", "token_f1") == 0
+    assert run("report", "--output_dir", folder) == 0
+
+    for wrong, message in {
+        '{"model_response": "model c"}': "no row of .* has 'model c'; they have input,",
+        '{"response": "model a"}': "columns: 'response' is no field of an answer; map row_id, .*model_response",
+    }.items():
+        capsys.readouterr()
+        assert run(*words, "--columns", wrong) == 2
+        assert re.search(message, capsys.readouterr().err)
+    assert run(*words, *both[:2], "--compare_with", "model c") == 2
+    assert "model c: no such file of answers" in capsys.readouterr().err
+
+
 def test_answers_of_other_tools_are_judged_beside_their_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
