@@ -81,7 +81,7 @@ class LocalAsker:
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.subjects import load_subject, shared_prompt
-        from heed.evaluation.stops import stop_measurements, write_stops
+        from heed.evaluation.stops import stop_numbers, write_stops
         from heed.models.identity import model_sha256
         from heed.models.loading import context_length
 
@@ -129,7 +129,7 @@ class LocalAsker:
                 say=tell,
             )
         examples = [prompt.encode(record.messages)._asdict() for record in records]
-        stops = stop_measurements(model, examples, eos_token_id=prompt.eos_token_id, say=say)
+        stops = stop_numbers(model, examples, eos_token_id=prompt.eos_token_id, say=say)
         write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
         return sha256
 

@@ -15,19 +15,21 @@ if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
 STOP_METRICS = ("p_eos", "premature_eos", "cut")
 """How answers end, apart from what they say: rows of the system "stop"."""
 
+Numbers = dict[str, list[float | None]]
 
-def stop_measurements(
+
+def stop_numbers(
     model: Any,
     examples: "Sequence[Example]",
     *,
     eos_token_id: int,
     batch_size: int = 32,
     say: Say = print,
-) -> list[Measurement]:
-    """`p_eos` and `premature_eos` of encoded examples, given the references.
+) -> Numbers:
+    """`p_eos` and `premature_eos` of encoded examples, given the references: for each the mean over its spans.
 
-    One item for each example, in order, the mean over its spans; `batch_size` rows at most go through the model at
-    once. A row that is longer than the model's context, or was cut, has no number, and the notes count it.
+    `batch_size` rows at most go through the model at once. A row that is longer than the model's context, or was cut,
+    has no number.
     """
     import torch
 
@@ -60,27 +62,17 @@ def stop_measurements(
         for place, (_, ended, probability, early) in zip(part, scores.tolist(), strict=True):
             if ended:
                 p_eos[place], premature[place] = probability / ended, early / ended
-    too_long = len(examples) - len(fitting)
-    cut = p_eos.count(None) - too_long
-    notes = (
-        *((f"longer than the model's {positions} positions: {count(too_long, 'row')}",) if too_long else ()),
-        *((f"cut, so without an end: {count(cut, 'reference')}",) if cut else ()),
-    )
-    return [
-        mean_measurement("p_eos", p_eos, notes=notes),
-        mean_measurement("premature_eos", premature, better="lower", notes=notes),
-    ]
+    return {"p_eos": p_eos, "premature_eos": premature}
 
 
 Stops = dict[str, dict[int, dict[str, float | None]]]
 
 
-def write_stops(folder: Path, name: str, row_ids: Sequence[int], measurements: Sequence[Measurement]) -> None:
+def write_stops(folder: Path, name: str, row_ids: Sequence[int], numbers: Numbers) -> None:
     """Keep what only the model could tell: how likely it is to stop where each reference ends."""
     stops = read_stops(folder)
-    by_metric = {each.metric: each.items or () for each in measurements}
     stops[name] = {
-        row_id: {metric: items[place] for metric, items in by_metric.items()} for place, row_id in enumerate(row_ids)
+        row_id: {metric: values[place] for metric, values in numbers.items()} for place, row_id in enumerate(row_ids)
     }
     save_stops(folder, stops)
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
-from heed.evaluation.stops import stop_measurements
+from heed.evaluation.stops import stop_numbers
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
 from heed.training.trainer import HeedTrainer
 from world.small_world import MODELS, example
@@ -48,26 +48,22 @@ def row_by_row(model: PreTrainedModel) -> list[tuple[float | None, float | None]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_stop_measurements_are_those_of_a_loop_over_rows(name: str) -> None:
+def test_stop_numbers_are_those_of_a_loop_over_rows(name: str) -> None:
     model = eager_to_stop(name)
     wanted = row_by_row(model)
     assert {early for _, early in wanted} == {0.0, 1.0, None}  # the rows show both
     for batch_size in (1, 4, 32):
-        p_eos, premature = stop_measurements(model, ROWS, eos_token_id=EOS, batch_size=batch_size)
-        assert p_eos.items == pytest.approx([each for each, _ in wanted], abs=1e-12)
-        assert premature.items == tuple(each for _, each in wanted)
-        assert (p_eos.n, premature.n, premature.better) == (4, 4, "lower")
-        assert p_eos.notes == ("cut, so without an end: 2 references",)
+        found = stop_numbers(model, ROWS, eos_token_id=EOS, batch_size=batch_size)
+        assert found["p_eos"] == pytest.approx([each for each, _ in wanted], abs=1e-12)
+        assert found["premature_eos"] == [each for _, each in wanted]
 
 
-def test_a_row_that_the_model_has_no_positions_for_is_counted() -> None:
+def test_a_row_that_the_model_has_no_positions_for_has_no_number() -> None:
     model = MODELS["gpt2"]()
     long = example([5] * 256, [6, EOS])
-    p_eos, premature = stop_measurements(model, [long, ROWS[0]], eos_token_id=EOS)
-    assert p_eos.items is not None and p_eos.items[0] is None and p_eos.items[1] is not None
-    assert "longer than the model's 256 positions: 1 row" in premature.notes
-    nothing, _ = stop_measurements(model, [long], eos_token_id=EOS)
-    assert (nothing.value, nothing.n) == (None, 0)
+    long_row, row = stop_numbers(model, [long, ROWS[0]], eos_token_id=EOS)["p_eos"]
+    assert long_row is None and row is not None
+    assert stop_numbers(model, [long], eos_token_id=EOS) == {"p_eos": [None], "premature_eos": [None]}
 
 
 def evaluate(folder: Path, model: PreTrainedModel, rows: Sequence[Any], collator: Any, size: int) -> dict[str, float]:
