@@ -7,7 +7,8 @@ from typing import Any
 from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.evaluation.kept import Answers, Evaluation
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import judge_responses
+from heed.judge.settings import JudgeSettings
 from heed.judge.summary import judge_rows
 from heed.judge.verdicts import JudgedAnswer
 from heed.measure.rows import write_rows

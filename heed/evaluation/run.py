@@ -14,7 +14,7 @@ from heed.evaluation.scores import rows_given_away, score
 from heed.evaluation.terminal import examples_text, result_text, scores_text, worse_text
 from heed.files.lock import locked
 from heed.files.run_folder import make_folder
-from heed.judge.judging import JudgeSettings
+from heed.judge.settings import JudgeSettings
 from heed.judge.summary import summary_text
 from heed.measure.metrics import Metric, load_metrics
 from heed.measure.verdict import JUDGE_SCORE

@@ -13,6 +13,7 @@ from heed.errors import UserError
 from heed.judge.cache import Reply
 from heed.judge.parsing import Verdict, read_reply
 from heed.judge.prompts import Message, Question
+from heed.judge.settings import JudgeSettings
 from heed.servers.addresses import is_loopback
 
 if TYPE_CHECKING:
@@ -68,24 +69,15 @@ class OpenAIBackend:
 
     name = "openai"
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        base_url: str | None,
-        timeout: float,
-        retries: int,
-        max_tokens: int,
-        concurrency: int | None,
-    ) -> None:
+    def __init__(self, settings: JudgeSettings) -> None:
         from heed.servers.client import Server, openai_address, token_for  # takes half a second
 
-        self.model, self.max_tokens = model, max_tokens
-        base_url = openai_address(base_url, key="judge_base_url")
-        self.server = f"{base_url} {model}"
-        self.concurrency = concurrency or requests_at_once(base_url)
+        self.model, self.max_tokens = settings.model, settings.max_tokens
+        base_url = openai_address(settings.base_url, key="judge_base_url")
+        self.server = f"{base_url} {self.model}"
+        self.concurrency = settings.concurrency or requests_at_once(base_url)
         token = token_for(base_url, key="judge_base_url")
-        self._address = Server(base_url=base_url, token=token, timeout=timeout, retries=retries)
+        self._address = Server(base_url=base_url, token=token, timeout=settings.timeout, retries=settings.retries)
 
     def prepare(self, questions: Sequence[Question]) -> None:
         """Nothing depends on the others."""

@@ -4,11 +4,11 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from heed.errors import UserError
 from heed.files import run_folder
@@ -21,44 +21,12 @@ from heed.judge.ollama_client import OllamaBackend
 from heed.judge.pairs import control_pairs, judge_pairs, pair_summary, pair_up, same
 from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
+from heed.judge.settings import JudgeSettings
 from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, verdict_of
 from heed.saying import Progress, Say
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
 LIBRARIES = {"openai": "openai", "ollama": "openai", "decision": "transformers"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeSettings:
-    """A judge's settings; the keys of the configuration are these with judge_ in front."""
-
-    backend: Literal["openai", "ollama", "decision"]
-    model: str
-    base_url: str | None = None
-    mode: Literal["score", "pair", "both"] = "score"
-    prompt: str = "rubric"
-    pair_prompt: str = "pair"
-    concurrency: int | None = None
-    timeout: float = 120.0
-    retries: int = 4
-    max_tokens: int = 512
-    control_rows: int = 5
-    prices: tuple[float, float] | None = None
-    """For a million prompt tokens and a million completion tokens."""
-    max_cost: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in {"concurrency": 1, "retries": 0, "max_tokens": 1, "control_rows": 1, "max_cost": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"judge_{name}: {value} is less than {least}")
-        if self.timeout <= 0:
-            raise UserError(f"judge_timeout: {self.timeout:g} seconds leave no time to answer")
-        if self.prices is not None and (len(self.prices) != 2 or min(self.prices) < 0):
-            raise UserError(
-                f"judge_prices: {list(self.prices)} is not [prompt, completion], each 0 or more per million"
-            )
 
 
 def open_judge(settings: JudgeSettings) -> Backend:
@@ -68,15 +36,7 @@ def open_judge(settings: JudgeSettings) -> Backend:
         if settings.base_url is not None:
             raise UserError("judge_base_url: judge_backend: decision runs its model in this process; leave it out")
         return DecisionBackend(settings.model)
-    kind = OpenAIBackend if settings.backend == "openai" else OllamaBackend
-    return kind(
-        settings.model,
-        base_url=settings.base_url,
-        timeout=settings.timeout,
-        retries=settings.retries,
-        max_tokens=settings.max_tokens,
-        concurrency=settings.concurrency,
-    )
+    return OpenAIBackend(settings) if settings.backend == "openai" else OllamaBackend(settings)
 
 
 def judge_responses(

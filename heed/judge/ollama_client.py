@@ -11,6 +11,7 @@ from heed.judge.cache import Reply
 from heed.judge.client import SEED, Unanswered, again, explained, leave_out, read_chat, requests_at_once
 from heed.judge.parsing import Verdict
 from heed.judge.prompts import Message, Question
+from heed.judge.settings import JudgeSettings
 from heed.saying import writable
 from heed.servers.addresses import check_address
 
@@ -23,28 +24,20 @@ class OllamaBackend:
     name = "ollama"
     SMALLEST_CONTEXT = 4096
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        base_url: str | None,
-        timeout: float,
-        retries: int,
-        max_tokens: int,
-        concurrency: int | None,
-    ) -> None:
+    def __init__(self, settings: JudgeSettings) -> None:
         from heed.servers.client import NO_KEY, Server  # takes half a second
 
-        self.model, self.max_tokens = model, max_tokens
-        host = base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+        self.model, self.max_tokens = settings.model, settings.max_tokens
+        host = settings.base_url or os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
         host = (host if "://" in host else f"http://{host}").rstrip("/")  # Ollama's own variable mostly has no scheme
         check_address(host, key="judge_base_url", token=KEY)
         if urlsplit(host).path:
             raise UserError(f"judge_base_url: {host} names a path; Ollama's own API has none, give http://HOST:11434")
         self.host = host
-        self.server = f"{host} {model}"
-        self.concurrency = concurrency or requests_at_once(host)
-        self._address = Server(base_url=host, token=os.environ.get(KEY) or NO_KEY, timeout=timeout, retries=retries)
+        self.server = f"{host} {self.model}"
+        self.concurrency = settings.concurrency or requests_at_once(host)
+        token = os.environ.get(KEY) or NO_KEY
+        self._address = Server(base_url=host, token=token, timeout=settings.timeout, retries=settings.retries)
         self._context = self.SMALLEST_CONTEXT
 
     def prepare(self, questions: Sequence[Question]) -> None:

@@ -23,7 +23,7 @@ from heed.config import (
 )
 from heed.errors import UserError
 from heed.evaluation.judged import judge_settings
-from heed.judge.judging import JudgeSettings
+from heed.judge.settings import JudgeSettings
 from heed.training.arguments import read_config
 from world.small_world import ROOT
 

@@ -11,7 +11,7 @@ from heed.evaluation.run import headline_metric
 from heed.evaluation.scores import Scores, best_first, rows_given_away, score
 from heed.evaluation.terminal import scores_text
 from heed.files.hashes import file_sha256
-from heed.judge.judging import JudgeSettings
+from heed.judge.settings import JudgeSettings
 from heed.measure.metrics import load_metrics
 from heed.measure.rows import read_rows
 

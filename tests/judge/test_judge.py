@@ -19,7 +19,8 @@ import pytest
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.judge.controls import INJECTION
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import judge_responses
+from heed.judge.settings import JudgeSettings
 from heed.judge.summary import judge_rows, summary_text
 from heed.judge.verdicts import JudgedAnswer
 from world.small_world import ROOT
@@ -379,7 +380,8 @@ def test_replies_without_a_count_are_charged_the_most_they_can_cost(
 JUDGE_SLOWLY = """
 import json, sys
 from pathlib import Path
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import judge_responses
+from heed.judge.settings import JudgeSettings
 from heed.judge.verdicts import JudgedAnswer
 settings = JudgeSettings(backend="openai", model="stub", base_url=sys.argv[1], control_rows=1, concurrency=1)
 judge_responses([JudgedAnswer(**each) for each in json.loads(sys.argv[3])], settings, Path(sys.argv[2]))

@@ -9,7 +9,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import judge_responses
+from heed.judge.settings import JudgeSettings
 from heed.judge.verdicts import JudgedAnswer
 from world.small_world import gpt2, save_model
 

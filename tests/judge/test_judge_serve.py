@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from faults.harness import free_port
 from heed.files import run_folder
-from heed.judge.judging import JudgeSettings, judge_responses
+from heed.judge.judging import judge_responses
+from heed.judge.settings import JudgeSettings
 from heed.judge.verdicts import JudgedAnswer
 from world.small_world import gpt2, save_model, tiny_tokenizer
 from world.waiting import wait_for
