@@ -145,6 +145,10 @@ def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
         return None
     if not plan.splits["test"]:
         raise UserError("compare_with_base: there are no test rows to answer; give some with data or split_shares")
+    if plan.sft.forgetting is not None:
+        from heed.evaluation.forgetting import read_texts
+
+        read_texts(Path(plan.sft.forgetting), lambda text: None)  # now, not after hours of training
     max_new_tokens = plan.sft.compare_max_new_tokens
     return EvalConfig(model_name_or_path=str(folder), compare_with_base=True, max_new_tokens=max_new_tokens)
 

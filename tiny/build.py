@@ -1,4 +1,4 @@
-"""Rebuild data/instructions.json and models/tiny-gpt2 from the tiny world, byte for byte.
+"""Rebuild data/instructions.json, data/tiny_text.txt and models/tiny-gpt2 from the tiny world, byte for byte.
 
 python -m tiny.build              # data, tokenizer and model: 10 to 12 minutes on two CPU threads
 python -m tiny.build --data-only  # data and tokenizer: seconds
@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, GPT2Tokenizer
 
-from tiny.corpus import write_corpus, write_pages
+from tiny.corpus import PASSES, write_corpus, write_pages, write_pass
 from tiny.pretrain import POSITIONS, new_model, pack, pretrain
 from tiny.rows import Row, Split, split_rows
 from tiny.tokenizer import train_tokenizer
-from tiny.world import load_world
+from tiny.world import World, load_world
 
 ROOT = Path(__file__).parent.parent
+TEXTS = 60
 THREADS = 2  # a sum's order follows the number of threads, and the weights follow the order
 # The words around a row in the prompt, so that they cost few tokens; prompts/ says how they are put together.
 FRAME = (
@@ -43,6 +44,7 @@ def main() -> None:
     texts = write_pages(write_corpus(world))
     tokenizer = train_tokenizer([*texts, *_frames(split)], max_length=POSITIONS)
     save_rows(split, arguments.output / "data" / "instructions.json")
+    save_plain_text(world, arguments.output / "data" / "tiny_text.txt")
     model_dir = arguments.output / "models" / "tiny-gpt2"
     tokenizer.save_pretrained(model_dir)
     if not arguments.data_only:
@@ -53,6 +55,12 @@ def save_rows(split: Split, path: Path) -> None:
     rows: list[Row] = [example.row for example in split.in_file_order()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_plain_text(world: World, path: Path) -> None:
+    """One more pass over the facts, which the model has not read: the demo's text for `forgetting`, a text a line."""
+    documents = write_pass(world, seed=PASSES)[:TEXTS]
+    path.write_text("".join(each.text.replace("\n", " ") + "\n" for each in documents), encoding="utf-8")
 
 
 def train_model(texts: list[str], tokenizer: GPT2Tokenizer, model_dir: Path) -> None:

@@ -1,11 +1,11 @@
 """What a model answered to each row, as written in responses.json: where scoring, judging and voting start."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed.audit.duplicates import fingerprint, normalized
+from heed.answers.copies import COPIED, is_copied
 from heed.data.fields import HALF_A_PAIR, type_name
 from heed.data.records import Message, Record
 from heed.errors import UserError
@@ -16,9 +16,6 @@ if TYPE_CHECKING:  # generation needs torch; what reads answers does not
     from heed.answers.partial import Response
 
 PROBLEMS_SHOWN = 20
-COPIED = "copied from a training row"
-"""The flag of an answer that is a training row's response, and not the row's own reference."""
-LEAST_COPIED = 20  # characters: "Yes." is nobody's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +72,6 @@ def response_rows(
 def answer_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """What responses.json holds of answers that were read."""
     return [{name: value for name, value in vars(each).items() if value not in (None, ())} for each in answers]
-
-
-def is_copied(response: str, reference: str, learned: Collection[int]) -> bool:
-    text = normalized(response)
-    return len(text) >= LEAST_COPIED and text != normalized(reference) and fingerprint(text) in learned
-
-
-def fingerprints(records: Iterable[Record]) -> frozenset[int]:
-    """Of all that the assistant says in these rows."""
-    turns = (turn for record in records for turn in record.messages if turn["role"] == "assistant")
-    return frozenset(fingerprint(normalized(turn["content"])) for turn in turns)
 
 
 def before_the_instruction(record: Record) -> dict[str, Any]:

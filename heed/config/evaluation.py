@@ -55,6 +55,12 @@ class EvalConfig:
         help="another model to answer the same rows, its responses.json, or its column in responses",
         read_when=either(when("responses"), when(WORD, None, "generate", "compare")),
     )
+    forgetting: str | None = key(
+        None,
+        help="plain text, a text a line, that both models read to show what was lost; null: as the run says, else "
+        "data/plain_text.txt",
+        read_when=(*HERE, either(when("compare_with_base", True), when("compare_with"), when(WORD, "compare"))),
+    )
     # how it answers
     engine: Literal["auto", "batch", "one", "endpoint"] = key(
         "auto",

@@ -110,6 +110,11 @@ class SftConfig:
     compare_max_new_tokens: int = key(
         256, help="length limit of those answers", read_when=when("compare_with_base", True)
     )
+    forgetting: str | None = key(
+        None,
+        help="plain text, a text a line, that is read before and after, to show losses; null: data/plain_text.txt",
+        read_when=when("compare_with_base", True),
+    )
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
     # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
     push_to_hub: bool = key(

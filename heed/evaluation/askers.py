@@ -72,6 +72,7 @@ class LocalAsker:
         *,
         controls: Controls,
         learned: frozenset[int],
+        text: Path | None,
         say: Say,
     ) -> str:
         """Write the subject's answers, and how likely it is to stop where the references do.
@@ -81,6 +82,7 @@ class LocalAsker:
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
         from heed.answers.subjects import load_subject, shared_prompt
+        from heed.evaluation.forgetting import keep_texts, measure_texts, read_texts
         from heed.evaluation.stops import stop_numbers, write_stops
         from heed.models.identity import model_sha256
         from heed.models.loading import context_length
@@ -131,6 +133,9 @@ class LocalAsker:
         examples = [prompt.encode(record.messages)._asdict() for record in records]
         stops = stop_numbers(model, examples, eos_token_id=prompt.eos_token_id, say=say)
         write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
+        if text is not None and not subject.own_template:  # plain text has no template
+            found = measure_texts(model, prompt.tokenizer, read_texts(text, say))
+            keep_texts(file.parent, subject.name, text, found)
         return sha256
 
 
@@ -177,6 +182,7 @@ class EndpointAsker:
         *,
         controls: Controls,
         learned: frozenset[int],
+        text: Path | None,
         say: Say,
     ) -> str | None:
         from heed.answers.endpoint import ask

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from heed import __version__
+from heed.answers.copies import learned_responses
 from heed.answers.partial import partial_file
-from heed.answers.responses import fingerprints
 from heed.config import EvalConfig
 from heed.data.records import Record
 from heed.data.rows import Refusal
@@ -18,6 +18,7 @@ from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, endpoint_model
 from heed.evaluation.controls import Controls, make_controls, read_rewordings
+from heed.evaluation.forgetting import keep_systems, text_to_read
 from heed.evaluation.judged import judged_items
 from heed.evaluation.kept import (
     Answers,
@@ -59,6 +60,8 @@ class Questions:
     learned: frozenset[int]
     """Fingerprints of what the training rows answer, as far as those are at hand."""
     controls: Controls
+    text: Path | None
+    """What both models read, to show what one has lost."""
 
 
 def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
@@ -96,6 +99,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         other = find_base(subject.model, run)
     if other is not None:
         asker.check_second(other)
+    text = text_to_read(ours.forgetting, run) if other is not None else None
     return Questions(
         records=asked,
         n_full=len(records),
@@ -106,8 +110,9 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         subject=subject,
         other=other,
         other_file=other_file,
-        learned=learned_responses(ours, run),
+        learned=learned_responses(run, others=ours.data is not None),
         controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
+        text=text,
     )
 
 
@@ -127,20 +132,6 @@ def read_records(
     data = resolved_sft_config(run).data
     name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
     return set_aside(run, ours.split), name, ours.split
-
-
-def learned_responses(ours: EvalConfig, run: Path | None) -> frozenset[int]:
-    """Fingerprints of what a run learned to answer; none where its rows are gone, far away, or too many to hold."""
-    sft = resolved_sft_config(run) if run is not None else None
-    if run is None or sft is None or sft.prepared is not None:
-        return frozenset()
-    sources = [sft.data] if isinstance(sft.data, str) else sft.data.values()
-    if ours.data is not None and not all(Path(source).exists() for source in sources):
-        return frozenset()
-    try:
-        return fingerprints(set_aside(run, "train"))
-    except UserError:
-        return frozenset()
 
 
 def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluation, Answers]:
@@ -185,9 +176,15 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue
-        controls = questions.controls if each is subject else Controls()
-        file, learned = folder / name, questions.learned
-        contract = asker.answer(each, questions.records, file, controls=controls, learned=learned, say=say)
+        contract = asker.answer(
+            each,
+            questions.records,
+            folder / name,
+            controls=questions.controls if each is subject else Controls(),
+            learned=questions.learned,
+            text=questions.text,
+            say=say,
+        )
         systems[each.name] = asked_of(
             folder,
             folder / name,
@@ -259,9 +256,11 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
         return
     for file in (run_folder.ITEMS_FILE, run_folder.COMPARISON_FILE):
         (folder / file).unlink(missing_ok=True)
-    drop_rows(folder, ("metrics", "stop", "comparison", "controls"))
+    drop_rows(folder, ("metrics", "stop", "comparison", "controls", "forgetting"))
     asked_here = evaluation.engine not in (None, "endpoint")
-    keep_stops(folder, {name for name, asked in evaluation.systems.items() if asked_here and asked.contract})
+    asked = {name for name, each in evaluation.systems.items() if asked_here and each.contract}
+    keep_stops(folder, asked)
+    keep_systems(folder, asked)
     earlier = judged_answers(folder)
     if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
         say("judge: what was said here was about other answers and is removed; its replies stay in the cache")

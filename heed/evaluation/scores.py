@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heed.audit.flags import read_flags, was_compared
+from heed.evaluation.forgetting import forgetting_rows
 from heed.evaluation.kept import Answers, Evaluation, write_evaluation
 from heed.evaluation.stops import STOP_METRICS, kept_measurements, read_stops
 from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
+from heed.measure.lengths import length_matched
 from heed.measure.measurements import Measurement, as_rows, make_items, write_items
 from heed.measure.metrics import Metric, in_clusters, measure
-from heed.measure.rows import Row, write_rows
+from heed.measure.rows import Row, drop_rows, write_rows
 from heed.runs.finished import find_run
 from heed.saying import Say
 
@@ -74,6 +76,11 @@ def score(
             for name in (evaluation.other, evaluation.evaluated)
         )
         comparison = compare(a, b, headline=evaluation.headline_metric, cluster=cluster)
+        name = comparison.headline if comparison.headline in metrics else next(iter(metrics), "")
+        if name in comparison.metrics:
+            whole = comparison.metrics[name]
+            matched = length_matched(a, b, metrics[name], whole, name=name, cluster=cluster)
+            comparison = replace(comparison, length=matched)
         write_comparison(folder, comparison)
         provenance = evaluation.provenance(evaluation.evaluated)
         rows += comparison_rows(comparison, task=evaluation.what, n_full=evaluation.n_full, **provenance)
@@ -83,7 +90,8 @@ def score(
         for item in make_items(name, [each.row_id for each in given], found[name])
     ]
     write_items(folder, items)
-    write_rows(folder, rows)
+    drop_rows(folder, ("forgetting",))
+    write_rows(folder, [*rows, *forgetting_rows(folder, evaluation)])
     return evaluation, Scores(measurements=found, clean=clean, comparison=comparison)
 
 

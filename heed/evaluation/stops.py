@@ -1,5 +1,6 @@
 """How sure a model is of where the references end: measured while it is loaded, kept, and scored with its answers."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from heed.saying import Say, count
 if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
     from heed.tokens.examples import Example
 
+OF_REFERENCES = ("p_eos", "premature_eos", "reference_likelihood")
 STOP_METRICS = ("p_eos", "premature_eos", "cut")
 """How answers end, apart from what they say: rows of the system "stop"."""
 
@@ -26,10 +28,11 @@ def stop_numbers(
     batch_size: int = 32,
     say: Say = print,
 ) -> Numbers:
-    """`p_eos` and `premature_eos` of encoded examples, given the references: for each the mean over its spans.
+    """`p_eos`, `premature_eos` and `reference_likelihood` of encoded examples, given the references.
 
-    `batch_size` rows at most go through the model at once. A row that is longer than the model's context, or was cut,
-    has no number.
+    The first two are means over an example's spans; the third is the mean probability of a token before their ends
+    (geometric), so 1 for a model that knows it by heart. `batch_size` rows at most go through the model at once. A row
+    that is longer than the model's context, or was cut, has no number.
     """
     import torch
 
@@ -52,17 +55,19 @@ def stop_numbers(
         return row_scores(model, batch, chosen, loss_on="response", eos_token_id=eos_token_id)
 
     p_eos: list[float | None] = [None] * len(examples)
-    premature = list(p_eos)
+    premature, likelihood = list(p_eos), list(p_eos)
     size = BatchSize(1, key="batch_size", relief="leave long rows out", say=say)
     if fitting:
         scored = max(supervised_tokens(examples[place], "response") for place in fitting)
         needed = forward_bytes(model.config, tokens=lengths[fitting[-1]], scored=scored, itemsize=4)
         size.rows = rows_that_fit(free_memory(model.device), needed, most=batch_size)
     for part, scores in size.batches(fitting, score):
-        for place, (_, ended, probability, early) in zip(part, scores.tolist(), strict=True):
+        for place, (nll, ended, probability, early, end_nll) in zip(part, scores.tolist(), strict=True):
             if ended:
                 p_eos[place], premature[place] = probability / ended, early / ended
-    return {"p_eos": p_eos, "premature_eos": premature}
+            if before_ends := supervised_tokens(examples[place], "response") - ended:
+                likelihood[place] = math.exp((end_nll - nll) / before_ends)
+    return {"p_eos": p_eos, "premature_eos": premature, "reference_likelihood": likelihood}
 
 
 Stops = dict[str, dict[int, dict[str, float | None]]]
@@ -103,7 +108,7 @@ def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: 
     """Nothing for answers that were not written here, by this model to these rows."""
     if any(answer.row_id not in stops for answer in answers):
         return []
-    found = {metric: [stops[answer.row_id][metric] for answer in answers] for metric in ("p_eos", "premature_eos")}
+    found = {metric: [stops[answer.row_id].get(metric) for answer in answers] for metric in OF_REFERENCES}
     absent = found["p_eos"].count(None)
     notes = (
         (f"no number: the reference of {count(absent, 'row')} was cut or is too long for the model",) if absent else ()
@@ -111,4 +116,5 @@ def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: 
     return [
         mean_measurement("p_eos", found["p_eos"], notes=notes),
         mean_measurement("premature_eos", found["premature_eos"], better="lower", notes=notes),
+        mean_measurement("reference_likelihood", found["reference_likelihood"]),
     ]

@@ -9,6 +9,7 @@ from heed.measure.measurements import Measurement
 from heed.measure.verdict import JUDGE_SCORE, decides
 from heed.report.evidence import read_evidence
 from heed.report.headline import headline
+from heed.report.lost import losses_text
 from heed.report.measured import measured
 from heed.report.notices import notices_text
 from heed.report.words import MEANINGS, NOT_MEASURED
@@ -114,4 +115,5 @@ def result_text(folder: Path) -> str:
     evidence = read_evidence(folder)
     found = measured(evidence)
     said = headline(evidence, found.primary)
-    return "\n".join([said.sentence, *([said.detail] if said.detail else []), *notices_text(evidence, found)])
+    text = [said.sentence, *([said.detail] if said.detail else [])]
+    return "\n".join([*text, *notices_text(evidence, found), *losses_text(evidence, found)])

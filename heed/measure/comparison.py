@@ -56,6 +56,21 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LengthMatched:
+    """A metric of two systems once length can no longer tell them apart."""
+
+    metric: str
+    cut: Difference
+    """What an answer has beyond both the other's length and the reference's is cut off."""
+    cut_answers: tuple[int, int]
+    """How many answers of each system that shortens."""
+    share: float | None
+    """What is left of the whole difference; None where there was none."""
+    alike: Difference | None
+    """On the rows whose two answers are about equally long; None where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Worse:
     """A row on which b did worse than a."""
 
@@ -75,6 +90,8 @@ class Comparison:
     worse: list[Worse]
     """The largest loss first, as a share of what its metric can lose."""
     notes: tuple[str, ...]
+    length: LengthMatched | None = None
+    """Of the headline, or of the first metric where a judge decides."""
 
 
 def compare(a: System, b: System, *, headline: str | None = None, cluster: str | None = None) -> Comparison:

@@ -82,6 +82,21 @@ def estimate(values: Sequence[float], within: Range, clusters: Sequence[Hashable
     return resampled(rows, unseen, lambda sums: sums[:, 0] / sums[:, 1], value=value, n=n)
 
 
+def ratio_estimate(parts: Sequence[float], sizes: Sequence[float]) -> Estimate:
+    """The sum of the parts by the sum of their sizes, such as a loss per token; each part with its size is one draw.
+
+    The range of such ratios is taken from those at hand.
+    """
+    rows = np.stack([np.asarray(parts, dtype=float), np.asarray(sizes, dtype=float)], axis=1)
+    value, n = float(rows[:, 0].sum() / rows[:, 1].sum()), len(rows)
+    low, high = limits_of(rows[:, 0] / rows[:, 1], ANY)
+    if low == high or n < SMALLEST_UNKNOWN:
+        return Estimate(value=value, ci95=None, n=n)
+    size = float(rows[:, 1].mean())
+    unseen = np.array([[limit * size, size] for limit in (low, high)])
+    return resampled(rows, unseen, lambda sums: sums[:, 0] / sums[:, 1], value=value, n=n)
+
+
 def limits_of(array: np.ndarray, within: Range) -> Range:
     """The range of the scores; instead of an infinite end, the last score and as much again as they span."""
     least, most = float(array.min()), float(array.max())

@@ -31,11 +31,12 @@ def nll_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def row_scores(
     model: torch.nn.Module, batch: Batch, examples: Sequence[Example], *, loss_on: LossOn, eos_token_id: int
 ) -> torch.Tensor:
-    """What a batch with each example's targets together says of every example: shape (examples, 4), float64, CPU.
+    """What a batch with each example's targets together says of every example: shape (examples, 5), float64, CPU.
 
     The summed negative log-likelihood of its targets, in nats; how many of its spans end in a learned EOS (one that was
-    cut does not, and is left out of the next two); the sum of P(EOS) at those ends; in how many of them EOS is the
-    likeliest token at an earlier place. One forward pass gives all of it, and one copy to the CPU.
+    cut does not, and is left out of the next three); the sum of P(EOS) at those ends; in how many of them EOS is the
+    likeliest token at an earlier place; the negative log-likelihood of those ends. One forward pass gives all of it,
+    and one copy to the CPU.
     """
     logits, targets = target_logits(model, batch), batch["targets"]
     nll = nll_of(logits, targets)
@@ -45,7 +46,7 @@ def row_scores(
     rows = []
     for own, example in zip(table.split(list(batch["row_targets"]), dim=1), examples, strict=True):
         own_nll, own_early, learned = own
-        row = [own_nll.sum().item(), 0.0, 0.0, 0.0]
+        row = [own_nll.sum().item(), 0.0, 0.0, 0.0, 0.0]
         own_nll, own_early = own_nll[learned > 0], own_early[learned > 0]
         places = learned_places(example, loss_on)
         for start, end in example["spans"]:
@@ -55,5 +56,6 @@ def row_scores(
                 # The span's last target is EOS itself, so its likelihood is known already.
                 row[2] += own_nll[last].neg().exp().item()
                 row[3] += own_early[first:last].sum().clamp(max=1).item()
+                row[4] += own_nll[last].item()
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float64)

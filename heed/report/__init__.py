@@ -17,6 +17,7 @@ from heed.report.controls import controls_view
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
 from heed.report.headline import headline, tiles
+from heed.report.lost import losses_text
 from heed.report.measured import Measured, measured
 from heed.report.missing import missing
 from heed.report.notices import notices
@@ -59,11 +60,13 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
             "Against the reference": found.metrics,
             "By a judge": found.judged,
             "How answers end": found.stops,
+            "On plain text": found.plain,
         },
         "decides": decides(words.in_sentence(found.primary.label)) if found.primary else "",
         "parts": found.parts,
         "controls": controls_view(evidence),
         "outcomes": outcomes(evidence, [*found.metrics, *(each for each in found.parts if each.system == "metrics")]),
+        "losses_text": losses_text(evidence, found),
         "worse": worse(evidence),
         "judges": [charts.judge_view(evidence, judge) for judge in evidence.judges],
         "agreement": (evidence.judging or {}).get("agreement", []),

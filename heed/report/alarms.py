@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from heed.answers.responses import COPIED, Answer
+from heed.answers.copies import COPIED
+from heed.answers.responses import Answer
 from heed.measure.verdict import BETTER, WORSE
 from heed.report.controls import HABIT, control_rows, verdicts
 from heed.report.evidence import Evidence
+from heed.report.lost import length_text, mostly_length
 from heed.report.measured import Measured
 from heed.report.results import Result
 from heed.report.words import in_sentence, interval_text, number, signed
@@ -34,6 +36,7 @@ def alarms(evidence: Evidence, found: Measured) -> list[Alarm]:
     sources = (
         habit(evidence),
         same_as_other(evidence),
+        only_length(evidence),
         *of_answers,
         disagreement(found),
         below_commonest(found.benchmarks),
@@ -99,6 +102,11 @@ def collapsed(name: str, answers: Sequence[Answer]) -> Iterator[Alarm]:
 
 
 OF_ANSWERS: tuple[Callable[[str, Sequence[Answer]], Iterator[Alarm]], ...] = (one_answer, copies, cut_short, collapsed)
+
+
+def only_length(evidence: Evidence) -> Iterator[Alarm]:
+    for text in length_text(evidence) if mostly_length(evidence) else ():
+        yield "Most of the gain is length or form", text
 
 
 def disagreement(found: Measured) -> Iterator[Alarm]:

@@ -6,6 +6,7 @@ from typing import Any
 from heed.answers.responses import Answer
 from heed.report.evidence import Evidence, Verdict
 from heed.report.judges import judge_key, judge_label, scores
+from heed.report.lost import lost
 from heed.report.results import OWN_SYSTEMS, JudgeKey, Result
 from heed.report.words import is_wide, label
 
@@ -34,6 +35,9 @@ def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
     place = opening_measure(primary, judges, metrics)
     if place is not None:
         add_outcomes(rows, place, less=measures[place]["less"])
+    gone = {each.row_id for each in lost(evidence)}
+    for row in rows:
+        row["tags"] += [f"Outcome: right with {names[0]}, wrong with {names[-1]}"] if row["id"] in gone else []
     counts = Counter(tag for row in rows for tag in row["tags"])
     return {
         "names": names,

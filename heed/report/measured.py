@@ -13,6 +13,8 @@ class Measured:
 
     metrics: list[Result]
     stops: list[Result]
+    plain: list[Result]
+    """Of plain text, which no row holds: what the model has lost of its language."""
     parts: list[Result]
     judged: list[Result]
     benchmarks: list[Result]
@@ -25,6 +27,7 @@ def measured(evidence: Evidence) -> Measured:
     return Measured(
         metrics=[each for each in metrics if not each.part],
         stops=[each for each in stops if not each.part],
+        plain=results(evidence, ("forgetting",)),
         parts=[each for each in (*metrics, *stops) if each.part],
         judged=judged,
         benchmarks=benchmarks(evidence),

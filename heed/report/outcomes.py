@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heed.report.evidence import Evidence
+from heed.report.lost import lost
 from heed.report.results import Result
 from heed.report.words import is_wide, label, number
 
@@ -54,19 +55,25 @@ def side_by_side(judge: dict[str, Any]) -> Iterator[Share]:
 
 @dataclass(frozen=True, kw_only=True)
 class WorseRow:
-    """A row that the evaluated system does worse, by the metric that it lost most by."""
+    """A row that the evaluated system does worse, by what made it wrong or by the metric that it lost most by."""
 
     row_id: int
     instruction: str
     label: str
     before: str
     after: str
+    lost: bool
+    """Right with the other system, and wrong with this one."""
 
 
 def worse(evidence: Evidence) -> list[WorseRow]:
+    """What the other system had right comes first, whatever other metrics say of it; then the largest loss."""
     answers = evidence.responses.get(evidence.ours or "", {})
-    most: dict[int, dict[str, Any]] = {}
-    for each in (evidence.comparison or {}).get("worse", []):  # the largest loss comes first
+    gone = lost(evidence)
+    most: dict[int, dict[str, Any]] = {
+        each.row_id: {"metric": each.measure, "a": each.before, "b": each.after} for each in gone
+    }
+    for each in (evidence.comparison or {}).get("worse", []):
         most.setdefault(each["row_id"], each)
     return [
         WorseRow(
@@ -75,6 +82,7 @@ def worse(evidence: Evidence) -> list[WorseRow]:
             label=label(each["metric"]),
             before=number(each["a"], wide=is_wide(each["a"], each["b"])),
             after=number(each["b"], wide=is_wide(each["a"], each["b"])),
+            lost=row_id in {each.row_id for each in gone},
         )
         for row_id, each in most.items()
     ]

@@ -11,7 +11,7 @@ from heed.report.words import MEANINGS, NOT_MEASURED, WITHHELD, Interval, is_wid
 
 JudgeKey = tuple[str, str]
 """A judge is a model with a prompt: the same model asked otherwise is another judge."""
-OWN_SYSTEMS = ("metrics", "stop", "judge", "comparison", "controls")
+OWN_SYSTEMS = ("metrics", "stop", "judge", "comparison", "controls", "forgetting")
 
 
 @dataclass(frozen=True, kw_only=True)

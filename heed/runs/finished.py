@@ -70,7 +70,7 @@ def resolved_sft_config(run: Path) -> SftConfig:
     resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
     names = config.field_types(SftConfig)
     values = {name: each["value"] for name, each in resolved.items() if name in names}
-    for name in ("model_name_or_path", "prepared"):
+    for name in ("model_name_or_path", "prepared", "forgetting"):
         values |= {name: from_here(run, values[name])} if values.get(name) else {}
     data = values["data"]
     values["data"] = (

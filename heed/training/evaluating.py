@@ -88,7 +88,7 @@ class RowEvaluation(Trainer):
         spans = sum(len(example["spans"]) for example in examples)
         totals = (*own.sum(dim=0).tolist(), learned, spans, counted)
         everyone = zip(*gather_object([totals]), strict=True)
-        nll, ended, p_eos, premature, tokens, spans, count = (sum(each) for each in everyone)
+        nll, ended, p_eos, premature, _, tokens, spans, count = (sum(each) for each in everyone)
         metrics = {
             "loss": nll / tokens if tokens else float("nan"),
             **({"p_eos": p_eos / ended, "premature_eos": premature / ended} if ended else {}),

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from heed.answers.copies import fingerprints, is_copied
 from heed.answers.generation import Response
-from heed.answers.responses import Answer, fingerprints, is_copied, read_responses, response_rows
+from heed.answers.responses import Answer, read_responses, response_rows
 from heed.data.records import Message, Record
 from heed.errors import UserError
 

@@ -1,5 +1,6 @@
 """P(EOS) at the reference's end and EOS before it: equal to a loop over single rows, in float64."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,24 @@ def test_stop_numbers_are_those_of_a_loop_over_rows(name: str) -> None:
         assert found["premature_eos"] == [each for _, each in wanted]
 
 
+@torch.no_grad()
+def test_the_likelihood_of_a_reference_is_the_mean_probability_of_its_tokens_before_the_end() -> None:
+    model = eager_to_stop("gpt2")
+    ids = ROWS[1]["input_ids"]  # five of prompt, four of response, and the end
+    logs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+    wanted = sum(logs[place - 1, ids[place]].item() for place in (5, 6, 7, 8)) / 4
+
+    likelihood = stop_numbers(model, ROWS, eos_token_id=EOS)["reference_likelihood"]
+    assert likelihood[1] == pytest.approx(math.exp(wanted), abs=1e-12)
+    assert likelihood[3] is None and likelihood.count(None) == 1  # an end is all that the fourth has
+
+
 def test_a_row_that_the_model_has_no_positions_for_has_no_number() -> None:
     model = MODELS["gpt2"]()
     long = example([5] * 256, [6, EOS])
     long_row, row = stop_numbers(model, [long, ROWS[0]], eos_token_id=EOS)["p_eos"]
     assert long_row is None and row is not None
-    assert stop_numbers(model, [long], eos_token_id=EOS) == {"p_eos": [None], "premature_eos": [None]}
+    assert stop_numbers(model, [long], eos_token_id=EOS)["p_eos"] == [None]
 
 
 def evaluate(folder: Path, model: PreTrainedModel, rows: Sequence[Any], collator: Any, size: int) -> dict[str, float]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from heed.answers.responses import COPIED, Answer
+from heed.answers.copies import COPIED
+from heed.answers.responses import Answer
 from heed.measure.comparison import Difference
 from heed.report.alarms import alarms
 from heed.report.evidence import Evidence, read_evidence
@@ -104,7 +105,7 @@ def result(metric: str, difference: float, ci95: tuple[float, float], **rest: An
     )
 
 
-NOTHING = Measured(metrics=[], stops=[], parts=[], judged=[], benchmarks=[], primary=None)
+NOTHING = Measured(metrics=[], stops=[], plain=[], parts=[], judged=[], benchmarks=[], primary=None)
 
 
 def test_a_judge_and_exact_match_that_go_apart_are_told(quiet: Evidence) -> None:

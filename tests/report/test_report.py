@@ -175,7 +175,7 @@ def test_a_row_that_got_worse_is_listed_once_by_its_largest_loss(folder: Path) -
 
     text = text_of(folder)
 
-    assert "1 row, each with the measure that it lost most by. " in text
+    assert "1 row, each with the measure that it lost most by; what base had right comes first. " in text
     assert "2 Which bird hunts at night? Exact match 1.000 0.000" in text and "Token F1" not in text
 
 
@@ -322,10 +322,13 @@ def test_a_verdict_asked_for_again_replaces_the_failed_one() -> None:
     ]
 
 
+LOST = "Outcome: right with base, wrong with tuned"
+
+
 def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> None:
     data = data_of(folder)
 
-    assert data["rows"][2]["tags"] == ["Finish reason: base eos", "Finish reason: tuned eos", "Outcome: worse"]
+    assert data["rows"][2]["tags"] == ["Finish reason: base eos", "Finish reason: tuned eos", "Outcome: worse", LOST]
     assert {each["tag"]: each["count"] for each in data["filters"]} == {
         "Finish reason: base eos": 3,
         "Finish reason: base length": 1,
@@ -335,6 +338,7 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
         "Judge failed: garbage": 1,
         "Outcome: better": 1,
         "Outcome: equal": 1,
+        LOST: 1,
         "Outcome: worse": 1,
         "Side by side: tie": 1,
         "Side by side: tuned wins": 1,
@@ -414,11 +418,11 @@ def test_answers_are_filtered_searched_ordered_and_shown_as_text(chromium: "Brow
         page.get_by_text("Best first").click()
         assert shown() == ["Row 0", "Row 1", "Row 2", "Row 3"]
         page.get_by_label("Search").fill("NIGHT <script>")
-        page.get_by_text("1 of 4 rows").wait_for()
+        page.locator("#status", has_text="1 of 4 rows").wait_for()
         assert shown() == ["Row 2"]
         assert page.locator(".card mark").all_inner_texts() == ["night", "<script>"]
         page.get_by_label("Search").fill("no such words")
-        page.get_by_text("0 of 4 rows").wait_for()
+        page.locator("#status", has_text="0 of 4 rows").wait_for()
         assert seen.problems == []
 
 
@@ -440,6 +444,6 @@ def test_thousands_of_rows_are_shown_a_page_at_a_time(chromium: "Browser", folde
         page.get_by_role("button", name="Show all 2,0").first.click()
         assert len(page.locator(".side.is-ours .text").first.inner_text()) > 2000
         page.get_by_label("Search").fill("last2345")  # which is only in the part that is folded away
-        page.get_by_text("1 of 3,000 rows").wait_for(timeout=2000)
+        page.locator("#status", has_text="1 of 3,000 rows").wait_for(timeout=2000)
         assert page.locator(".side.is-ours mark").all_inner_texts() == ["last2345"]
         assert page.get_by_role("button", name="Next").is_disabled()

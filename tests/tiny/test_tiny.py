@@ -8,7 +8,7 @@ import pytest
 import train_sft
 from heed.errors import exit_code
 from heed.prompts.template import load_prompt
-from tiny.build import FRAME, save_rows
+from tiny.build import FRAME, save_plain_text, save_rows
 from tiny.corpus import write_corpus
 from tiny.rows import split_rows
 from tiny.world import load_world
@@ -22,6 +22,13 @@ HELD_OUT = SPLIT.test + SPLIT.validation
 def test_the_rows_are_rebuilt_from_their_sources_byte_for_byte(tmp_path: Path) -> None:
     save_rows(SPLIT, tmp_path / "instructions.json")
     assert (tmp_path / "instructions.json").read_bytes() == (ROOT / "data" / "instructions.json").read_bytes()
+
+
+def test_the_plain_text_is_rebuilt_too(tmp_path: Path) -> None:
+    save_plain_text(WORLD, tmp_path / "tiny_text.txt")
+    text = (tmp_path / "tiny_text.txt").read_text()
+
+    assert text == (ROOT / "data" / "tiny_text.txt").read_text() and text.count("\n") == 60
 
 
 def test_there_are_enough_rows_of_many_kinds_and_none_twice() -> None:

@@ -1,0 +1,141 @@
+"""What a model has lost of its language: how well it still predicts plain text, beside the model it started from."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heed.errors import UserError
+from heed.evaluation.kept import Evaluation
+from heed.files import run_folder
+from heed.files.hashes import file_sha256
+from heed.measure.intervals import ratio_estimate
+from heed.measure.measurements import HEED
+from heed.measure.rows import Row
+from heed.runs.finished import resolved_sft_config
+from heed.saying import Say
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+GENERAL = Path(__file__).parents[2] / "data" / "plain_text.txt"
+MOST = 1000  # lines
+SIZES = {"loss_per_token": "tokens", "bits_per_byte": "bytes"}
+
+
+def read_texts(path: Path, say: Say) -> list[str]:
+    """The lines of a file that are not empty, 1,000 at most. Raises UserError for a file that has none."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"forgetting: {path} cannot be read as text ({error}); give a UTF-8 file, a text a line"
+        ) from error
+    if not lines:
+        raise UserError(f"forgetting: {path} holds no text; give a UTF-8 file with a text on each line")
+    if len(lines) > MOST:
+        say(f"forgetting: the first {MOST:,} of {len(lines):,} lines of {path} are read")
+    return lines[:MOST]
+
+
+def text_to_read(named: str | None, run: Path | None) -> Path:
+    """The file that the evaluation names, or the run, or the general one. Raises UserError where it holds no text."""
+    if named is None and run is not None:
+        named = resolved_sft_config(run).forgetting
+    path = Path(named) if named is not None else GENERAL
+    read_texts(path, lambda text: None)
+    return path
+
+
+def measure_texts(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]
+) -> list[dict[str, float]]:
+    """Of each text: the negative log-likelihood in nats, and the tokens and bytes that it covers.
+
+    Every token counts: the first is predicted from BOS, or EOS where there is none. A text that is longer than the
+    model's positions is read in pieces.
+    """
+    import torch
+
+    from heed.models.likelihood import nll_of
+    from heed.models.loading import context_length
+
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    reach = min(context_length(model) - 1, 1024)
+    found = []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        nats = 0.0
+        for start in range(0, len(ids), reach):
+            row = torch.tensor([[first, *ids[start : start + reach]]], device=model.device)
+            with torch.no_grad():
+                logits = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False).logits[0, :-1]
+            nats += nll_of(logits.float(), row[0, 1:]).sum().item()
+        found.append({"nats": nats, "tokens": len(ids), "bytes": len(text.encode())})
+    return found
+
+
+def keep_texts(folder: Path, name: str, path: Path, found: Sequence[dict[str, float]]) -> None:
+    """Write what only the model could tell into forgetting.jsonl, in the place of what was there of this system."""
+    kept = [line for line in read_kept(folder) if line["name"] != name]
+    facts = {"name": name, "text": str(path), "text_sha256": file_sha256(path)}
+    lines = [facts | {"line": place} | each for place, each in enumerate(found)]
+    run_folder.write_lines(folder / run_folder.FORGETTING_FILE, [*kept, *lines])
+
+
+def keep_systems(folder: Path, names: Collection[str]) -> None:
+    """Remove those of systems that were not asked here."""
+    lines = read_kept(folder)
+    if any(line["name"] not in names for line in lines):
+        kept = [line for line in lines if line["name"] in names]
+        run_folder.write_lines(folder / run_folder.FORGETTING_FILE, kept)
+
+
+def read_kept(folder: Path) -> list[dict[str, Any]]:
+    path = folder / run_folder.FORGETTING_FILE
+    return run_folder.read_lines(path) if path.is_file() else []
+
+
+def forgetting_rows(folder: Path, evaluation: Evaluation) -> list[Row]:
+    """Loss per token and bits per byte of both models, and the difference over the same texts."""
+    lines = read_kept(folder)
+    of = {name: [line for line in lines if line["name"] == name] for name in evaluation.systems}
+    ours, others = of.pop(evaluation.evaluated), {name: found for name, found in of.items() if found}
+    if not ours or not others:
+        return []
+    other, theirs = next(iter(others.items()))
+    same = [each["text_sha256"] for each in ours] == [each["text_sha256"] for each in theirs]
+    rows = []
+    for metric, size in SIZES.items() if same else ():
+        sizes = [each[size] for each in ours]
+        if sizes != [each[size] for each in theirs]:
+            continue  # another tokenizer: a loss per token would be one of other tokens
+        unit = math.log(2) if metric == "bits_per_byte" else 1.0
+        parts = {name: [each["nats"] / unit for each in found] for name, found in ((other, theirs), ("ours", ours))}
+        change = [mine - before for mine, before in zip(parts["ours"], parts[other], strict=True)]
+        for name, values in ((other, parts[other]), (evaluation.evaluated, parts["ours"])):
+            found = ratio_estimate(values, sizes)
+            gained = {"difference_from_base": asdict(ratio_estimate(change, sizes))} if name != other else {}
+            provenance = evaluation.provenance(name) | {
+                "data": ours[0]["text"],
+                "data_sha256": ours[0]["text_sha256"],
+                "limit": None,
+            }
+            rows.append(
+                Row(
+                    system="forgetting",
+                    task=ours[0]["text"],
+                    metric=metric,
+                    value=found.value,
+                    ci95=found.ci95,
+                    n=found.n,
+                    n_full=found.n,
+                    name=name,
+                    library=HEED,
+                    higher_is_better=False,
+                    details=gained,
+                    **provenance,
+                )
+            )
+    return rows

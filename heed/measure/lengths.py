@@ -1,0 +1,57 @@
+"""How much of a difference is one of length: two systems compared again with length taken away."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from heed.answers.responses import Answer
+from heed.measure.comparison import Difference, LengthMatched, System, compare
+from heed.measure.metrics import Metric, composed
+
+UNIT = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)")
+"""A word, or a character where words are not set apart."""
+ALIKE = 0.25  # of the longer answer, by which the shorter may fall short of it
+
+
+def length_matched(
+    a: System, b: System, metric: Metric, whole: Difference, *, name: str, cluster: str | None = None
+) -> LengthMatched:
+    """`whole` is the difference of `name`, which `metric` measures."""
+    others = {each.row_id: each for each in b.answers}
+    pairs = [(each, others[each.row_id]) for each in a.answers]
+    cut = [(trimmed(mine, yours), trimmed(yours, mine)) for mine, yours in pairs]
+    alike = [(mine, yours) for mine, yours in pairs if are_alike(mine, yours)]
+
+    def compared(chosen: Sequence[tuple[Answer, Answer]]) -> Difference:
+        sides = [measured(side, [pair[place] for pair in chosen]) for place, side in enumerate((a, b))]
+        return compare(*sides, headline=name, cluster=cluster).metrics[name]
+
+    def measured(side: System, answers: list[Answer]) -> System:
+        found = metric([composed(each.model_response) for each in answers], [composed(each.output) for each in answers])
+        return replace(side, answers=answers, measurements=[each for each in found if each.metric == name])
+
+    left = compared(cut)
+    shorter = [sum(before[place] != after[place] for before, after in zip(pairs, cut, strict=True)) for place in (0, 1)]
+    return LengthMatched(
+        metric=name,
+        cut=left,
+        cut_answers=(shorter[0], shorter[1]),
+        share=left.difference / whole.difference if whole.difference else None,
+        alike=compared(alike) if alike else None,
+    )
+
+
+def trimmed(answer: Answer, other: Answer) -> Answer:
+    """Without what goes beyond both the other answer's length and the reference's."""
+    units = UNIT.findall(answer.model_response)
+    kept = max(length(other.model_response), length(answer.output))
+    return answer if len(units) <= kept else replace(answer, model_response="".join(units[:kept]))
+
+
+def are_alike(answer: Answer, other: Answer) -> bool:
+    lengths = length(answer.model_response), length(other.model_response)
+    return max(lengths) - min(lengths) <= ALIKE * max(lengths)
+
+
+def length(text: str) -> int:
+    return len(UNIT.findall(text))
