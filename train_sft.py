@@ -6,6 +6,8 @@
     python train_sft.py --config configs/tiny.yaml --dry-run     everything up to step 0, and a look at three rows
     python train_sft.py --config configs/tiny.yaml --explain     each value and where it came from
     python train_sft.py --config configs/tiny.yaml --verbose     also why it is fast or not, and what was tried before
+    python train_sft.py --config configs/tiny.yaml --seeds 0,1,2          three runs in output_dir/seed-N, compared
+    python train_sft.py --config configs/tiny.yaml --learning-curve 5     what more rows would bring
     python train_sft.py --config my.yaml --prepared my_set --prepare    tokenize once; later runs map my_set into memory
 
 A run that was killed or preempted continues when the same command is given again; one that is done says so.
@@ -44,8 +46,32 @@ def main(arguments: Sequence[str]) -> None:
         print(config.explain(told.settings))
     elif command_line.prepare:
         prepare(told.sft, dry_run=command_line.dry_run)
+    elif told.sft.seeds or told.sft.learning_curve:
+        train_several(told, command_line)
     else:
         train_and_compare(told, dry_run=command_line.dry_run, verbose=command_line.verbose)
+
+
+def train_several(told: Told, command_line: config.CommandLine) -> None:
+    """A run for each seed and share, one after the other, and a page that compares them.
+
+    Given again, finished runs are not made again. A dry run is one of the first.
+    """
+    from accelerate import PartialState
+
+    from heed.study import compare_runs
+    from heed.training.variants import variants
+
+    runs = variants(told, command_line)
+    for place, run in enumerate(runs, 1):
+        own = read_config(run.command_line)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\nrun {place} of {len(runs)}: {run.folder}")
+        train_and_compare(own, dry_run=command_line.dry_run, verbose=command_line.verbose)
+        if command_line.dry_run:
+            return
+    if PartialState().is_main_process:
+        compare_runs([run.folder for run in runs], Path(told.settings["output_dir"].value), None, link=True)
 
 
 def train_and_compare(told: Told, *, dry_run: bool, verbose: bool) -> None:

@@ -23,7 +23,7 @@ FLOORS = (
     ("training", "judge", "arena"),
     ("benchmarks", "report"),
     ("evaluation",),
-    ("hub", "merge"),
+    ("hub", "merge", "study"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_TORCH = (

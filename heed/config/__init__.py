@@ -8,6 +8,7 @@ set and never read, and two keys that contradict each other.
 from heed.config.arena import ArenaConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
+from heed.config.comparison import CompareConfig
 from heed.config.conditions import refuse_unread
 from heed.config.conversion import convert
 from heed.config.evaluation import EvalConfig
@@ -24,6 +25,7 @@ __all__ = [
     "BenchmarkConfig",
     "ChatConfig",
     "CommandLine",
+    "CompareConfig",
     "EvalConfig",
     "InspectConfig",
     "Loaded",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from heed.config.arena import ArenaConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
+from heed.config.comparison import CompareConfig
 from heed.config.conditions import needs_text
 from heed.config.conversion import type_text
 from heed.config.evaluation import EvalConfig
@@ -20,6 +21,7 @@ SCRIPTS = {
     "inspect_data.py": InspectConfig,
     "eval_responses.py": EvalConfig,
     "eval_benchmarks.py": BenchmarkConfig,
+    "compare_runs.py": CompareConfig,
     "chat.py": ChatConfig,
     "arena.py": ArenaConfig,
     "arena.py rate": RateConfig,

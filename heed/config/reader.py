@@ -68,6 +68,7 @@ PATHS = frozenset(
         "flags",
         "against",
         "run",
+        "runs",
         "compare_with",
         "responses",
         "people",

@@ -51,6 +51,9 @@ class SftConfig:
     prepared: str | None = key(
         None, help="folder of a data set that is already tokenized (see --prepare); its rows need not fit into memory"
     )
+    train_share: float = key(
+        1.0, help="learn from this share of the training rows only, chosen by content hash", read_when=NOT_PREPARED
+    )
     mixture: dict[str, float] = key(
         {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when=when("prepared")
     )
@@ -116,6 +119,13 @@ class SftConfig:
         read_when=when("compare_with_base", True),
     )
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
+    # several runs by one command
+    seeds: list[int] = key([], help="a run for each seed, in output_dir/seed-N, and then compare them")
+    learning_curve: int = key(
+        0,
+        help="runs on so many shares of the training rows, 6 to 100 %, which tell what more rows would bring",
+        read_when=NOT_PREPARED,
+    )
     # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
     push_to_hub: bool = key(
         False, help="send the model to the Hub without waiting for it; needs HF_TOKEN or `hf auth login`"

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 from heed.config import SftConfig
 from heed.data.rows import Refusal
 from heed.data.sources import Reading, Source, read
-from heed.data.splits import SPLITS, Splits, split_of, split_records
+from heed.data.splits import SPLITS, Splits, share_of, split_of, split_records
 from heed.errors import UserError
 from heed.saying import Detail, Say, count
 
@@ -26,6 +26,9 @@ def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Spli
     unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
     if unused:
         say(f"          {unused} rows are in a split of the source that is not used")
+    if sft.train_share != 1:
+        whole, splits["train"] = len(splits["train"]), share_of(splits["train"], sft.train_share)
+        say(f"          train_share {sft.train_share:g}: {len(splits['train'])} of the {whole} training rows")
     return reading, splits
 
 

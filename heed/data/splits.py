@@ -1,5 +1,6 @@
 """Which rows are learned from, which are held out, and which steer the training."""
 
+import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -98,6 +99,22 @@ def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
 def hash_point(record: Record) -> float:
     """Where between 0 and 1 a row's content puts it."""
     return int(record.content_hash[:16], 16) / 2**64
+
+
+def share_of(records: Sequence[Record], share: float) -> list[Record]:
+    """Chosen by another hash of their content than splits are: a smaller share is a part of every larger one.
+
+    Raises UserError for a share that is none, or leaves no row.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"train_share: {share:g} is no share; give more than 0 and at most 1")
+    wanted = round(share * len(records))
+    if not wanted:
+        raise UserError(f"train_share: {share:g} of {len(records)} rows is none; give a larger share")
+    hashes = {record.row_id: hashlib.sha256(b"share" + record.content_hash.encode()).digest() for record in records}
+    chosen = sorted(hashes, key=lambda row_id: (hashes[row_id], row_id))[:wanted]
+    kept = set(chosen)
+    return [record for record in records if record.row_id in kept]
 
 
 def by_source(records: Sequence[Record], source_splits: Mapping[str, str]) -> Splits:

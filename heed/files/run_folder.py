@@ -41,6 +41,8 @@ JUDGE_CACHE_FILE = "judge_cache.jsonl"
 VOTES_FILE = "votes.jsonl"
 ARENA_FILE = "arena.json"
 REPORT_FILE = "report.html"
+STUDY_FILE = "compared.json"
+STUDY_PAGE = "compared.html"
 LEFT_FOR_GOOD = 3600.0  # seconds without a byte
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
 

@@ -31,10 +31,13 @@ def decides(metric: str) -> str:
     return f"The verdict is about {metric}; the others are adjusted for their number (Holm). {SCOPE}"
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjusted so that all of them together are right 95 times of 100 (Holm 1979)."""
+def holm(p_values: Mapping[str, float], *, of: int | None = None) -> dict[str, float]:
+    """Adjusted so that all of them together are right 95 times of 100 (Holm 1979).
+
+    `of` is how many there were to choose from, where that is more than these.
+    """
     adjusted, least = {}, 0.0
     for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        least = max(least, min(1.0, p_values[name] * (len(p_values) - place)))
+        least = max(least, min(1.0, p_values[name] * ((of or len(p_values)) - place)))
         adjusted[name] = least
     return adjusted

@@ -12,6 +12,7 @@ from heed.files.lines import kept_values
 from heed.measure.rows import Row, read_rows
 
 Verdict = dict[str, Any]
+LEVELS_ABOVE = 3  # of a run, where its comparison is looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class Evidence:
     comparison: dict[str, Any] | None
     rows: list[Row]
     arena: dict[str, Any] | None
+    compared: str | None
+    """The page that compares the run with others, as it is reached from the folder."""
 
     @property
     def judges(self) -> list[dict[str, Any]]:
@@ -94,6 +97,7 @@ def read_evidence(folder: Path) -> Evidence:
         comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
         rows=read_rows(folder),
         arena=read_if_there(folder / run_folder.ARENA_FILE, run_folder.read_json),
+        compared=find_comparison(folder),
     )
 
 
@@ -104,6 +108,16 @@ def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:
         model = Path(list(evaluation["systems"].values())[-1]["model"])
         places += [model, model.parent]
     return next((place for place in places if (place / run_folder.RUN_FILE).is_file()), None)
+
+
+def find_comparison(folder: Path) -> str | None:
+    """The nearest comparison above that names this run."""
+    for up, above in enumerate(folder.absolute().parents[:LEVELS_ABOVE], 1):
+        found = read_if_there(above / run_folder.STUDY_FILE, run_folder.read_json)
+        named = {run for recipe in (found or {}).get("recipes", []) for run in recipe["runs"]}
+        if folder.absolute().relative_to(above).as_posix() in named:
+            return "../" * up + run_folder.STUDY_PAGE
+    return None
 
 
 def find_weights(run: Path) -> Path:

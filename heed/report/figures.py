@@ -45,8 +45,10 @@ def on_log_scale(series: Sequence[Series]) -> bool:
     return min(values) > 0 and max(values) > LOG_FROM * min(values)
 
 
-def curves(series: Sequence[Series], *, top: Callable[[float], str] | None, label: str) -> Markup:
-    """Losses over epochs; `top` gives the tokens that were seen at an epoch, for a second scale above."""
+def curves(
+    series: Sequence[Series], *, top: Callable[[float], str] | None, label: str, x_title: str = "epochs"
+) -> Markup:
+    """Losses over epochs or `x_title`; `top` gives the tokens that were seen at an epoch, for a second scale above."""
     values = [y for each in series for _, y in each.points]
     last = max(x for each in series for x, _ in each.points)
     log = on_log_scale(series)
@@ -55,7 +57,7 @@ def curves(series: Sequence[Series], *, top: Callable[[float], str] | None, labe
     x_ticks = [tick for tick in ticks(0, last, 6) if tick <= last * 1.0001]
     x = Scale(low=0, high=last or 1, start=LEFT, end=WIDE - 2 * RIGHT)  # the last tick's tokens reach further
     y = Scale(low=y_ticks[0], high=y_ticks[-1], start=TALL - BOTTOM, end=74 if top else TOP, log=log)
-    parts = [*y_axis(y_ticks, x, y), *x_axis(x_ticks, x, y, "epochs")]
+    parts = [*y_axis(y_ticks, x, y), *x_axis(x_ticks, x, y, x_title)]
     if top:
         parts += [text(x(tick), y.end - 12, top(tick), anchor="middle") for tick in x_ticks]
         parts.append(text((x.start + x.end) / 2, y.end - 44, "tokens seen, padding not counted", anchor="middle"))
@@ -82,15 +84,23 @@ def x_axis(values: Sequence[float], x: Scale, y: Scale, title: str) -> list[Mark
 
 
 def scatter(
-    series: Sequence[Series], *, x_title: str, label: str, x_high: float | None = None, diagonal: bool = False
+    series: Sequence[Series],
+    *,
+    x_title: str,
+    label: str,
+    x_high: float | None = None,
+    y_low: float = 0,
+    y_high: float = 100,
+    diagonal: bool = False,
 ) -> Markup:
-    """Points whose y is a score from 0 to 100; `diagonal` draws where x and y are equal."""
+    """Points whose y is a score; `diagonal` draws where x and y are equal."""
     high = x_high or max((x for each in series for x, _ in each.points), default=1)
 
     x_ticks = ticks(0, high, 4)
     x = Scale(low=0, high=x_ticks[-1], start=LEFT, end=HALF - RIGHT)
-    y = Scale(low=0, high=100, start=HEIGHT - BOTTOM, end=TOP)
-    parts = [*y_axis([0, 25, 50, 75, 100], x, y), *x_axis(x_ticks, x, y, x_title)]
+    y_ticks = ticks(y_low, y_high, 4)
+    y = Scale(low=y_ticks[0], high=y_ticks[-1], start=HEIGHT - BOTTOM, end=TOP)
+    parts = [*y_axis(y_ticks, x, y), *x_axis(x_ticks, x, y, x_title)]
     if diagonal:
         parts.append(line(x(0), y(0), x(100), y(100), "diagonal"))
     parts += [mark(x(a), y(b), each.look) for each in series for a, b in thinned(each.points, MOST_POINTS)]

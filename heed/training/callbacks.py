@@ -1,5 +1,6 @@
 """What happens alongside the training: progress, samples, early stopping, and files of the run folder."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from heed.data.records import Record
-from heed.files.lines import append_line, rewind_lines
+from heed.files.lines import append_line, kept_values, rewind_lines
 from heed.prompts.template import Contract
 from heed.saying import Detail, Progress, Say, say
 from heed.tokens.preview import one_line
@@ -18,10 +19,17 @@ PICKLED_ARGUMENTS = "training_args.bin"
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every logged number to metrics.jsonl, with its step, epoch and tokens seen."""
+    """Appends every logged number to metrics.jsonl, with step, epoch, tokens seen, and the seconds of all starts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.began = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        earlier = kept_values(self.path) if self.path.is_file() else []
+        self.began = time.monotonic() - (earlier[-1].get("seconds", 0.0) if earlier else 0.0)
 
     def on_log(
         self,
@@ -32,7 +40,8 @@ class MetricsFile(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if state.is_world_process_zero:
-            append_line(self.path, {"step": state.global_step} | (logs or {}))
+            seconds = round(time.monotonic() - self.began, 1)
+            append_line(self.path, {"step": state.global_step} | (logs or {}) | {"seconds": seconds})
 
 
 class RewindFiles(TrainerCallback):

@@ -122,8 +122,8 @@ def make_callbacks(plan: "Plan", folder: Path, say: "Say") -> "list[TrainerCallb
     samples, metrics = folder / run_folder.SAMPLES_FILE, folder / run_folder.METRICS_FILE
     callbacks: list[TrainerCallback] = [
         LogLines(say),
-        MetricsFile(metrics),
         RewindFiles([metrics, samples, folder / run_folder.FLIGHT_FILE], say),
+        MetricsFile(metrics),  # after RewindFiles: it continues the time of the last line
         GoOn(folder, say),
     ]
     if plan.args.eval_strategy != "no":
@@ -300,6 +300,7 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     """Save the model, prove that it loads, draw the losses; return what goes into run.json."""
     from heed.runs.plots import plot_losses
     from heed.training.callbacks import complete_checkpoint
+    from heed.training.preflight import peak_memory
     from heed.training.proof import check_saved_weights, reload_difference
 
     contract = plan.contract
@@ -330,4 +331,5 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
         "best_eval_loss": state.best_metric,
         "num_input_tokens_seen": state.num_input_tokens_seen,
         "reload_max_logit_difference": difference,
+        "peak_memory_bytes": peak_memory(plan.args.device),
     }

@@ -221,7 +221,16 @@ def test_the_command_line_may_switch_off_what_keys_of_the_file_belong_to(tmp_pat
         config.refuse_unread(SftConfig, found | settings(tmp_path, "", "--lora_alpha", "8"))
 
 
-SCHEMAS = (ArenaConfig, BenchmarkConfig, ChatConfig, EvalConfig, InspectConfig, RateConfig, SftConfig)
+SCHEMAS = (
+    config.CompareConfig,
+    ArenaConfig,
+    BenchmarkConfig,
+    ChatConfig,
+    EvalConfig,
+    InspectConfig,
+    RateConfig,
+    SftConfig,
+)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.__name__)

@@ -1,0 +1,59 @@
+"""Runs whose configs differ in the seed alone are one recipe; and what differs between recipes."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heed.saying import count
+from heed.study.runs import SEEDS, Run
+
+# What is behind the names in a config: other rows and other weights make another recipe though the names are the same.
+BEHIND_THE_NAMES = ("data", "train_rows", "base", "model.frozen", "template", "tokenizer")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`settings` are the keys that differ between recipes, with this one's values."""
+
+    runs: list[Run]
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The run's own, or that of the folder which its runs share."""
+        names = [run.name for run in self.runs]
+        if len(names) == 1:
+            return names[0]
+        folders = {run.folder.parent for run in self.runs}
+        if len(folders) > 1:
+            return ", ".join(names)
+        return f"{os.path.dirname(names[0]) or folders.pop().name} ({count(len(names), 'seed')})"
+
+
+def recipes(runs: Sequence[Run]) -> list[Recipe]:
+    """In the order of their first runs."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(recipe_of(run), sort_keys=True, default=str), []).append(run)
+    differ = differing([group[0] for group in groups.values()])
+    return [Recipe(group, {name: shown(group[0], name) for name in differ}) for group in groups.values()]
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
+    known = run.facts.get("fingerprint", {})
+    behind = {f"fingerprint {name}": known[name] for name in BEHIND_THE_NAMES if name in known}
+    return {name: value for name, value in run.config.items() if name not in SEEDS} | behind
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Keys that do not have one value in all runs, seeds aside."""
+    configs = [recipe_of(run) for run in runs]
+    names = dict.fromkeys(name for config in configs for name in config)
+    return [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
+
+
+def shown(run: Run, name: str) -> Any:
+    value = recipe_of(run).get(name)
+    return value[:12] if name.startswith("fingerprint ") and isinstance(value, str) else value
