@@ -7,6 +7,7 @@
     python inspect_data.py --config configs/tiny.yaml --against test.json       training rows that give a test away
     python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
     python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
+    python inspect_data.py --run runs/tiny --map            the rows that the run never learned, which may be wrong
 
 Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
 train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     command_line = config.parse_command_line(arguments, flags=("column_map",))
     ours, settings = read_config(command_line)
     if ours.run is not None:
-        print(step_text(Path(ours.run), ours.step))
+        print(map_text(Path(ours.run)) if ours.map else step_text(Path(ours.run), ours.step))
         return
     sft = config.script_config(SftConfig, settings)
     if command_line.column_map:
@@ -70,8 +71,21 @@ def step_text(run: Path, step: int | None) -> str:
     from heed.runs.recorder import rows_of_step, show_step
 
     if step is None:
-        raise UserError(f"step is missing: which step of {run} is to be shown? give --step N")
+        raise UserError(f"step is missing: which step of {run} is to be shown? give --step N, or --map for all of them")
     return show_step(rows_of_step(run, step), set_aside(run, "train"))
+
+
+def map_text(run: Path) -> str:
+    """How the loss of each row went, and where the page and the list of suspects are."""
+    from heed.files import run_folder
+    from heed.runs.finished import set_aside
+    from heed.study import row_map
+
+    records = set_aside(run, "train")
+    rows = row_map.row_map(run, records)
+    listed = row_map.suspects(rows, records)
+    page = row_map.write_map(run, rows, listed)
+    return f"{row_map.map_text(rows, listed)}\n\npage      {page}\nlist      {run / run_folder.SUSPECTS_FILE}"
 
 
 def column_map(sft: SftConfig) -> str:
@@ -198,10 +212,11 @@ def write_files(
     sft: SftConfig,
 ) -> None:
     """The files that were asked for; `stream` gives the rows from the beginning."""
-    from heed.audit.cleaning import export_pairs, export_rows, is_folder
+    from heed.audit.cleaning import export_pairs, export_rows, is_folder, read_list
     from heed.audit.flags import write_flags
     from heed.audit.page import write_inspector
 
+    listed = read_list(Path(ours.leave_out)) if ours.leave_out is not None else {}
     print()
     if ours.html is not None:
         shown = write_inspector(
@@ -217,7 +232,7 @@ def write_files(
         print(f"page      {ours.html}: {shown:,} of {len(found.scan.rows):,} rows")
     if ours.export is not None:
         path = Path(ours.export)
-        cleaned = export_rows(path, stream(), found.scan)
+        cleaned = export_rows(path, stream(), found.scan, listed)
         print(f"rows      {path}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out")
         if not is_folder(path) and sft.split != "hash":
             print(
@@ -225,7 +240,7 @@ def write_files(
                 f"{path.with_suffix('')} would write a folder that keeps every row in its split"
             )
     if ours.pairs is not None:
-        count = export_pairs(Path(ours.pairs), stream().rows, found.scan, prompt, policy)
+        count = export_pairs(Path(ours.pairs), stream().rows, found.scan, prompt, policy, listed)
         print(f"pairs     {ours.pairs}: {count:,} prompts with their answers")
     if ours.flags is not None:
         write_flags(Path(ours.flags), found.scan)

@@ -1,11 +1,12 @@
 """Rows put right as far as that needs no judgement: repeated and useless ones left out, each with its reasons."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from heed.audit.scan import Scan
@@ -14,12 +15,15 @@ from heed.data.rows import RowStream
 from heed.data.shapes import TURNS
 from heed.data.splits import SPLITS, UNUSED
 from heed.errors import UserError
+from heed.files import run_folder
 from heed.files.run_folder import whole_file
 from heed.prompts.template import Prompt
 
 # Flags that leave a row out. An overlap of splits leaves out the training row, so that the held-out one stays clean.
 LEFT_OUT = ("no_target", "eos_not_learned", "too_long", "double_bos", "duplicate", "near_duplicate")
 LEFT_OUT_OF_TRAINING = ("split_overlap", "near_split_overlap", "contaminated")
+LISTED = "listed in leave_out"
+NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +35,23 @@ class Cleaned:
     rejected_file: Path
 
 
-def judged(rows: Iterable[Record | Rejected], scan: Scan) -> Iterator[tuple[Record | Rejected, int, list[str]]]:
+def read_list(path: Path) -> dict[int, str]:
+    """Row id -> place, of the rows that somebody wants left out. Raises UserError for a line that names no row."""
+    listed = {}
+    for number, line in enumerate(run_folder.read_lines(path), 1):
+        if not isinstance(line.get("row_id"), int) or not isinstance(line.get("place"), str):
+            raise UserError(f"leave_out: {path}:{number}: no row_id and place, as inspect_data.py --map writes them")
+        listed[line["row_id"]] = line["place"]
+    return listed
+
+
+def judged(
+    rows: Iterable[Record | Rejected], scan: Scan, listed: Mapping[int, str]
+) -> Iterator[tuple[Record | Rejected, int, list[str]]]:
     """Every row, the number of its split, and the reasons to leave it out, if there are any.
 
-    `rows` are those of the scan, from the start.
+    `rows` are those of the scan, from the start; `listed` are to be left out. Raises UserError where a listed row is
+    another one in these rows.
     """
     position = 0
     for row in rows:
@@ -45,6 +62,10 @@ def judged(rows: Iterable[Record | Rejected], scan: Scan) -> Iterator[tuple[Reco
         names = LEFT_OUT + (LEFT_OUT_OF_TRAINING if split == SPLITS.index("train") else ())
         like = int(scan.rows["like"][position])
         found = [name for name in names if name in flags]
+        if (place := listed.get(row.row_id)) is not None:
+            if place != row.place:
+                raise UserError(f"leave_out: row {row.row_id} is {place} in the list, and {row.place} here: other data")
+            found.append(LISTED)
         yield row, split, [f"{name} of {scan.place(like)}" if "duplicate" in name else name for name in found]
         position += 1
 
@@ -54,7 +75,7 @@ def is_folder(export: Path) -> bool:
     return not export.suffix
 
 
-def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
+def export_rows(path: Path, stream: RowStream, scan: Scan, listed: Mapping[int, str] = NOTHING) -> Cleaned:
     """Write the cleaned rows as JSONL, and those left out with their reasons as `PATH.rejected.jsonl`.
 
     In a folder every row stays in its split; the rows of one file are split again when it is read.
@@ -72,7 +93,7 @@ def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
                 path.mkdir(exist_ok=True)
             return opened.enter_context(whole_file(path / f"{name}.jsonl" if name is not None else path))
 
-        for row, split, reasons in judged(stream.rows, scan):
+        for row, split, reasons in judged(stream.rows, scan, listed):
             if in_splits and split == UNUSED and not reasons:
                 reasons = ["in a split that is not used"]
             if isinstance(row, Record) and not reasons:
@@ -87,14 +108,21 @@ def export_rows(path: Path, stream: RowStream, scan: Scan) -> Cleaned:
     return Cleaned(kept=kept, left_out=left_out, rejected_file=rejected_file)
 
 
-def export_pairs(path: Path, rows: Iterable[Record | Rejected], scan: Scan, prompt: Prompt, policy: Any) -> int:
+def export_pairs(
+    path: Path,
+    rows: Iterable[Record | Rejected],
+    scan: Scan,
+    prompt: Prompt,
+    policy: Any,
+    listed: Mapping[int, str] = NOTHING,
+) -> int:
     """Write what a model is asked and what it is to answer, as {"input": prompt, "output": answer}; returns how many.
 
     The same rows as `export_rows` keeps; a conversation gives a pair for each answer that is learned.
     """
     count = 0
     with whole_file(path) as file:
-        for row, _, reasons in judged(rows, scan):
+        for row, _, reasons in judged(rows, scan, listed):
             if not isinstance(row, Record) or reasons:
                 continue
             turns = learned_turns(row.messages)

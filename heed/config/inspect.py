@@ -26,5 +26,9 @@ class InspectConfig:
     )
     against: list[str] = key([], help="more evaluation files, besides audit_against", read_when=when("run", None))
     preview_rows: int = key(3, help="rows shown token by token", read_when=when("run", None))
-    run: str | None = key(None, help="a run folder: show the rows that one of its steps learned from, and nothing else")
-    step: int | None = key(None, help="the step", read_when=when("run"))
+    leave_out: str | None = key(
+        None, help="a JSONL with the row_id of rows that are not exported, as --map writes it", read_when=when("export")
+    )
+    run: str | None = key(None, help="a run folder: show what it learned from, in a step or in all, and nothing else")
+    step: int | None = key(None, help="the step whose rows are shown", read_when=(when("run"), when("map", False)))
+    map: bool = key(False, help="show which training rows were never learned or forgotten again", read_when=when("run"))

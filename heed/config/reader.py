@@ -64,6 +64,7 @@ PATHS = frozenset(
         "fsdp_config",
         "html",
         "export",
+        "leave_out",
         "pairs",
         "flags",
         "against",

@@ -1,6 +1,6 @@
 """What more rows would bring: a power law through the scores of runs that learned from shares of the training rows.
 
-error(n) = floor + factor * n ** -slope (Hestness et al. 2017), fitted by least squares with neither part below 0. The
+error(n) = floor + factor * n ** -slope (Hestness et al. 2017), fitted by least squares with no floor below 0. The
 interval is a bootstrap over rows and seeds together; that the law goes on beyond the largest share is an assumption.
 """
 
@@ -15,7 +15,7 @@ from heed.study.recipes import Recipe
 from heed.study.runs import Run
 from heed.study.standings import Study
 
-SHARES = (["train_share"], ["train_share", "fingerprint train_rows"])
+SHARE = "train_share"
 FEWEST_POINTS = 4
 SLOPES = np.concatenate([np.linspace(0.02, 1.5, 75), np.linspace(1.6, 4, 13)])
 DRAWS = 2_000
@@ -43,7 +43,7 @@ class Curve:
 
     @property
     def told(self) -> bool:
-        """Whether the rows and seeds say that more rows would help."""
+        """Whether the rows and seeds say that more rows would change the score."""
         return self.gain.ci95 is not None and not self.gain.ci95[0] <= 0 <= self.gain.ci95[1]
 
     def as_json(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Curve:
 def curve_of(study: Study) -> Curve | None:
     """Of recipes that differ in the share of the training rows alone; None for others, and for fewer than four."""
     found = [each.recipe for each in study.standings]
-    if len(found) < FEWEST_POINTS or any(list(each.settings) not in SHARES for each in found):
+    if len(found) < FEWEST_POINTS or any(list(each.settings) != [SHARE] for each in found):
         return None
     ordered = sorted(found, key=lambda recipe: trained_rows(recipe))
     rows = np.array([trained_rows(each) for each in ordered], dtype=float)
@@ -117,7 +117,7 @@ def power_law(rows: np.ndarray, errors: np.ndarray, at: np.ndarray) -> np.ndarra
     for slope in SLOPES:
         x = (rows / rows[0]) ** -slope
         centred = x - x.mean()
-        factor = np.maximum(0.0, errors @ centred / (centred @ centred))
+        factor = errors @ centred / (centred @ centred)
         floor = errors.mean(axis=1) - factor * x.mean()
         low = floor < 0
         factor = np.where(low, errors @ x / (x @ x), factor)

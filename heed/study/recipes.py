@@ -48,10 +48,11 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Keys that do not have one value in all runs, seeds aside."""
+    """Keys that do not have one value in all runs, seeds aside; where there are none, what is behind equal names."""
     configs = [recipe_of(run) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
-    return [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
+    differ = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
+    return [name for name in differ if not name.startswith("fingerprint ")] or differ
 
 
 def shown(run: Run, name: str) -> Any:

@@ -82,11 +82,15 @@ def curve_text(curve: Curve, study: Study) -> str:
     wide, last = wide_of(study), curve.points[-1]
     gain, interval = curve.gain, interval_text(curve.gain.ci95, wide=wide, with_sign=True)
     what = f"{2 * last.rows:,} training rows instead of {last.rows:,}"
-    if curve.told:
+    if curve.told and number(abs(gain.value), wide=wide).strip("0.") == "":
+        text = f"Twice the rows ({what}) would bring nothing that shows: {signed(gain.value, wide=wide)} [{interval}]"
+    elif curve.told:
         text = f"Twice the rows ({what}) would bring about {signed(gain.value, wide=wide)} [{interval}]"
     else:
         text = f"What twice the rows ({what}) would bring cannot be told: {signed(gain.value, wide=wide)} [{interval}]"
-    text += ", if the power law through these runs goes on. The interval is over rows and seeds."
+    seeds = all(len(each.recipe.runs) > 1 for each in study.standings)
+    over = "rows and seeds" if seeds else "rows; what other seeds would give is not in it"
+    text += f", if the power law through these runs goes on. The interval is over {over}."
     if curve.check is not None and curve.check.ci95 is not None:
         low, high = curve.check.ci95
         inside = "holds" if low <= last.score.value <= high else "does not hold"
