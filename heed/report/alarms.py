@@ -7,12 +7,12 @@ from statistics import median
 from heed.answers.copies import COPIED
 from heed.answers.responses import Answer
 from heed.measure.verdict import BETTER, WORSE
-from heed.report.controls import HABIT, control_rows, verdicts
+from heed.report.controls import control_rows, verdicts
 from heed.report.evidence import Evidence
 from heed.report.lost import length_text, mostly_length
 from heed.report.measured import Measured
 from heed.report.results import Result
-from heed.report.words import in_sentence, interval_text, number, signed
+from heed.report.words import in_sentence, interval_text, is_wide, label, number, signed
 from heed.saying import count
 
 FEWEST = 5  # rows below which a share of them says little
@@ -45,8 +45,15 @@ def alarms(evidence: Evidence, found: Measured) -> list[Alarm]:
 
 
 def habit(evidence: Evidence) -> Iterator[Alarm]:
-    if True in verdicts(control_rows(evidence)):
-        yield f"{evidence.ours} answers from habit", f"{HABIT}."
+    rows = {row.task: row for row in control_rows(evidence)}
+    if True in verdicts(list(rows.values())):
+        values = [rows[kind].value for kind in ("own", "foreign")]
+        own, foreign = (number(value, wide=is_wide(*values)) for value in values)
+        yield (
+            f"{evidence.ours} answers from habit",
+            f"{label(rows['own'].metric)} is {own} with the instruction of the row, and {foreign} with that of another "
+            f"one ({count(rows['foreign'].n, 'row')}).",
+        )
 
 
 def same_as_other(evidence: Evidence) -> Iterator[Alarm]:

@@ -22,9 +22,8 @@ KINDS = {
     "worst_wording": ("Worst wording of each row", "worst wording"),
     "consistency": ("Consistency of the wordings", "consistency"),
 }
-HABIT = "More than half of what the model gains with its own instruction is left with another row's"
 VERDICTS = {
-    True: f"It answers from habit. {HABIT}.",
+    True: "It answers from habit: with another row's instruction, more than half of what its own gains is left.",
     False: "It reads the instruction: with another row's, less than half of what its own gains is left.",
     None: "Whether it reads the instruction cannot be told from these rows.",
 }

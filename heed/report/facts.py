@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from heed.report.controls import control_rows
 from heed.report.evidence import Evidence
 from heed.report.words import epochs_text
 from heed.saying import count, duration
@@ -139,6 +140,17 @@ def spending(evidence: Evidence) -> list[Spending]:
                 tokens_in=total(each.prompt_tokens for each in rows),
                 tokens_out=total(each.response_tokens for each in rows),
                 seconds=total(each.seconds for each in rows),
+                cost="",
+            )
+        )
+    if asked := [row for row in control_rows(evidence) if row.details.get("answers")]:
+        found.append(
+            Spending(
+                what="Controls",
+                requests=sum(row.details["answers"] for row in asked),
+                tokens_in=None,
+                tokens_out=None,
+                seconds=total(row.seconds for row in asked),
                 cost="",
             )
         )

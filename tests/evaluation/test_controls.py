@@ -167,8 +167,8 @@ def test_a_model_that_answers_from_habit_is_told_from_one_that_reads(tmp_path: P
     assert [list(verdicts(rows)) for rows in (reads, habit, unclear)] == [[False], [True], [None]]
     assert controls_text(habit) == (
         "\nRight with its own instruction 1.000 [0.832, 1.000], with a foreign one 0.900 [0.683, 0.988] "
-        "(exact match, n = 20).\n  It answers from habit. More than half of what the model gains with its own "
-        "instruction is left with another row's."
+        "(exact match, n = 20).\n  It answers from habit: with another row's instruction, more than half of what its "
+        "own gains is left."
     )
     assert [asdict(row) for row in read_rows(tmp_path)] == [asdict(row) for row in unclear]  # the last that was scored
 

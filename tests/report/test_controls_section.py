@@ -36,7 +36,8 @@ def test_a_habit_is_told_at_the_top_and_drawn_with_its_answers(tmp_path: Path) -
         "0.300 [0.100, 0.900] (n = 24, of its own 0.500) (exact match, n = 60)."
     ) in text
     assert "Without its input (its own there: 0.500) 1 note 36 rows without an input 0.300" in text
-    assert "It answers from habit. More than half" in text
+    assert "It answers from habit: with another row's instruction, more than half" in text.replace("&#39;", "'")
+    assert "Exact match is 0.900 with the instruction of the row, and 0.800 with that of another one (60 rows)." in text
     evidence = read_evidence(folder)
     assert ("tuned answers from habit", True) in [
         (each.title, each.grave) for each in notices(evidence, measured(evidence))
