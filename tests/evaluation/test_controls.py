@@ -129,7 +129,13 @@ def test_a_line_that_is_no_rewording_is_named(tmp_path: Path, line: str, message
 # ---- what is concluded
 
 
-def concluded(folder: Path, answers: dict[str, list[str]], references: list[str], instead: list[str]) -> list[Row]:
+def concluded(
+    folder: Path,
+    answers: dict[str, list[str]],
+    references: list[str],
+    instead: list[str],
+    headline: str = "exact_match",
+) -> list[Row]:
     """Rows of what was answered to each kind of control, row by row."""
     records = [record(row, f"Do {row}.", "it", reference) for row, reference in enumerate(references)]
     own = [
@@ -150,7 +156,7 @@ def concluded(folder: Path, answers: dict[str, list[str]], references: list[str]
     system = Asked(model="m", revision=None, responses="responses.json", responses_sha256="", contract=None)
     known: dict[str, Any] = dict.fromkeys(Evaluation.__dataclass_fields__, None)
     known |= {"systems": {"tuned": system}, "data": "rows.json", "data_sha256": "ab", "versions": {}, "command": ""}
-    known |= {"n_full": 99, "headline_metric": "exact_match"}
+    known |= {"n_full": 99, "headline_metric": headline}
     known["controls_sha256"] = file_sha256(folder / "responses_controls.json")
     return score_controls(
         folder, Evaluation(**known), {"tuned": own}, load_metrics(["token_f1", "exact_match"]), cluster=None, say=print
@@ -197,3 +203,11 @@ def test_worst_wording_and_consistency_stand_beside_the_mean_of_all_wordings(tmp
     polite = next(row for row in rows if row.task == "polite")
     assert polite.details["example"]["row_id"] == 1 and polite.seconds == 2.0  # the first that went wrong
     assert polite.n_full == 99 and verdicts(rows) == {}
+
+
+def test_words_in_common_stand_for_a_judge_who_is_not_asked(tmp_path: Path) -> None:
+    answers = {"own": ["a cat sits", "b"], "foreign": ["a cat", "c"]}
+    rows = concluded(tmp_path, answers, ["a cat sits", "b"], ["x", "y"], headline="judge_score")
+
+    assert {row.task: (row.metric, row.value) for row in rows}["own"] == ("token_f1", 1.0)
+    assert controls_text(rows).startswith("\nToken F1 with its own instruction 1.000 [")
