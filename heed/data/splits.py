@@ -10,6 +10,7 @@ import numpy as np
 
 from heed.data.records import Record
 from heed.errors import UserError
+from heed.saying import count
 
 SplitName = Literal["train", "test", "validation"]
 SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
@@ -51,7 +52,12 @@ def split_records(
         check_shares(shares)
         splits = by_position(records, shares) if how == "position" else by_hash(records, shares)
     if not splits["train"]:
-        raise UserError(f"the train split is empty: {len(records)} rows, split: {how}, split_shares: {shares}")
+        way_out = (
+            "no split of the source is train; name one in source_splits, as {train: NAME}"
+            if how == "source"
+            else f"{count(len(records), 'row')}, split_shares: {list(shares)}; give it more, as split_shares: [1, 0, 0]"
+        )
+        raise UserError(f"the train split is empty: {way_out}")
     return splits
 
 
