@@ -57,9 +57,13 @@ def shortage(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"no space is left for {error.filename or 'a file'}; free some"
     if is_out_of_memory(error):
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return f"memory ran out ({reason}); free some, and give the same command again"
+        return f"memory ran out ({reason_of(error)}); free some, and give the same command again"
     return None
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def is_out_of_memory(error: Exception) -> bool:

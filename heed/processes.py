@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 
 PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole tensors
 
@@ -141,9 +141,8 @@ def check_alike(facts: Mapping[str, Any]) -> None:
 
 def not_found_message(error: Exception, seconds: int) -> str:
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    reason = " ".join(str(error).split())[:200]
     return (
         f"process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} did not find the others at {place} within "
-        f"{seconds} s ({reason}). A machine's own name may be another address on the others: start torchrun there with "
-        "--local-addr ADDRESS, and with --rdzv-conf is_host=1 on the first machine, is_host=0 on the rest"
+        f"{seconds} s ({reason_of(error)}). A machine's own name may be another address on the others: start torchrun "
+        "there with --local-addr ADDRESS, and with --rdzv-conf is_host=1 on the first machine, is_host=0 on the rest"
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.runs.finished import Subject, find_base
 
@@ -101,7 +101,7 @@ def check_model(model: str, revision: str | None) -> None:
             except RepositoryNotFoundError:
                 problem = f"{model} is neither a folder here nor a model on the Hub that you may see (`hf auth login`)"
             except (HfHubHTTPError, HTTPError, OSError) as error:
-                problem = f"{model} could not be fetched from the Hub: {' '.join(str(error).split())[:200]}"
+                problem = f"{model} could not be fetched from the Hub: {reason_of(error)}"
             break
     if problem:
         raise UserError(f"model: {problem}")

@@ -1,6 +1,5 @@
 """What a scan found, kept beside the ids under a hash of everything it depends on."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from heed.audit.scan import Scan
 from heed.data.sources import Source, file_hashes
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.hashes import json_sha256
 from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy
@@ -28,7 +28,7 @@ def scan_key(
     """SHA-256 over data bytes, how they are read and split, template, tokenizer, policy and evaluation files."""
     evaluations = {name: file_hashes(Source(data=name)) for name in against}
     parts = [VERSION, dict(files), dict(reading), prompt_hash(prompt), asdict(policy), evaluations]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_sha256(parts)
 
 
 def check_cache() -> None:

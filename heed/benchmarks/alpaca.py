@@ -22,7 +22,7 @@ from heed.benchmarks.loaded import Loaded
 from heed.benchmarks.question import Question, graded_key
 from heed.benchmarks.suite import Benchmark
 from heed.data.records import Record
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.servers.client import Client, LibraryClient, NoReply, Server, openai_address, token_for
 
@@ -62,10 +62,9 @@ def refuse_silent(judge: Judge) -> None:
 
 
 def unanswered(judge: Judge, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
     return (
-        f"judge_model: {judge.model} at {judge.base_url or 'OpenAI'} does not answer ({reason}); look at judge_model, "
-        "judge_base_url, and OPENAI_API_KEY if the server wants a key"
+        f"judge_model: {judge.model} at {judge.base_url or 'OpenAI'} does not answer ({reason_of(error)}); look at "
+        "judge_model, judge_base_url, and OPENAI_API_KEY if the server wants a key"
     )
 
 

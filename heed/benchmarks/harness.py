@@ -19,7 +19,7 @@ from heed.benchmarks.loaded import Loaded
 from heed.benchmarks.question import Question
 from heed.benchmarks.suite import Benchmark
 from heed.benchmarks.tasks import OFFLINE_HELP, SQUAD, Tasks
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.files import run_folder
 
 REQUESTS = "requests"
@@ -138,8 +138,8 @@ def ask(lm: Any, tasks: Tasks, setup: Setup, *, requests: Path | None = None) ->
                 log_samples=True,
             )
     except (FileNotFoundError, LookupError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{tasks.benchmark.system}: it could not be scored ({reason}); {OFFLINE_HELP}") from error
+        system = tasks.benchmark.system
+        raise UserError(f"{system}: it could not be scored ({reason_of(error)}); {OFFLINE_HELP}") from error
     assert results is not None  # this is the only process
     return dict(results)
 

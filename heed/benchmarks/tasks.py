@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 
 from heed.benchmarks import compat
 from heed.benchmarks.suite import HUMANEVAL, Benchmark
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 
 IFEVAL, SQUAD = "ifeval", "squadv2"
 OFFLINE_HELP = (
@@ -49,7 +49,7 @@ class Tasks:
             with in_folder(data_root), compat.without_execution(), contextlib.redirect_stdout(io.StringIO()):
                 self.loaded = manager.load(list(benchmark.tasks))
         except (OSError, ValueError, LookupError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = reason_of(error)
             raise UserError(f"{benchmark.system}: its data could not be loaded ({reason}); {OFFLINE_HELP}") from error
         self.tasks: dict[str, Any] = self.loaded["tasks"]
         self.groups: dict[str, Any] = self.loaded["groups"]
@@ -85,10 +85,9 @@ class Tasks:
             with compat.metrics_in(self.data_root):
                 return evaluate.load("squad_v2")
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{self.benchmark.system}: the module squad_v2 of evaluate, which scores it, could not be "
-                f"loaded ({reason}); {OFFLINE_HELP}"
+                f"loaded ({reason_of(error)}); {OFFLINE_HELP}"
             ) from error
 
     def load(self, task_list: Any) -> Any:

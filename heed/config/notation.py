@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from heed.errors import reason_of
+
 MOST_NODES = 100_000  # of a file or value with its aliases written out
 DEEPEST = 50
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -29,7 +31,7 @@ def compose(text: str) -> yaml.Node | None:
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise NotYaml(f"not YAML: {' '.join(str(error).split())}") from error
+        raise NotYaml(f"not YAML: {reason_of(error)}") from error
     except RecursionError as error:
         raise NotYaml(f"nested more than {DEEPEST} deep") from error
     left = [(root, 0)] if root is not None else []

@@ -1,11 +1,10 @@
 """Every reply that was paid for, so that nothing is asked twice: one line of JSON per request, found by its hash."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.files.hashes import json_sha256
 from heed.files.lines import append_line, keep_only, read_kept
 from heed.saying import Say
 
@@ -28,7 +27,7 @@ def request_key(server: str, body: dict[str, Any]) -> str:
 
     The address counts: many servers call whatever they run by the same name.
     """
-    return hashlib.sha256(json.dumps([server, body], sort_keys=True).encode()).hexdigest()
+    return json_sha256([server, body])
 
 
 class Cache:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Self
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.judge.cache import Reply
 from heed.judge.client import Unanswered
 from heed.judge.parsing import Verdict
@@ -105,4 +105,4 @@ def load_pipeline(model: str) -> Any:
             model_kwargs={"use_safetensors": True},
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"judge_model: {model} could not be loaded ({' '.join(str(error).split())[:300]})") from error
+        raise UserError(f"judge_model: {model} could not be loaded ({reason_of(error)})") from error

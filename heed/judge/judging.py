@@ -1,7 +1,5 @@
 """One judge on all answers: scores, pairs and controls, into judge.jsonl and judge_summary.json, and how it agrees."""
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import Any
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.hashes import json_sha256
 from heed.judge import agreement
 from heed.judge.asking import Asker, Prices
 from heed.judge.cache import Cache
@@ -159,7 +158,7 @@ def summarise(
 def answers_hash(by_name: Mapping[str, Sequence[JudgedAnswer]]) -> str:
     """What was judged: verdicts on other answers do not belong beside these."""
     answers = [asdict(item) for name in sorted(by_name) for item in by_name[name]]
-    return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+    return json_sha256(answers)
 
 
 def judged_answers(folder: Path) -> str | None:

@@ -6,8 +6,6 @@
 - Control tokens in the texts (`<|im_end|>` and their kin) are broken by a space.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from heed.errors import UserError
+from heed.files.hashes import json_sha256
 from heed.saying import writable
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts" / "judge"
@@ -76,7 +75,7 @@ class JudgePrompt:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.templates, sort_keys=True).encode()).hexdigest()
+        return json_sha256(self.templates)
 
     def ask(self, texts: Mapping[str, str]) -> Question:
         """The question about `texts`: instruction, input, reference, and response or first and second."""
@@ -167,4 +166,4 @@ def break_control_tokens(text: str) -> str:
 
 
 def marker_of(texts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()[:16]
+    return json_sha256(dict(texts))[:16]

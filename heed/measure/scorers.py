@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.measure.intervals import PERCENT, SMALLEST, SMALLEST_UNKNOWN, Estimate, range_of, resampled, together
 from heed.measure.measurements import Measurement, library, mean_measurement
@@ -252,7 +252,7 @@ def load_module(name: str) -> Callable[[Texts, Texts], list[Measurement]]:
         module = evaluate.load(name, keep_in_memory=True)
     except (OSError, ImportError, ValueError) as error:
         raise UserError(
-            f"metrics: evaluate:{name} cannot be loaded ({' '.join(str(error).split())}). By name it comes from the "
+            f"metrics: evaluate:{name} cannot be loaded ({reason_of(error)}). By name it comes from the "
             "Hub, which needs the network or an earlier download; without, give the path of its folder or .py file"
         ) from error
     return partial(module_score, name, module)
@@ -267,7 +267,7 @@ def module_score(name: str, module: Any, responses: Texts, references: Texts) ->
     try:
         result = module.compute(predictions=list(responses), references=list(references))
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"metrics: {metric} does not take texts ({' '.join(str(error).split())[:300]})") from error
+        raise UserError(f"metrics: {metric} does not take texts ({reason_of(error)})") from error
     own = Path(name).stem
     numbers = {key: value for key, value in (result or {}).items() if is_number(value) or items_of(value, responses)}
     if not numbers:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 from heed.files.hashes import file_sha256
 
 POINTER = b"version https://git-lfs.github.com"
@@ -104,8 +104,7 @@ def dequantize(path: Path, folder: Path) -> None:
             **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} could not be read as a causal language model: {reason}") from error
+        raise UserError(f"{path} could not be read as a causal language model: {reason_of(error)}") from error
     # Plain dense weights from here on: nothing may take them for quantized ones.
     vars(model)["hf_quantizer"] = None
     vars(model).pop("is_quantized", None)

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or absent: staged, hashed, renamed; and read only when no byte has changed."""
 
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.hashes import file_sha256, of_each, sync
+from heed.files.hashes import file_sha256, json_sha256, of_each, sync
 from heed.saying import Say
 
 MANIFEST_FILE = "MANIFEST.json"
@@ -58,7 +57,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def own_sha256(manifest: Mapping[str, Any]) -> str:
     """What a manifest says of itself: a bit lost in the fingerprint must not look like a run that was changed."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return json_sha256(manifest)
 
 
 def publish(staged: Path, final: Path) -> None:

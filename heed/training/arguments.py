@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heed import config
 from heed.config import Settings, SftConfig
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from transformers import TrainingArguments
@@ -71,7 +71,7 @@ def training_arguments(training: Settings) -> "TrainingArguments":
         if args.process_index > 0:  # asking for it makes the processes find each other
             set_verbosity_error()
     except (ValueError, ImportError) as error:
-        raise UserError(f"TrainingArguments: {' '.join(str(error).split())}") from error
+        raise UserError(f"TrainingArguments: {reason_of(error)}") from error
     except DistError as error:
         raise UserError(not_found_message(error, values["ddp_timeout"])) from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a

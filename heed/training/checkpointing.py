@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
 
 from heed import processes
-from heed.errors import Stopped, UserError
+from heed.errors import Stopped, UserError, reason_of
 from heed.files import run_folder
 from heed.runs import checkpoints
 from heed.runs.checkpoints import STAGING
@@ -229,5 +229,5 @@ def attempt(function: Callable[[], None]) -> str:
     try:
         function()
     except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {reason_of(error)}"
     return ""

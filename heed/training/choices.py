@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import get_scheduler
 
-from heed.errors import UserError
+from heed.errors import UserError, reason_of
 
 # What libraries raise when a name or its options do not work here.
 CANNOT = (ImportError, ValueError, TypeError, RuntimeError, AttributeError, KeyError, AssertionError, OSError)
@@ -54,7 +54,7 @@ def try_optimizer(args: TrainingArguments) -> torch.optim.Optimizer:
         layer(torch.ones(2, 64, device=args.device)).sum().backward()
         optimizer.step()
     except CANNOT as error:
-        raise UserError(f"optim: {name} does not work here: {one_sentence(error)}") from error
+        raise UserError(f"optim: {name} does not work here: {reason_of(error)}") from error
     if args.optim_args and (kind, options) == without_options:
         raise UserError(f"optim_args has no effect with optim: {name}; leave it out")
     return optimizer
@@ -95,7 +95,7 @@ def try_schedule(args: TrainingArguments, optimizer: torch.optim.Optimizer) -> N
             scheduler_specific_kwargs=dict(options),
         )
     except CANNOT as error:
-        raise UserError(f"lr_scheduler_type: {name} needs other lr_scheduler_kwargs: {one_sentence(error)}") from error
+        raise UserError(f"lr_scheduler_type: {name} needs other lr_scheduler_kwargs: {reason_of(error)}") from error
 
 
 def check_reporter(name: str) -> None:
@@ -112,7 +112,3 @@ def check_reporter(name: str) -> None:
 
 def value_of(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
-
-
-def one_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from heed.errors import reason_of
 from heed.saying import Say
 from heed.tokens.batches import MOST_FILLED, Batch
 
@@ -119,7 +120,7 @@ class StepGraphs:
             recorded = Recorded(buffers, items, replay)
             difference = 0.0 if self.recorded else self.difference(recorded, batch, num_items)
         except RuntimeError as error:
-            return self.give_up(" ".join(str(error).split())[:300])
+            return self.give_up(reason_of(error))
         finally:
             self.set_gradients(before)
         if not difference <= TOLERANCE:
