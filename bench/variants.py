@@ -32,7 +32,7 @@ from bench.rows import EOS
 from heed.config import SftConfig
 from heed.tokens.batches import PaddingCollator
 from heed.tokens.examples import row_lengths
-from heed.training.plan import hot_path
+from heed.training.batching import hot_path
 from heed.training.trainer import HeedTrainer
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny-gpt2"  # two tools want one, to pad and to stop
