@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # heavy: what scores kept answers does not need a model
 POLITE = "Hello! Could you please help me with the following? "
 DRAWN = 8
 """Rows drawn as a source of another instruction; the one that is least like the row is taken."""
-TOO_LONG = "longer than the model's positions"
+TOO_LONG = "whose prompt would not fit the model's positions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def make_controls(
     asked: list[Control] = []
     left_out: dict[str, Counter[str]] = {}
     for record in in_order[:rows]:
-        for kind in kinds:
+        for kind in dict.fromkeys(kinds):
             change, reason = CHANGES[kind]
             control = change(record, in_order)
             if control is None:

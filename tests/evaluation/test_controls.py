@@ -70,7 +70,7 @@ def test_what_cannot_be_asked_of_a_row_is_counted_by_reason() -> None:
         "case": {"whose letters have no case": 2},
     }
     short = found.fitting([True, False])
-    assert short.left_out["polite"] == {"longer than the model's positions": 1}
+    assert short.left_out["polite"] == {"whose prompt would not fit the model's positions": 1}
     assert str(asked(RECORDS[2:], kinds=["case", "no_input"])) == (
         "controls, on 1 row: case 1, no_input not on 1 row without an input"
     )
