@@ -118,6 +118,17 @@ def similar_pairs(likely: Sequence[Pairs], texts: Callable[[set[int]], Iterator[
     return [one_of_each(part[kept]) for part, kept in zip(likely, np.split(similar, ends), strict=True)]
 
 
+def grouped(texts: Sequence[str]) -> list[int]:
+    """For each normalized text the place of the first that it nearly repeats, directly or by another; else its own."""
+    signatures = np.stack([signature(runs(text)) for text in texts])
+    likely = likely_pairs(signatures, np.arange(len(texts)))
+    [pairs] = similar_pairs([likely], lambda wanted: ((place, texts[place]) for place in wanted))
+    groups = list(range(len(texts)))
+    for row, earlier in pairs.tolist():
+        groups[row] = groups[earlier]
+    return groups
+
+
 def one_of_each(pairs: Pairs) -> Pairs:
     """The first pair of each row."""
     return pairs[np.unique(pairs[:, 0], return_index=True)[1]]

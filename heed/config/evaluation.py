@@ -107,7 +107,8 @@ class EvalConfig:
     )
     cluster: Literal["instruction", "input", "output", "system_prompt"] | None = key(
         None,
-        help="a field of the rows: those that share its value count as one draw in every interval",
+        help="a field of the rows: those that share its value count as one draw in every interval; null: those that "
+        "ask the same or are near duplicates do",
         read_when=SCORES,
     )
     bertscore_num_layers: int | None = key(

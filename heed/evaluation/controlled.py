@@ -1,6 +1,6 @@
 """How good the answers to controls are, by the metric of the headline: rows of the system "controls"."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from heed.evaluation.controls import reasons
 from heed.evaluation.kept import Answers, Evaluation, refuse_changed
 from heed.files import run_folder
+from heed.measure.clusters import Clusters
 from heed.measure.intervals import SHARE, mean_estimate, paired_difference
 from heed.measure.measurements import Measurement
 from heed.measure.metrics import Metric, composed
@@ -28,7 +29,7 @@ def score_controls(
     answers: Answers,
     metrics: Mapping[str, Metric],
     *,
-    cluster: str | None,
+    clusters: Clusters | None,
     say: Say,
 ) -> list[Row]:
     """Each kind of control as a row of rows.jsonl; none where nothing was asked, or no metric scores single answers."""
@@ -52,7 +53,7 @@ def score_controls(
     own = dict(zip(row_ids, scores, strict=False))
     scored = list(zip(asked, scores[len(own) :], strict=False))
     chance = {each["row_id"]: score for each, score in zip(foreign, scores[len(own) + len(asked) :], strict=True)}
-    clusters = {row: getattr(given[row], cluster) if cluster else row for row in own}
+    clusters = clusters or {row: row for row in own}
     common = {
         "system": "controls",
         "metric": found.metric,
@@ -125,7 +126,7 @@ def is_habit(
     own: Mapping[int, float],
     chance: Mapping[int, float],
     found: Measurement,
-    clusters: Mapping[int, Hashable],
+    clusters: Clusters,
 ) -> bool | None:
     """Whether more than half of what the own instruction gains over chance is left under a foreign one; None where the
     rows do not tell. Chance is the score of a right answer to the foreign instruction."""

@@ -59,6 +59,8 @@ class Evaluation:
     device: str | None
     headline_metric: str | None = None
     """What the verdict is about, named before anything was measured."""
+    clusters: str | None = None
+    """Which rows count as one draw; None where each is its own."""
     controls_sha256: str | None = None
     """Of the answers to controls; None where nothing of the kind was asked."""
 

@@ -16,6 +16,7 @@ from heed.files.lock import locked
 from heed.files.run_folder import make_folder
 from heed.judge.settings import JudgeSettings
 from heed.judge.summary import summary_text
+from heed.measure.clusters import clusters_of, clusters_text
 from heed.measure.metrics import Metric, load_metrics
 from heed.measure.verdict import JUDGE_SCORE
 from heed.report import write_report
@@ -45,14 +46,16 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
             evaluation = read_evaluation(folder)
             answers = read_answers(folder, evaluation, say)
         if metrics is not None:
-            evaluation = replace(evaluation, headline_metric=headline)
+            clusters = clusters_of(answers[evaluation.evaluated], cluster)
+            text = clusters_text(clusters, cluster)
+            evaluation = replace(evaluation, headline_metric=headline, clusters=text)
             write_evaluation(folder, evaluation)
             seen_rows = rows_given_away(evaluation, say)
             evaluation, scores = score(
-                folder, evaluation, answers, metrics, cluster=cluster, seen_rows=seen_rows, say=say
+                folder, evaluation, answers, metrics, clusters=clusters, seen_rows=seen_rows, say=say
             )
             answers = {name: answers[name] for name in evaluation.systems}
-            controlled = score_controls(folder, evaluation, answers, metrics, cluster=cluster, say=say)
+            controlled = score_controls(folder, evaluation, answers, metrics, clusters=clusters, say=say)
             say(scores_text(evaluation, scores))
             say(controls_text(controlled))
             say(examples_text(evaluation, answers))

@@ -9,6 +9,7 @@ from heed.audit.flags import read_flags, was_compared
 from heed.evaluation.forgetting import forgetting_rows
 from heed.evaluation.kept import Answers, Evaluation, write_evaluation
 from heed.evaluation.stops import STOP_METRICS, kept_measurements, read_stops
+from heed.measure.clusters import Clusters
 from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
 from heed.measure.lengths import length_matched
 from heed.measure.measurements import Measurement, as_rows, make_items, write_items
@@ -34,7 +35,7 @@ def score(
     answers: Answers,
     metrics: dict[str, Metric],
     *,
-    cluster: str | None = None,
+    clusters: Clusters | None = None,
     seen_rows: frozenset[int],
     say: Say,
 ) -> tuple[Evaluation, Scores]:
@@ -48,9 +49,9 @@ def score(
     for name, given in answers.items():
         say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
         stopped = kept_measurements(stops.get(name, {}), given)
-        if cluster is not None:
-            stopped = in_clusters(stopped, given, [getattr(answer, cluster) for answer in given])
-        found[name] = [*measure(metrics, given, cluster=cluster), *stopped]
+        if clusters is not None:
+            stopped = in_clusters(stopped, given, clusters)
+        found[name] = [*measure(metrics, given, clusters=clusters), *stopped]
     evaluation = best_first(evaluation, headline_values(evaluation, found))
     write_evaluation(folder, evaluation)
     clean: dict[str, list[Measurement]] = {}
@@ -59,7 +60,7 @@ def score(
         rows += measurement_rows(evaluation, name, measurements, evaluation.what)
         kept = [each for each in answers[name] if each.row_id not in seen_rows]
         if 0 < len(kept) < len(answers[name]):
-            clean[name] = measure(metrics, kept, cluster=cluster)
+            clean[name] = measure(metrics, kept, clusters=clusters)
             rows += measurement_rows(
                 evaluation, name, clean[name], f"{evaluation.what}, those given away in training left out"
             )
@@ -75,11 +76,11 @@ def score(
             )
             for name in (evaluation.other, evaluation.evaluated)
         )
-        comparison = compare(a, b, headline=evaluation.headline_metric, cluster=cluster)
+        comparison = compare(a, b, headline=evaluation.headline_metric, clusters=clusters)
         name = comparison.headline if comparison.headline in metrics else next(iter(metrics), "")
         if name in comparison.metrics:
             whole = comparison.metrics[name]
-            matched = length_matched(a, b, metrics[name], whole, name=name, cluster=cluster)
+            matched = length_matched(a, b, metrics[name], whole, name=name, clusters=clusters)
             comparison = replace(comparison, length=matched)
         write_comparison(folder, comparison)
         provenance = evaluation.provenance(evaluation.evaluated)

@@ -109,12 +109,17 @@ def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: 
     if any(answer.row_id not in stops for answer in answers):
         return []
     found = {metric: [stops[answer.row_id].get(metric) for answer in answers] for metric in OF_REFERENCES}
-    absent = found["p_eos"].count(None)
-    notes = (
-        (f"no number: the reference of {count(absent, 'row')} was cut or is too long for the model",) if absent else ()
-    )
+    # A reference that was cut has a likelihood, and no end.
+    fits = [each is not None for each in found["reference_likelihood"]]
+    cut = [fit for fit, end in zip(fits, found["p_eos"], strict=True) if end is None]
+    too_long = no_number(len(cut) - sum(cut), "is longer than the model's positions")
+    notes = (*no_number(sum(cut), "was cut, so it has no end"), *too_long)
     return [
         mean_measurement("p_eos", found["p_eos"], notes=notes),
         mean_measurement("premature_eos", found["premature_eos"], better="lower", notes=notes),
-        mean_measurement("reference_likelihood", found["reference_likelihood"]),
+        mean_measurement("reference_likelihood", found["reference_likelihood"], notes=too_long),
     ]
+
+
+def no_number(rows: int, why: str) -> tuple[str, ...]:
+    return (f"no number: the reference of {count(rows, 'row')} {why}",) if rows else ()

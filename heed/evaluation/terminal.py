@@ -26,6 +26,7 @@ def scores_text(evaluation: Evaluation, scores: Scores) -> str:
     names = list(evaluation.systems)
     by_name = {name: {each.metric: each for each in found} for name, found in scores.measurements.items()}
     lines = [f"\n{evaluation.rows}, mean [95 % interval]"]
+    lines += [evaluation.clusters] if evaluation.clusters else []
     measured = by_name[names[-1]]
     wanted = dict.fromkeys((evaluation.headline_metric, *SHOWN_FIRST, *measured))
     chosen = [each for each in wanted if each in measured][:METRICS_SHOWN]

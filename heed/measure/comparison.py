@@ -9,6 +9,7 @@ from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.measure import scorers
+from heed.measure.clusters import Clusters
 from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
 from heed.measure.rows import Row, measured
@@ -94,16 +95,15 @@ class Comparison:
     """Of the headline, or of the first metric where a judge decides."""
 
 
-def compare(a: System, b: System, *, headline: str | None = None, cluster: str | None = None) -> Comparison:
+def compare(a: System, b: System, *, headline: str | None = None, clusters: Clusters | None = None) -> Comparison:
     """Raises UserError when the two were not asked the same rows in the same way, naming the first difference.
 
-    The order of rows may differ. `cluster` names the field of a row whose equals are drawn together. A metric that only
+    The order of rows may differ. `clusters` are rows that are drawn together. A metric that only
     one side has, or that has no value for single rows, is in the notes.
     """
     refuse_other_rows(a, b)
     refuse_other_prompt(a, b)
     b = in_order_of(a, b)
-    clusters = None if cluster is None else [getattr(answer, cluster) for answer in a.answers]
     ours, theirs = ({each.metric: each for each in side.measurements} for side in (a, b))
     notes = [] if a.contract and b.contract else ["it is not known whether both were asked with the same prompt"]
     if a.own_template:
@@ -130,7 +130,7 @@ def compare(a: System, b: System, *, headline: str | None = None, cluster: str |
         known = {row_id for row_id, _, _ in pairs}
         of_pairs = None
         if clusters is not None:
-            of_pairs = [each for answer, each in zip(a.answers, clusters, strict=True) if answer.row_id in known]
+            of_pairs = [clusters[answer.row_id] for answer in a.answers if answer.row_id in known]
         differences[metric] = difference(before, pairs, a, b, of_pairs)
         sign = SIGNS.get(before.better, 0)
         worse += [

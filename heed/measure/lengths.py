@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heed.answers.responses import Answer
+from heed.measure.clusters import Clusters
 from heed.measure.comparison import Difference, LengthMatched, System, compare
 from heed.measure.metrics import Metric, composed
 
@@ -14,7 +15,7 @@ ALIKE = 0.25  # of the longer answer, by which the shorter may fall short of it
 
 
 def length_matched(
-    a: System, b: System, metric: Metric, whole: Difference, *, name: str, cluster: str | None = None
+    a: System, b: System, metric: Metric, whole: Difference, *, name: str, clusters: Clusters | None = None
 ) -> LengthMatched:
     """`whole` is the difference of `name`, which `metric` measures."""
     others = {each.row_id: each for each in b.answers}
@@ -24,7 +25,7 @@ def length_matched(
 
     def compared(chosen: Sequence[tuple[Answer, Answer]]) -> Difference:
         sides = [measured(side, [pair[place] for pair in chosen]) for place, side in enumerate((a, b))]
-        return compare(*sides, headline=name, cluster=cluster).metrics[name]
+        return compare(*sides, headline=name, clusters=clusters).metrics[name]
 
     def measured(side: System, answers: list[Answer]) -> System:
         found = metric([composed(each.model_response) for each in answers], [composed(each.output) for each in answers])

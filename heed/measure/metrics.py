@@ -17,6 +17,7 @@ from functools import partial
 from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.measure import scorers
+from heed.measure.clusters import Clusters
 from heed.measure.intervals import Estimate, mean_estimate
 from heed.measure.measurements import Measurement, mean_measurement
 
@@ -133,10 +134,12 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def measure(metrics: dict[str, Metric], answers: Sequence[Answer], *, cluster: str | None = None) -> list[Measurement]:
+def measure(
+    metrics: dict[str, Metric], answers: Sequence[Answer], *, clusters: Clusters | None = None
+) -> list[Measurement]:
     """What each metric finds, then what describes the answers. Raises UserError for no answers.
 
-    `cluster` names the field of a row whose equals are drawn together.
+    `clusters` are rows that are drawn together.
     """
     if not answers:
         raise UserError("there are no answers to measure")
@@ -144,15 +147,16 @@ def measure(metrics: dict[str, Metric], answers: Sequence[Answer], *, cluster: s
     references = [composed(answer.output) for answer in answers]
     found = [each for metric in metrics.values() for each in metric(responses, references)]
     found += describe(answers)
-    return found if cluster is None else in_clusters(found, answers, [getattr(answer, cluster) for answer in answers])
+    return found if clusters is None else in_clusters(found, answers, clusters)
 
 
 def in_clusters(
-    measurements: Sequence[Measurement], answers: Sequence[Answer], clusters: Sequence[Hashable]
+    measurements: Sequence[Measurement], answers: Sequence[Answer], clusters: Clusters
 ) -> list[Measurement]:
     """The same values with the intervals of rows that are drawn together."""
+    groups = [clusters[answer.row_id] for answer in answers]
     return [
-        each if each.items is None else replace(each, ci95=clustered(each, answers, clusters).ci95)
+        each if each.items is None else replace(each, ci95=clustered(each, answers, groups).ci95)
         for each in measurements
     ]
 

@@ -66,6 +66,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
         "parts": found.parts,
         "controls": controls_view(evidence),
         "outcomes": outcomes(evidence, [*found.metrics, *(each for each in found.parts if each.system == "metrics")]),
+        "clusters": (evidence.evaluation or {}).get("clusters"),
         "losses_text": losses_text(evidence, found),
         "worse": worse(evidence),
         "judges": [charts.judge_view(evidence, judge) for judge in evidence.judges],

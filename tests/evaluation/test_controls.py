@@ -159,7 +159,7 @@ def concluded(
     known |= {"n_full": 99, "headline_metric": headline}
     known["controls_sha256"] = file_sha256(folder / "responses_controls.json")
     return score_controls(
-        folder, Evaluation(**known), {"tuned": own}, load_metrics(["token_f1", "exact_match"]), cluster=None, say=print
+        folder, Evaluation(**known), {"tuned": own}, load_metrics(["token_f1", "exact_match"]), clusters=None, say=print
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from heed.answers.responses import Answer
 from heed.errors import UserError
+from heed.measure.clusters import clusters_of
 from heed.measure.comparison import System, Worse, compare, comparison_rows, write_comparison
 from heed.measure.measurements import Measurement, mean_measurement
 from heed.measure.metrics import load_metrics, measure
@@ -161,7 +162,8 @@ def test_rows_of_one_question_are_drawn_together() -> None:
 
     base, tuned = answers("base", False), answers("tuned", True)
     alone, together = (
-        compare(base, tuned, cluster=cluster).metrics["exact_match"] for cluster in (None, "instruction")
+        compare(base, tuned, clusters=clusters).metrics["exact_match"]
+        for clusters in (None, clusters_of(base.answers, "instruction"))
     )
     assert alone.ci95 is not None and together.ci95 is not None
     assert alone.ci95[0] > 0.9 and 0.4 < together.ci95[0] < 0.6  # 12 of 12, not 120 of 120
