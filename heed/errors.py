@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from heed.saying import unbroken_output
 
@@ -64,6 +66,17 @@ def shortage(error: Exception) -> str | None:
 def reason_of(error: BaseException) -> str:
     """What an error says, on one line; its type where it says nothing."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """A full disk names what was to be written, which the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:

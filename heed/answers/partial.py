@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from heed.files import run_folder
-from heed.files.lines import line_of, read_kept
+from heed.files.lines import read_kept, write_line
 from heed.saying import Say
 
 SYNC_SECONDS = 1.0
@@ -103,7 +103,7 @@ class PartialFile:
 
     def append(self, key: str, response: Response) -> None:
         """Handed to the system at once, which a killed process cannot undo; on disk within a second or so."""
-        self.file.write(line_of(keyed(key, response)))
+        write_line(self.file, self.path, keyed(key, response))
         if time.monotonic() - self.synced > SYNC_SECONDS:
             os.fsync(self.file.fileno())
             self.synced = time.monotonic()

@@ -232,7 +232,7 @@ def export_csv(path: Path, votes: Iterable[Vote]) -> None:
     """The votes in the columns that arena-rank, the method of the public leaderboard, reads."""
     import csv
 
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with run_folder.whole_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model_a", "model_b", "winner"])
         writer.writerows((vote.a, vote.b, ARENA_RANK[vote.winner]) for vote in votes)

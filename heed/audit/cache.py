@@ -12,7 +12,7 @@ import numpy as np
 
 from heed.audit.scan import Scan
 from heed.data.sources import Source, file_hashes
-from heed.errors import UserError
+from heed.errors import UserError, written
 from heed.files import run_folder
 from heed.files.hashes import json_sha256
 from heed.prompts.hashes import prompt_hash
@@ -62,5 +62,9 @@ def store_scan(key: str, scanned: Scan) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {name: value for name, value in vars(scanned).items() if name not in ("rows", "from_cache")}
     part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(part, rows=scanned.rows, facts=np.array(json.dumps(facts)))
-    part.replace(path)
+    try:
+        with written(path):
+            np.savez(part, rows=scanned.rows, facts=np.array(json.dumps(facts)))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from heed.data.splits import SPLITS, UNUSED
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.run_folder import whole_file
+from heed.files.whole_folder import whole_folder
 from heed.prompts.template import Prompt
 
 # Flags that leave a row out. An overlap of splits leaves out the training row, so that the held-out one stays clean.
@@ -84,27 +85,26 @@ def export_rows(path: Path, stream: RowStream, scan: Scan, listed: Mapping[int, 
     rejected_file = path.with_name(path.name + ".rejected.jsonl")
     in_splits = is_folder(path)
     kept = left_out = 0
-    with ExitStack() as opened:
-        bad = opened.enter_context(whole_file(rejected_file))
+    with whole_folder(path, key="export") if in_splits else nullcontext(path) as place:
+        with ExitStack() as opened:
+            bad = opened.enter_context(whole_file(rejected_file))
 
-        @cache  # a file is made for its first row, since one without a row could not be read
-        def good(name: str | None) -> TextIO:
-            if name is not None:
-                path.mkdir(exist_ok=True)
-            return opened.enter_context(whole_file(path / f"{name}.jsonl" if name is not None else path))
+            @cache  # a file is made for its first row, since one without a row could not be read
+            def good(name: str | None) -> TextIO:
+                return opened.enter_context(whole_file(place / f"{name}.jsonl" if name is not None else place))
 
-        for row, split, reasons in judged(stream.rows, scan, listed):
-            if in_splits and split == UNUSED and not reasons:
-                reasons = ["in a split that is not used"]
-            if isinstance(row, Record) and not reasons:
-                kept += 1
-                good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.shape.row_format)))
-            else:
-                left_out += 1
-                value = plain_row(row, stream.shape.row_format) if isinstance(row, Record) else row.value
-                bad.write(as_line({"row_id": row.row_id, "place": row.place, "reasons": reasons, "value": value}))
-    if not kept:
-        raise UserError(f"export: no row is left; {rejected_file} says why")
+            for row, split, reasons in judged(stream.rows, scan, listed):
+                if in_splits and split == UNUSED and not reasons:
+                    reasons = ["in a split that is not used"]
+                if isinstance(row, Record) and not reasons:
+                    kept += 1
+                    good(SPLITS[split] if in_splits else None).write(as_line(plain_row(row, stream.shape.row_format)))
+                else:
+                    left_out += 1
+                    value = plain_row(row, stream.shape.row_format) if isinstance(row, Record) else row.value
+                    bad.write(as_line({"row_id": row.row_id, "place": row.place, "reasons": reasons, "value": value}))
+        if not kept:
+            raise UserError(f"export: no row is left; {rejected_file} says why")
     return Cleaned(kept=kept, left_out=left_out, rejected_file=rejected_file)
 
 

@@ -5,14 +5,16 @@ end are cut off. A damaged line that whole ones follow is named by file and line
 whether it can do without.
 """
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from heed.errors import UserError
+from heed.errors import UserError, written
 from heed.saying import Say
 
 Value = TypeVar("Value")
@@ -102,9 +104,20 @@ def kept_values(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """One write, so that a process which is killed leaves the line or none."""
     with path.open("ab", buffering=0) as file:
-        file.write(line_of(value))
+        write_line(file, path, value)
+
+
+def write_line(file: FileIO, path: Path, value: Any) -> None:
+    """One write, so that a process which is killed leaves the line or none; and so does a disk that fills up.
+
+    `file` is `path`, opened for appending without a buffer. Raises OSError when there is no space for the line.
+    """
+    line = line_of(value)
+    with written(path):
+        if (size := file.write(line)) != len(line):
+            file.truncate(file.tell() - size)
+            raise OSError(errno.ENOSPC, None)
 
 
 def line_of(value: Any) -> bytes:

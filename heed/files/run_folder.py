@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from heed.errors import UserError
+from heed.errors import UserError, written
 from heed.files.lines import read_kept
 
 RUN_FILE = "run.json"
@@ -74,7 +74,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
-        with file:
+        with written(path), file:
             yield file
         os.replace(part, path)
     except BaseException:

@@ -6,13 +6,11 @@ trains from it. Rows are read in chunks, so memory does not grow with their numb
 
 import hashlib
 import json
-import os
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -30,8 +28,8 @@ from heed.data.sources import Source, raw_rows, source_names
 from heed.data.splits import SPLITS, SplitName, chosen_splits
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.hashes import file_sha256, sync
-from heed.files.lock import try_to_lock
+from heed.files.hashes import file_sha256
+from heed.files.whole_folder import whole_folder
 from heed.prompts.hashes import digest
 from heed.saying import Say, count
 from heed.tokens import chunks
@@ -41,7 +39,6 @@ from heed.tokens.recipe import Recipe, check_mixture, identity
 from heed.tokens.shards import Shards
 
 FACTS_FILE = "prepared.json"
-LOCK_FILE = ".lock"
 SAY_EVERY = 60.0  # seconds
 
 
@@ -54,36 +51,12 @@ def prepare(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> 
     if folder.exists():
         raise UserError(f"prepared: {folder} exists already; choose another folder or delete it")
     check_columns(recipe.source.columns)
-    with staging(folder) as staged:
+    with whole_folder(folder, key="prepared") as staged:
         facts = write(recipe, staged, num_proc=num_proc, say=say)
         run_folder.write_json(staged / FACTS_FILE, facts)
-        (staged / LOCK_FILE).unlink()
-        sync(staged)
-        os.replace(staged, folder)
     for line in told(folder, facts):
         say(line)
     return facts
-
-
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder` that nobody else writes to; what is left in it at the end is deleted."""
-    staged = folder.with_name(folder.name + ".part")
-    try:
-        staged.mkdir(parents=True, exist_ok=True)
-        lock = (staged / LOCK_FILE).open("a")
-    except OSError as error:
-        raise UserError(f"prepared: {folder} cannot be made ({error.strerror})") from error
-    with lock:
-        if not try_to_lock(lock.fileno()):
-            raise UserError(f"prepared: another process is writing {folder}; wait for it, or choose another folder")
-        for left in staged.iterdir():  # by a killed process
-            if left.name != LOCK_FILE:
-                left.unlink()
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
 
 def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow
 from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 
+from heed.errors import written
 from heed.files.hashes import file_sha256, sync
 from heed.tokens.examples import FEATURES
 
@@ -49,9 +50,10 @@ def whole_file(path: Path) -> Iterator[ArrowWriter]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        writer = ArrowWriter(path=str(part), features=FEATURES)
-        yield writer
-        writer.finalize()
+        with written(path):
+            writer = ArrowWriter(path=str(part), features=FEATURES)
+            yield writer
+            writer.finalize()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
