@@ -123,11 +123,11 @@ class Spending:
 
 def spending(evidence: Evidence) -> list[Spending]:
     found = []
-    ended = [log for log in evidence.losses if "train_runtime" in log]
+    ended = [log for log in evidence.losses if "total_flos" in log]
     if ended:
         tokens = ended[-1].get("num_input_tokens_seen")
         # What Trainer logs is the time of its last start.
-        seconds = (evidence.run or {}).get("seconds_of_all_starts", ended[-1]["train_runtime"])
+        seconds = (evidence.run or {}).get("seconds_of_all_starts", ended[-1].get("train_runtime"))
         found.append(
             Spending(what="Training", requests=None, tokens_in=tokens, tokens_out=None, seconds=seconds, cost="")
         )

@@ -248,7 +248,8 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         self.store_flos()
         logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
-        if start_time is not None and (seconds := time.time() - start_time) > 0:  # a clock may be set back
+        without_negative_times(logs)
+        if start_time is not None and (seconds := time.time() - start_time) > 0:
             seen = self.state.num_input_tokens_seen - self._initial_num_input_tokens_seen
             logs["train_tokens_per_second"] = round(seen / seconds, 3)
         if self.resumed:
@@ -280,3 +281,10 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
             return {}
         found: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
         return found
+
+
+def without_negative_times(logs: dict[str, float]) -> None:
+    """A clock may be set back while Trainer measures by it: then there is no time and no speed to log."""
+    for name in [name for name in logs if name.endswith("_runtime") and logs[name] < 0]:
+        for end in ("runtime", "samples_per_second", "steps_per_second"):
+            logs.pop(name.removesuffix("runtime") + end, None)
