@@ -78,7 +78,7 @@ def test_a_process_that_does_not_find_the_others_says_what_helps(tmp_path: Path)
 
 
 def lone_training(config: Path, log: Path) -> None:
-    from faults.harness import train
+    from faults.harness import script
 
     arguments = ["--config", str(config), "--output_dir", str(config.parent / "run"), "--ddp_timeout", "2"]
-    train(arguments, environment(1, 2, free_port()), log, None)
+    script("train_sft", arguments, environment(1, 2, free_port()), log, None)

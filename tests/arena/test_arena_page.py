@@ -1,15 +1,10 @@
 """The arena in a real browser: people vote, servers are killed, and nothing is sent anywhere else."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from faults.harness import free_port
+from world.arena_server import served
 from world.browser import PHONE, Visit, visit
 from world.small_world import TINY
 
@@ -33,29 +28,6 @@ HOSTILE = "<script>document.title = 'owned'</script> ${document.title} {{value}}
 ROWS = [{"instruction": f"Say {row}.", "input": "", "output": f"{row}!", "row_id": row} for row in range(6)]
 NAMES = {"secret-alpha": "It is ROW.", "secret-beta": "Perhaps ROW? " + HOSTILE}
 PASSWORD = "correct horse battery"
-
-
-@contextmanager
-def served(*arguments: object, port: int | None = None, **environment: str) -> Iterator[tuple[str, Any]]:
-    """An arena in its own process; its address and the process."""
-    if port is None:
-        port = free_port()
-    command = [sys.executable, "arena.py", *map(str, arguments), "--port", str(port)]
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings, text=True
-    ) as server:
-        try:
-            assert server.stdout is not None
-            said = []
-            for line in server.stdout:
-                said.append(line)
-                if "http://" in line:
-                    break
-            assert server.poll() is None, "".join(said)
-            yield f"http://127.0.0.1:{port}", server
-        finally:
-            server.kill()
 
 
 @pytest.fixture

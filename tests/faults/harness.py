@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ PRELOADED = [
     "torch",
     "datasets",
     "train_sft",
+    "inspect_data",
+    "eval_responses",
     "heed.training.plan",
     "heed.training.trainer",
     "heed.training.preflight",
@@ -83,7 +86,10 @@ class Forks:
         """`python train_sft.py ...` on `world` processes; what they print is appended to `log`."""
         arguments = ["--config", str(config), "--output_dir", str(output_dir), *more]
         port = free_port()
-        return [self.start(train, arguments, environment(rank, world, port), log, prepare) for rank in range(world)]
+        return [
+            self.start(script, "train_sft", arguments, environment(rank, world, port), log, prepare)
+            for rank in range(world)
+        ]
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:
@@ -93,20 +99,23 @@ def environment(rank: int, world: int, port: int) -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in names.items()}
 
 
-def train(arguments: Sequence[str], variables: Mapping[str, str], log: Path, prepare: Callable[[], Any] | None) -> None:
+def script(
+    name: str, arguments: Sequence[str], variables: Mapping[str, str], log: Path, prepare: Callable[[], Any] | None
+) -> None:
     """In the forked process: the script, with its output in a file."""
-    import train_sft
     from heed.errors import exit_code
+
+    module = import_module(name)
 
     os.chdir(ROOT)
     os.environ.update(variables)
     with log.open("a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-    sys.argv = ["train_sft.py", *arguments]
+    sys.argv = [f"{name}.py", *arguments]
     if prepare is not None:
         prepare()
-    sys.exit(exit_code(lambda: train_sft.main(arguments)))
+    sys.exit(exit_code(lambda: module.main(arguments)))
 
 
 def wait(processes: Sequence[BaseProcess], timeout: float = TIMEOUT) -> list[int | None]:

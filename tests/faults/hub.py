@@ -19,7 +19,7 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from faults.harness import ROOT, Forks, free_port, train, wait, weights, write_config
+from faults.harness import ROOT, Forks, free_port, script, wait, weights, write_config
 from world.loopback_hub import WRITE_TOKEN, Fault, Hub, environment, running
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -137,7 +137,9 @@ class Lab:
         os.environ["HF_TOKEN"] = WRITE_TOKEN
         self.config, self.log, self.forks = write_config(folder), folder / "log", Forks()
         self.whole = folder / "whole"
-        assert wait([self.forks.start(train, self.words(self.whole), {}, self.log, None)]) == [0], self.log.read_text()
+        assert wait([self.forks.start(script, "train_sft", self.words(self.whole), {}, self.log, None)]) == [0], (
+            self.log.read_text()
+        )
 
     def words(self, run: Path, *more: str) -> list[str]:
         return ["--config", str(self.config), "--output_dir", str(run), "--num_train_epochs", str(EPOCHS), *more]
@@ -147,7 +149,9 @@ class Lab:
         root.mkdir()
         more = ("--push_to_hub", "true", "--hub_model_id", "tester/ours", "--hub_strategy", "checkpoints")
         words = self.words(run, *more, "--hub_wait", str(WAIT))
-        end, took = befall(outage, partial(self.forks.start, train, words, {}, self.log, None), run, root, self.port)
+        end, took = befall(
+            outage, partial(self.forks.start, script, "train_sft", words, {}, self.log, None), run, root, self.port
+        )
         at_once = arrived(run, root / "models/tester/ours")
         with running(root, self.port):
             command = [sys.executable, "-m", "heed.hub", str(run)]

@@ -1,7 +1,10 @@
 """Faults that a training does to itself, at a place that a signal from outside could not be aimed at."""
 
 import os
+import resource
 import signal
+import sys
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -102,3 +105,54 @@ def impatient() -> None:
     from heed.files import lock
 
     lock.PATIENCE = 0.5
+
+
+def at_step(step: int, act: Callable[[], None]) -> None:
+    """Do something as that step begins."""
+    from transformers.trainer_callback import CallbackHandler
+
+    original = CallbackHandler.on_step_begin
+
+    def wrapped(self: Any, args: Any, state: Any, control: Any) -> Any:
+        if state.global_step == step - 1:
+            act()
+        return original(self, args, state, control)
+
+    CallbackHandler.on_step_begin = wrapped  # type: ignore[method-assign, assignment]
+
+
+def clock_set_back(seconds: float) -> None:
+    clock, written = time.time, time.strftime
+    time.time = lambda: clock() - seconds
+    time.strftime = lambda form, *moment: written(form, *(moment or (time.localtime(time.time()),)))
+
+
+def little_memory(room: int) -> None:
+    """So many bytes beyond what this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + room
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+CHANGES = ("open", "os.rename", "os.remove")
+
+
+def die_at_change(folder: Path, number: int, counted: Path) -> None:
+    """Have this process killed before the change of that number to a file in `folder`; none is 0.
+
+    How many there have been is in `counted`.
+    """
+    changes = 0
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if event not in CHANGES or not str(given[0]).startswith(str(folder)):
+            return
+        if event == "open" and not given[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        changes += 1
+        counted.write_text(str(changes))
+        if changes == number:
+            die()
+
+    sys.addaudithook(hook)
