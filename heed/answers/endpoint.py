@@ -101,6 +101,10 @@ def chat_messages(conversation: Sequence[Message], prompt: Prompt | None) -> lis
     preamble depends on the input). For a model with its own template the input follows the instruction,
     after a blank line.
     """
+    if any(turn["role"] == "tool" or "tools" in turn or "tool_calls" in turn for turn in conversation):
+        raise UserError(
+            "engine: endpoint sends no tools and no calls of them; load the model here instead (engine: batch)"
+        )
     if prompt is None or not prompt.shows_input:
         return [plain(join_input(message)) for message in conversation]
     messages = list(conversation)

@@ -174,5 +174,5 @@ def flags_problem(name: str, value: Any) -> str | None:
 def history_problem(name: str, value: Any) -> str | None:
     turns = value if isinstance(value, list) else [value]
     good = all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in turns)
-    texts = good and all(isinstance(text, str) for turn in turns for text in turn.values())
+    texts = good and all(isinstance(turn[name], str) for turn in turns for name in ("role", "content"))
     return None if isinstance(value, list) and texts else "expected a list of turns with role and content"

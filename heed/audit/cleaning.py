@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from heed.audit.scan import Scan
-from heed.data.records import Record, Rejected, learned_turns
+from heed.data.records import Record, Rejected, learned_turns, said
 from heed.data.rows import RowStream
 from heed.data.shapes import TURNS
 from heed.data.splits import SPLITS, UNUSED
@@ -128,7 +128,7 @@ def export_pairs(
             turns = learned_turns(row.messages)
             for turn in turns if policy.loss_on == "response" else turns[-1:]:
                 asked = prompt.render(row.messages[:turn], generation_prompt=True)
-                file.write(as_line({"input": asked, "output": row.messages[turn]["content"]}))
+                file.write(as_line({"input": asked, "output": said(row.messages[turn])}))
                 count += 1
     return count
 

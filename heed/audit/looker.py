@@ -14,7 +14,7 @@ from heed.audit.marks import PLACEHOLDERS, marks_of
 from heed.audit.overlap import References
 from heed.audit.row import BIT, ROW
 from heed.audit.seam import merges
-from heed.data.records import Record
+from heed.data.records import Record, said
 from heed.data.splits import hash_point
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy, encode_row
@@ -77,7 +77,7 @@ class Looker:
 
     def text_flags(self, record: Record) -> np.uint32:
         flags = np.uint32(0)
-        fields = [text for turn in record.messages for text in (turn["content"], turn.get("input", "")) if text]
+        fields = [text for turn in record.messages for text in (said(turn), turn.get("input", "")) if text]
         if any(self.prompt.control_tokens.search(text) for text in fields):
             flags |= BIT["control_tokens"]
         if any(marks_of(self.prompt).search(text) for text in fields):

@@ -3,7 +3,8 @@
 import re
 from functools import lru_cache
 
-from heed.prompts.template import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, Prompt
+from heed.prompts.probes import PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION
+from heed.prompts.template import Prompt
 
 LONG_ENOUGH = 24  # letters of a template's sentence that nobody else writes by chance
 # Marks of chat formats that mean nothing here, or of another template.

@@ -14,7 +14,12 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "prompt", "question", "query")
 ANSWERS = ("output", "response", "answer", "completion")
 # our optional field -> other names of it, and the kind of value that it plainly is
-BESIDE = {"input": (("context",), str), "system": (("system_prompt",), str), "history": ((), list)}
+BESIDE = {
+    "input": (("context",), str),
+    "system": (("system_prompt",), str),
+    "history": ((), list),
+    "tools": ((), list | str),
+}
 WORDS = {"system": "the system turn", "history": "earlier turns"}
 # our field -> names that suggest it, the likeliest first
 SUGGESTIVE: dict[str, tuple[str, ...]] = {
@@ -80,7 +85,7 @@ def shape_of(row: RawRow, columns: Mapping[str, str]) -> Shape | None:
     row_format = next(name for name, (needs, _) in FORMATS.items() if set(needs) == set(required))
     if row_format != "messages" and any(are_turns(value[theirs]) for theirs in required.values()):
         row_format, required = TURNS, dict(zip(("prompt", "response"), required.values(), strict=True))
-    optional = ("system", "history") if row_format == TURNS else FORMATS[row_format][1]
+    optional = ("system", "history", "tools") if row_format == TURNS else FORMATS[row_format][1]
     found = required | {ours: each for ours in optional if (each := optional_name(ours, value, names, columns))}
     said = [*understood(value, found, columns), *(["nothing of prompt is learned"] if row_format == TURNS else [])]
     return Shape(row_format=row_format, columns=found, understood=tuple(said))

@@ -11,14 +11,25 @@ from typing import Any, Literal, NotRequired, TypedDict
 class Message(TypedDict):
     """One turn of a conversation. `input` is the Alpaca input that goes with a user's instruction.
 
-    What an assistant wrote with `weight` 0 is read and not learned; `reasoning_content` are its thoughts before it.
+    What an assistant wrote with `weight` 0 is read and not learned; `reasoning_content` are its thoughts before it,
+    `tool_calls` what it wants done after it. A tool says what came of a call. One turn may have the row's `tools`.
     """
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
     input: NotRequired[str]
     weight: NotRequired[int]
     reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[Any]]
+    tools: NotRequired[list[Any]]
+    name: NotRequired[str]
+    tool_call_id: NotRequired[str]
+
+
+def said(message: Message) -> str:
+    """What is said in a turn, calls of tools among it as JSON."""
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls", ())]
+    return "\n".join(filter(None, (message["content"], *calls)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +45,8 @@ class Record:
     """The split the source itself puts the row in, if it names one."""
     unused: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     """What nobody read: the name of a field, and whether a row or a turn had it."""
+    reference: str = field(default="", compare=False)
+    """The answer as a template shows it, where that is known and differs from what is said: calls of tools."""
 
     @property
     def instruction(self) -> str:
@@ -45,7 +58,7 @@ class Record:
 
     @property
     def output(self) -> str:
-        return self.messages[-1]["content"]
+        return self.reference or said(self.messages[-1])
 
     @property
     def system(self) -> str:
@@ -59,7 +72,7 @@ class Record:
     @property
     def question(self) -> str:
         """All that stands before the answer, roles left aside."""
-        return "\n".join(text for turn in self.messages[:-1] for text in (turn["content"], turn.get("input")) if text)
+        return "\n".join(text for turn in self.messages[:-1] for text in (said(turn), turn.get("input")) if text)
 
     @cached_property
     def content_hash(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from heed.data import turns
 from heed.data.fields import optional_text_problem, text_problem, type_name
 from heed.data.records import Message, learned_turns
+from heed.data.tools import read_tools
 
 BESIDE = ("input", "system", "history")
 # format -> the fields it needs, and those it may have
@@ -16,7 +17,7 @@ FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "alpaca": (("instruction", "output"), BESIDE),
     "prompt_response": (("prompt", "response"), BESIDE),
     "question_answer": (("question", "answer"), BESIDE),
-    "messages": (("messages",), ("system",)),
+    "messages": (("messages",), ("system", "tools")),
 }
 # TRL's prompt and completion as turns: the fields of prompt_response, and told from it by what is in them.
 TURNS = "turns"
@@ -70,6 +71,8 @@ def read_messages(row: Any, shape: Shape) -> Reading:
             messages.append(part)
         else:
             return (), [f"{shape.field(ours)}: no turn of the {part['role']} can stand here"]
+    if tools := read_tools(values.get("tools") or [])[0]:
+        messages[0]["tools"] = tools
     last = shape.field(shape.required[-1])
     if messages[-1]["role"] != "assistant":
         return (), [f"{last}: the last turn is not the assistant's, so there is nothing to learn"]
@@ -82,7 +85,9 @@ def field_problems(values: Mapping[str, Any], shape: Shape) -> Iterator[tuple[st
     """Our name of each field that cannot be read, and why; the turns of a conversation are not looked at."""
     for ours, value in values.items():
         needed = ours in shape.required
-        if ours == "history" or (needed and shape.row_format in ("messages", TURNS)):
+        if ours == "tools":
+            problem = read_tools(value or [])[1]
+        elif ours == "history" or (needed and shape.row_format in ("messages", TURNS)):
             text = isinstance(value, str) and shape.row_format == TURNS
             problem = text_problem(value) if text else turns_problem(value, needed=needed)
         else:
@@ -151,6 +156,6 @@ def unused_fields(row: Mapping[str, Any], shape: Shape) -> tuple[tuple[str, str]
     """What a row and its turns carry that nobody reads: each name, and whether a row or a turn has it."""
     found = [(name, "row") for name in row if name not in shape.read]
     for theirs in shape.read:
-        if isinstance(row.get(theirs), list):
+        if isinstance(row.get(theirs), list) and theirs != shape.columns.get("tools"):
             found += [(name, "turn") for name in turns.unused_fields(row[theirs])]
     return tuple(found)

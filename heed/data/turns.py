@@ -5,16 +5,17 @@ from typing import Any, cast
 
 from heed.data.fields import optional_text_problem, text_problem, type_name
 from heed.data.records import Message
+from heed.data.tools import read_calls, read_tools
 
 # our word -> ShareGPT's
 KEYS = {"role": "from", "content": "value"}
 ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
-TOOLS = ("tool", "function", "function_call", "function_response", "observation", "tool_call", "tool_response")
-CALLS = ("tool_calls", "function_call", "tool_call_id")
+TOOLS = ("function", "function_call", "function_response", "observation", "tool_call", "tool_response")
 KNOWN = {
-    "system": ("role", "content"),
-    "user": ("role", "content", "input"),
-    "assistant": ("role", "content", "weight", "reasoning_content"),
+    "system": ("role", "content", "tools"),
+    "user": ("role", "content", "input", "tools"),
+    "assistant": ("role", "content", "weight", "reasoning_content", "tool_calls"),
+    "tool": ("role", "content", "name", "tool_call_id"),
 }
 
 
@@ -43,15 +44,20 @@ def read_turns(turns: Sequence[Any], messages: list[Message]) -> str | None:
 def read_turn(turn: Mapping[str, Any], messages: list[Message]) -> str | None:
     role, expected = turn.get("role"), expected_roles(messages)
     if role in TOOLS:
-        return f": role is {role!r}, and calls of tools are not understood"
+        return (
+            f": role is {role!r}, which is not understood; write calls as tool_calls and what came of them as role tool"
+        )
     if role not in expected:
         return f": role is {role!r}, expected {' or '.join(expected)}"
     content, problem = joined(turn.get("content"))
-    if problem := problem or text_problem(content):
+    says_more = role == "tool" or (role == "assistant" and turn.get("tool_calls"))
+    if problem := problem or (optional_text_problem if says_more else text_problem)(content):
         return f", 'content': {problem}"
-    if calls := next((name for name in CALLS if turn.get(name)), None):
-        return f", {calls!r}: calls of tools are not understood"
-    message: Message = {"role": role, "content": content}
+    if turn.get("function_call"):
+        return ", 'function_call': write it as tool_calls"
+    message: Message = {"role": role, "content": content or ""}
+    if problem := read_tool_fields(turn, message):
+        return f", {problem}"
     if role == "assistant" and (problem := read_extras(turn, message)):
         return f", {problem}"
     if role == "user" and turn.get("input"):
@@ -60,6 +66,24 @@ def read_turn(turn: Mapping[str, Any], messages: list[Message]) -> str | None:
         message["input"] = turn["input"]
     messages.append(message)
     return None
+
+
+def read_tool_fields(turn: Mapping[str, Any], message: Message) -> str | None:
+    """Put what a turn says of tools into `message`; what is wrong with it, or None."""
+    role, problem = message["role"], None
+    if role == "assistant" and turn.get("tool_calls"):
+        message["tool_calls"], problem = read_calls(turn["tool_calls"])
+        name = "tool_calls"
+    elif role in ("system", "user") and turn.get("tools"):
+        message["tools"], problem = read_tools(turn["tools"])
+        name = "tools"
+    elif role == "tool":
+        for name in ("name", "tool_call_id"):
+            if turn.get(name) and (problem := optional_text_problem(turn[name])):
+                break
+            if turn.get(name):
+                message[name] = turn[name]  # type: ignore[literal-required]
+    return f"{name!r}: {problem}" if problem else None
 
 
 def in_our_words(turn: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,7 +129,12 @@ def read_extras(turn: Mapping[str, Any], message: Message) -> str | None:
 def expected_roles(messages: Sequence[Message]) -> tuple[str, ...]:
     if not messages:
         return ("system", "user")
-    return ("assistant",) if messages[-1]["role"] == "user" else ("user",)
+    last = messages[-1]
+    if last["role"] == "tool":
+        return ("tool", "assistant")
+    if last.get("tool_calls"):
+        return ("tool",)
+    return ("assistant",) if last["role"] == "user" else ("user",)
 
 
 def unused_fields(turns: Sequence[Any]) -> Iterator[str]:
@@ -120,7 +149,11 @@ def unused_fields(turns: Sequence[Any]) -> Iterator[str]:
 def translated(turns: Sequence[Any]) -> list[str]:
     """What of these turns is in other words than ours, for a person."""
     turns = [cast("dict[str, Any]", turn) for turn in turns]
-    keys = [f"{theirs} as {ours}" for ours, theirs in KEYS.items() if any(turn.get(ours) is None for turn in turns)]
+    keys = [
+        f"{theirs} as {ours}"
+        for ours, theirs in KEYS.items()
+        if any(turn.get(ours) is None and theirs in turn for turn in turns)
+    ]
     words = dict.fromkeys(turn.get("role") or turn.get("from") for turn in turns)
     roles = [f"{word} as {ROLES[word]}" for word in words if word in ROLES]
     parts = any(isinstance(turn.get("content", turn.get("value")), list) for turn in turns)

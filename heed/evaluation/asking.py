@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heed import __version__
 from heed.answers.copies import learned_responses
@@ -36,6 +36,9 @@ from heed.judge.judging import answers_hash, group, judged_answers
 from heed.measure.rows import drop_rows
 from heed.runs.finished import Subject, find_base, find_run, resolved_sft_config, set_aside
 from heed.saying import Say, count
+
+if TYPE_CHECKING:  # heavy, and only named here
+    from heed.prompts.template import Prompt
 
 ANSWER_FILES = (
     run_folder.BASE_RESPONSES_FILE,
@@ -84,7 +87,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
     asker = EndpointAsker(ours) if ours.engine == "endpoint" else LocalAsker(ours, ours.engine, run)
     asker.learn_prompt(ours, subject)
     records, data, split = read_records(ours, run, asker.prompt.refusal if asker.prompt else None, say)
-    asked = records[:limit]
+    asked = [with_reference(record, asker.prompt) for record in records[:limit]]
     rewordings = read_rewordings(Path(ours.paraphrases), asked) if ours.paraphrases is not None else {}
     other, other_file = None, None
     if ours.compare_with is not None:
@@ -132,6 +135,14 @@ def read_records(
     data = resolved_sft_config(run).data
     name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
     return set_aside(run, ours.split), name, ours.split
+
+
+def with_reference(record: Record, prompt: "Prompt | None") -> Record:
+    """A row whose answer calls a tool, with the answer as the template shows it and a model would write it."""
+    if prompt is None or "tool_calls" not in record.messages[-1]:
+        return record
+    ids, [(start, end)] = prompt.encode(record.messages)
+    return replace(record, reference=prompt.answer_text(ids[start : end - 1]))
 
 
 def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluation, Answers]:

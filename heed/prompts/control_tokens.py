@@ -1,8 +1,8 @@
 """Tokens that mean something to a model, and the same letters typed by a person, kept apart."""
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heed.data.records import Message
 from heed.errors import UserError
@@ -10,7 +10,6 @@ from heed.errors import UserError
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import PreTrainedTokenizerBase
 
-TEXTS = ("content", "input", "reasoning_content")  # of a turn
 PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -38,7 +37,8 @@ def mark_control_tokens(
 
     The rendered text is then tokenized in pieces; a row without such tokens is not touched at all.
     """
-    texts = [str(message.get(name, "")) for message in messages for name in TEXTS]
+    texts: list[str] = []
+    each_text(messages, texts.append)
     if not any(control_tokens.search(text) for text in texts):
         return list(messages), None
     used = set("".join(texts))
@@ -48,11 +48,16 @@ def mark_control_tokens(
     def fence(text: str) -> str:
         return control_tokens.sub(lambda match: f"{markers.start}{match[0]}{markers.end}", text)
 
-    marked = [
-        cast(Message, message | {name: fence(str(message[name])) for name in TEXTS if message.get(name)})  # type: ignore[literal-required]
-        for message in messages
-    ]
-    return marked, markers
+    return each_text(messages, fence), markers
+
+
+def each_text(value: Any, change: Callable[[str], Any]) -> Any:
+    """A turn, a list or an object with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: each_text(item, change) for name, item in value.items()}
+    return [each_text(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 
 def split_fenced(text: str, markers: Markers, control_tokens: re.Pattern[str], name: str) -> list[str]:

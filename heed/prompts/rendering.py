@@ -67,10 +67,13 @@ def render(
 ) -> str:
     from jinja2 import TemplateError
 
+    tools = next((message["tools"] for message in messages if "tools" in message), None)
+    turns = [{name: value for name, value in message.items() if name != "tools"} for message in messages]
     try:
         return str(
             tokenizer.apply_chat_template(
-                cast("list[dict[str, str]]", list(messages)),
+                cast("list[dict[str, str]]", turns),
+                tools=tools,
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,

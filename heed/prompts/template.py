@@ -21,20 +21,13 @@ from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
 from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
+from heed.prompts.probes import MORE, PLAIN_PROBE, PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, PROBES
 from heed.prompts.rendering import refuse_bomb, render
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts"
-PROBE_QUESTION, PROBE_INPUT, PROBE_ANSWER = "What is asked?", "A text to work on.", "This is answered."
-PROBE: tuple[Message, ...] = (
-    {"role": "user", "content": PROBE_QUESTION, "input": PROBE_INPUT},
-    {"role": "assistant", "content": PROBE_ANSWER},
-)
-PLAIN_PROBE: tuple[Message, ...] = ({"role": "user", "content": PROBE_QUESTION}, PROBE[1])
-
-
 # How the templates of prompts/ begin. Only a tokenizer that itself puts a BOS before a text gets one: in SmolLM2 it is
 # the mark before each turn, and would stand twice before the first.
 BOS_LINE = "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}\n"
@@ -59,6 +52,24 @@ class Prompt:
     """False for templates that know nothing of `input`; it is then put after the instruction."""
     control_tokens: re.Pattern[str]
     """Matches the texts that the tokenizer would turn into control tokens."""
+
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """What of a turn beside its text the template shows, seen where it is tried."""
+        return frozenset(name for name, (messages, words) in PROBES.items() if self._shows(name, messages, words))
+
+    def _shows(self, name: str, messages: Sequence[Message], words: Sequence[str]) -> bool:
+        def tried(turns: Sequence[Message]) -> str:
+            try:
+                return self.render(turns, generation_prompt=False)
+            except UserError:
+                return ""
+
+        text = tried(messages)
+        # What a tool says must not be taken for what a person or the model said.
+        last = messages[-1]["content"]
+        taken = [tried([*messages[:-1], {"role": role, "content": last}]) for role in ("user", "assistant")]
+        return all(word in text for word in words) and (name != "tool" or text not in taken)
 
     @cached_property
     def marks(self) -> dict[str, int]:
@@ -139,10 +150,9 @@ class Prompt:
 
     def _lay_out(self, messages: Sequence[Message], turns: Sequence[int]) -> Iterator[tuple[list[str], str, str]]:
         """For each of `turns`: what comes before every earlier answer, what comes before this one, and this one."""
-        if "reasoning_content" not in self.template and any("reasoning_content" in turn for turn in messages):
-            raise UserError(
-                f"prompt {self.name!r} does not show reasoning_content; leave it out, or put it into content"
-            )
+        for name in dict.fromkeys(name for turn in messages for name in (*turn, turn["role"]) if name in MORE):
+            if name not in self.shown:
+                raise UserError(f"prompt {self.name!r} does not show {MORE[name]}")
         earlier: list[str] = []
         for turn in answers(messages[: max(turns) + 1]):
             prompt = self.render(messages[:turn], generation_prompt=True)
@@ -293,7 +303,9 @@ def answers(messages: Sequence[Message]) -> list[int]:
 def join_input(message: Message) -> Message:
     if not message.get("input"):
         return message
-    return {"role": message["role"], "content": f"{message['content']}\n\n{message['input']}"}
+    joined: Message = {**message, "content": f"{message['content']}\n\n{message['input']}"}
+    del joined["input"]
+    return joined
 
 
 def refuse_final_space(prompt: str, name: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from heed import processes
-from heed.data.records import Record
+from heed.data.records import Record, said
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.lines import append_line, read_kept, whole
@@ -134,4 +134,4 @@ def show_step(found: StepRows, records: Sequence[Record]) -> str:
 
 
 def spoken(message: Any) -> str:
-    return " ".join(filter(None, (message["content"], message.get("input"))))
+    return " ".join(filter(None, (said(message), message.get("input"))))

@@ -25,7 +25,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     messages: tuple[Message, ...] = (
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi."},
-        {"role": "assistant", "content": "Hi!"},
+        {"role": "assistant", "content": "Hi!", "weight": 0},
         {"role": "user", "content": "Add.", "input": "1 and 2"},
         {"role": "assistant", "content": "3"},
     )
@@ -43,7 +43,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
             response_tokens=2,
             seconds=0.25,
             system_prompt="Be brief.",
-            history=({"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi!"}),
+            history=({"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hi!", "weight": 0}),
         )
     ]
     assert said == []

@@ -169,8 +169,8 @@ def test_a_turn_of_weight_0_is_read_and_not_learned() -> None:
 def test_nothing_in_a_turn_vanishes() -> None:
     [record] = read_one(conversation(reasoning_content="I think.")).records
     assert record.messages[1].get("reasoning_content") == "I think."
-    with pytest.raises(UserError, match="turn 2, 'tool_calls': calls of tools are not understood"):
-        read_one(conversation(tool_calls=[{"name": "sum"}]))
+    with pytest.raises(UserError, match="turn 2, 'function_call': write it as tool_calls"):
+        read_one(conversation(function_call={"name": "sum"}))
     rows = [conversation(name="Ann"), conversation(name="Bob", score=3), conversation(name=None)]
     found = check_rows(rows, source="rows", columns={}, on_bad_row="stop")
     assert found.ignored_fields == ["name of 2 turns", "score of 1 turn"]

@@ -122,11 +122,12 @@ def test_a_plain_shape_is_read_and_said(name: str) -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "calls of tools": (
         {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
-        "field 'conversations', turn 2: role is 'function_call', and calls of tools are not understood",
+        "field 'conversations', turn 2: role is 'function_call', which is not understood; write calls as "
+        "tool_calls and what came of them as role tool",
     ),
     "a tool's turn": (
         {"messages": [Q, {"role": "tool", "content": "1"}, A]},
-        "field 'messages', turn 2: role is 'tool', and calls of tools are not understood",
+        "field 'messages', turn 2: role is 'tool', expected assistant",
     ),
     "a picture": (
         {"messages": [{**Q, "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, A]},
@@ -222,12 +223,12 @@ def test_a_guess_that_would_fail_is_not_made(value: Any, end: str) -> None:
 
 def test_what_nobody_reads_is_counted_in_a_stream_too() -> None:
     turns = [{**HUMAN, "name": "Ann"}, {**GPT, "score": 1}]
-    values = [{"conversations": turns, "id": 1}, {"conversations": [HUMAN, GPT], "tools": "[]"}]
-    names = ["id of 1 row", "name of 1 turn", "score of 1 turn", "tools of 1 row"]
+    values = [{"conversations": turns, "id": 1}, {"conversations": [HUMAN, GPT], "labels": "[]"}]
+    names = ["id of 1 row", "labels of 1 row", "name of 1 turn", "score of 1 turn"]
     assert read(*values).ignored_fields == names
     stream = stream_rows([RawRow(place="r", value=value) for value in values], {})
     unused = [name for row in stream.rows for name in row.unused]  # type: ignore[union-attr]
-    assert sorted(unused) == [("id", "row"), ("name", "turn"), ("score", "turn"), ("tools", "row")]
+    assert sorted(unused) == [("id", "row"), ("labels", "row"), ("name", "turn"), ("score", "turn")]
 
 
 def test_a_column_of_another_kind_than_its_name_says_is_not_used() -> None:
