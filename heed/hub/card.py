@@ -20,7 +20,7 @@ from heed.report.headline import headline
 from heed.report.measured import Measured, measured
 from heed.report.notices import notices
 from heed.report.results import Result, Value, results
-from heed.report.words import interval_text, number, signed
+from heed.report.words import in_sentence, interval_text, is_wide, label, number, signed
 from heed.saying import count
 
 TEMPLATE = Path(__file__).parent / "card.jinja"
@@ -86,7 +86,7 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "notes": [f"{each.title}. {each.text}" for each in notices(evidence, found) if each.grave]
         if evaluation
         else [],
-        "remarks": (evidence.comparison or {}).get("notes", []),
+        "remarks": [*seeds_text(evidence), *(evidence.comparison or {}).get("notes", [])],
         "samples": shown,
         "sampled": sampled,
         "plot": plot.name if plot.is_file() else "",
@@ -95,6 +95,19 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
         "data": [(fact, cell(value)) for fact, value in data_facts(evidence)],
         "limits": limits(evidence),
     }
+
+
+def seeds_text(evidence: Evidence) -> list[str]:
+    """What the same recipe gave with other seeds, where it was trained with several."""
+    compared = evidence.compared
+    if compared is None or compared.recipe["seeds"]["ci95"] is None:
+        return []
+    rows, seeds = compared.recipe["rows"], compared.recipe["seeds"]
+    name, wide = in_sentence(label(compared.metric)), is_wide(rows["value"])
+    text = f"One of {seeds['n']} seeds of the same recipe: their mean {name} is {number(rows['value'], wide=wide)}"
+    for ends, over in ((seeds["ci95"], "seeds"), (rows["ci95"], f"{compared.rows:,} rows")):
+        text += f", \N{PLUS-MINUS SIGN} {number((ends[1] - ends[0]) / 2, wide=wide)} over {over}" if ends else ""
+    return [f"{text} (95 % intervals)."]
 
 
 def what(evaluation: Mapping[str, Any]) -> str:

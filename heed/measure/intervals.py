@@ -138,13 +138,21 @@ def resampled(
     The p-value is that of the value 0.
     """
     low, high = (value_of(sums) for sums in weighted_sums(rows, unseen, draws))
-    return from_draws(low, high, value=value, n=n)
+    return from_draws(low, high, value=value, n=n, units=len(rows))
 
 
-def from_draws(low: np.ndarray, high: np.ndarray, *, value: float, n: int) -> Estimate:
-    """The estimate whose lower limit comes from one set of draws, its upper limit from another."""
+def from_draws(low: np.ndarray, high: np.ndarray, *, value: float, n: int, units: int = 0) -> Estimate:
+    """The estimate whose lower limit comes from one set of draws, its upper limit from another.
+
+    Where no draw reaches 0, p is smaller than draws can tell. With `units` (rows, or clusters of them) it is then that
+    of a normal distribution as wide as the draws, but no smaller than if so many coins had all fallen alike.
+    """
     ends = (float(np.quantile(low, TAIL)), float(np.quantile(high, 1 - TAIL)))
-    chance = 2 * min((low <= 0).sum() + 1, (high >= 0).sum() + 1) / (len(low) + 1)
+    crossed = min((low <= 0).sum(), (high >= 0).sum())
+    chance = 2 * (crossed + 1) / (len(low) + 1)
+    if units and not crossed:
+        away = min(abs(float(each.mean())) / (float(each.std()) or 1.0) for each in (low, high))
+        chance = min(chance, max(math.erfc(away / math.sqrt(2)), 2 * 0.5**units))
     return Estimate(value=value, ci95=ends, n=n, p=min(1.0, float(chance)))
 
 

@@ -45,8 +45,7 @@ class Evidence:
     comparison: dict[str, Any] | None
     rows: list[Row]
     arena: dict[str, Any] | None
-    compared: str | None
-    """The page that compares the run with others, as it is reached from the folder."""
+    compared: "Compared | None"
 
     @property
     def judges(self) -> list[dict[str, Any]]:
@@ -110,13 +109,26 @@ def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:
     return next((place for place in places if (place / run_folder.RUN_FILE).is_file()), None)
 
 
-def find_comparison(folder: Path) -> str | None:
-    """The nearest comparison above that names this run."""
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The comparison that names this run: its page, as it is reached from the run, and what it measured."""
+
+    page: str
+    metric: str
+    rows: int
+    recipe: dict[str, Any]
+    """As compared.json has it: `runs`, and the means over `rows` and `seeds`."""
+
+
+def find_comparison(folder: Path) -> Compared | None:
+    """The nearest one above."""
     for up, above in enumerate(folder.absolute().parents[:LEVELS_ABOVE], 1):
-        found = read_if_there(above / run_folder.STUDY_FILE, run_folder.read_json)
-        named = {run for recipe in (found or {}).get("recipes", []) for run in recipe["runs"]}
-        if folder.absolute().relative_to(above).as_posix() in named:
-            return "../" * up + run_folder.STUDY_PAGE
+        found = read_if_there(above / run_folder.STUDY_FILE, run_folder.read_json) or {"recipes": []}
+        ours = folder.absolute().relative_to(above).as_posix()
+        for recipe in found["recipes"]:
+            if ours in recipe["runs"]:
+                page = "../" * up + run_folder.STUDY_PAGE
+                return Compared(page=page, metric=found["metric"], rows=found["rows"], recipe=recipe)
     return None
 
 

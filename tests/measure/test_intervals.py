@@ -52,6 +52,14 @@ def test_too_few_scores_have_no_interval_and_no_p_value() -> None:
     assert mean_estimate([1.0, 2.0, 5.0, 7.0, 8.0] * 2, within=ANY).ci95 is not None
 
 
+def test_a_p_value_below_what_draws_can_tell_is_that_of_the_normal_distribution() -> None:
+    gains = np.random.default_rng(0).normal(0.3, 0.2, 400).clip(-1, 1).tolist()
+    p = paired_difference(gains, [0.0] * 400).p
+    assert p is not None and p < 1e-20
+    few = paired_difference([0.4, 0.5, 0.6, 0.5, 0.4, 0.6, 0.5, 0.5, 0.4, 0.6], [0.0] * 10).p
+    assert few is not None and few >= 2 * 0.5**10  # ten coins that fall alike
+
+
 def test_with_many_scores_the_interval_is_that_of_the_normal_distribution() -> None:
     scores = np.random.default_rng(0).beta(2, 2, 4000)
     half = 1.96 * scores.std() / math.sqrt(4000)

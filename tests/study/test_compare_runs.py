@@ -9,7 +9,8 @@ import pytest
 
 import compare_runs as script
 from heed.errors import UserError
-from heed.report.evidence import find_comparison
+from heed.hub.card import seeds_text
+from heed.report.evidence import find_comparison, read_evidence
 from heed.study import compare_runs
 from heed.study.standings import Study
 from world.browser import DESK, PHONE, chromium, visit
@@ -147,7 +148,10 @@ def test_a_report_names_the_comparison_its_run_is_part_of(tmp_path: Path) -> Non
     first = write_run(tmp_path / "deep" / "a", RIGHT)
     write_run(tmp_path / "b", HALF, config={"learning_rate": 2})
     compared(tmp_path)
-    assert find_comparison(first) == "../../compared.html"
+    found = find_comparison(first)
+    assert found is not None
+    assert (found.page, found.metric, found.rows) == ("../../compared.html", "exact_match", 40)
+    assert found.recipe["runs"] == ["deep/a"]
     assert find_comparison(write_run(tmp_path / "later", HALF)) is None
 
 
@@ -159,3 +163,15 @@ def test_the_page_fits_a_phone_and_a_desk(tmp_path: Path, chromium: "Browser", w
     with visit(chromium, (tmp_path / "compared.html").as_uri(), width=width) as seen:
         assert seen.overflow() <= 0
         assert seen.problems == []
+
+
+def test_the_card_of_one_of_several_seeds_says_what_the_others_gave(tmp_path: Path) -> None:
+    for seed, right in enumerate((28, 30, 32)):
+        write_run(tmp_path / f"seed-{seed}", shares(right, 40), config={"seed": seed})
+    compared(tmp_path)
+    assert seeds_text(read_evidence(tmp_path / "seed-1")) == [
+        "One of 3 seeds of the same recipe: their mean exact match is 0.750, ± 0.124 over seeds, ± 0.135 over 40 rows "
+        "(95 % intervals)."
+    ]
+    alone = write_run(tmp_path / "alone" / "run", HALF)
+    assert seeds_text(read_evidence(alone)) == []
