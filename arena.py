@@ -6,6 +6,7 @@
     python arena.py --votes votes.jsonl --models '{"ours": "runs/tiny"}' \\
         --endpoints '{"theirs": {"base_url": "http://127.0.0.1:11434/v1", "model": "llama3"}}'
     python arena.py rate --votes runs/tiny/votes.jsonl --json arena.json --csv votes.csv
+    python arena.py pairs --run runs/tiny --out pairs.jsonl       what was preferred, to train on
 """
 
 import ipaddress
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
-from heed.config import ArenaConfig, RateConfig
+from heed.config import ArenaConfig, PairsConfig, RateConfig
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
 
@@ -34,6 +35,8 @@ SHORTEST_PASSWORD = 12
 def main(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] == "rate":
         rate(arguments[1:])
+    elif arguments and arguments[0] == "pairs":
+        pairs(arguments[1:])
     else:
         open_arena(arguments)
 
@@ -46,15 +49,7 @@ def rate(arguments: Sequence[str]) -> None:
     ours = loaded.config
     from heed.arena import ratings, votes
 
-    path = Path(ours.votes)
-    if not path.is_file():
-        raise UserError(f"votes: {path}: no such file")
-    file = votes.VoteFile(path)
-    cast = [*file.read(), *read_verdicts(ours.judge)]
-    if damage := file.damage:
-        print(damage)
-    if not cast:
-        raise UserError(f"votes: {path} contains no vote")
+    cast = read_votes(Path(ours.votes), ours.judge)
     boards, agreed = ratings.leaderboards(cast), ratings.agreements(cast)
     print(ratings.as_text(boards, agreed))
     try:
@@ -64,6 +59,45 @@ def rate(arguments: Sequence[str]) -> None:
             votes.export_csv(Path(ours.csv), cast)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror})") from error
+
+
+def read_votes(path: Path, judge: str | None) -> "list[Vote]":
+    """People's votes and a judge's; what is damaged is said. Raises UserError where there is none."""
+    from heed.arena.votes import VoteFile
+
+    if not path.is_file():
+        raise UserError(f"votes: {path}: no such file")
+    file = VoteFile(path)
+    cast = [*file.read(), *read_verdicts(judge)]
+    if damage := file.damage:
+        print(damage)
+    if not cast:
+        raise UserError(f"votes: {path} contains no vote")
+    return cast
+
+
+def pairs(arguments: Sequence[str]) -> None:
+    """Write what people and judges preferred as pairs that a preference trainer reads."""
+    loaded = config.load(PairsConfig, arguments, doc=__doc__, flags=())
+    if loaded is None:
+        return
+    ours = loaded.config
+    from heed.arena.contestants import read_recording, refuse_other_answers
+    from heed.arena.pairs import make_pairs, refuse_held_out
+
+    path = votes_path(ours)
+    cast = read_votes(path, ours.judge)
+    by_row = any(vote.responses is None for vote in cast)  # votes on live answers have those in them
+    recordings = {name: read_recording(Path(file)) for name, file in (recorded_files(ours) if by_row else [])}
+    refuse_other_answers(cast, recordings, path)
+    made = make_pairs(cast, recordings)
+    for reason, count in made.left_out.items():
+        print(f"left out  {count} ({reason})")
+    if not made.pairs:
+        raise UserError(f"votes: {path}: no vote prefers an answer that is known, so there is no pair")
+    refuse_held_out(made.pairs, Path(ours.run) if ours.run is not None else None, ours.allow_held_out)
+    run_folder.write_lines(Path(ours.out), made.pairs)
+    print(f"pairs     {ours.out}: {len(made.pairs)}, {made.contradicted} of them against some votes")
 
 
 def open_arena(arguments: Sequence[str]) -> None:
@@ -118,7 +152,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def votes_path(ours: ArenaConfig) -> Path:
+def votes_path(ours: ArenaConfig | PairsConfig) -> Path:
     if ours.votes is not None:
         return Path(ours.votes)
     if ours.run is None:
@@ -184,6 +218,15 @@ def make_arena(ours: ArenaConfig, votes: "VoteFile") -> "Arena":
 def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[str, Recording], list[Question]]":
     from heed.arena.contestants import common_questions, read_recording, refuse_other_answers
 
+    files = recorded_files(ours)
+    check_names([name for name, _ in files])
+    recordings = {name: read_recording(Path(path)) for name, path in files}
+    refuse_other_answers(votes.read(), recordings, votes.path)
+    return recordings, common_questions(recordings)
+
+
+def recorded_files(ours: ArenaConfig | PairsConfig) -> list[tuple[str, str]]:
+    """Name -> responses.json, of the run's models and of others. Raises UserError for a run without them."""
     files = list(ours.responses.items())
     if ours.run is not None:
         names = {"base": run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
@@ -195,10 +238,7 @@ def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[st
                     "--compare_with_base`"
                 )
             files.append((name, str(path)))
-    check_names([name for name, _ in files])
-    recordings = {name: read_recording(Path(path)) for name, path in files}
-    refuse_other_answers(votes.read(), recordings, votes.path)
-    return recordings, common_questions(recordings)
+    return files
 
 
 def live_contestants(ours: ArenaConfig) -> "tuple[dict[str, Ask], list[Question]]":

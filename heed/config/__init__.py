@@ -5,7 +5,7 @@ Two kinds of keys: those of a script (one module here for each script) and, for 
 set and never read, and two keys that contradict each other.
 """
 
-from heed.config.arena import ArenaConfig, RateConfig
+from heed.config.arena import ArenaConfig, PairsConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
 from heed.config.comparison import CompareConfig
@@ -29,6 +29,7 @@ __all__ = [
     "EvalConfig",
     "InspectConfig",
     "Loaded",
+    "PairsConfig",
     "RateConfig",
     "Setting",
     "Settings",

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from heed.config.arena import ArenaConfig, RateConfig
+from heed.config.arena import ArenaConfig, PairsConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
 from heed.config.comparison import CompareConfig
@@ -25,6 +25,7 @@ SCRIPTS = {
     "chat.py": ChatConfig,
     "arena.py": ArenaConfig,
     "arena.py rate": RateConfig,
+    "arena.py pairs": PairsConfig,
 }
 OPENING = """# Keys
 

@@ -49,3 +49,17 @@ class RateConfig:
     judge: str | None = key(None, help="a judge.jsonl whose pair verdicts are rated beside people's votes")
     json: str | None = key(None, help="file to write leaderboards, win rates and agreement to")
     csv: str | None = key(None, help="file to write the votes to, in arena-rank's columns model_a, model_b, winner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+    """Keys of `arena.py pairs`."""
+
+    votes: str | None = key(None, help="file with the votes; null: votes.jsonl in the run folder")
+    run: str | None = key(None, help="the run whose answers were voted on")
+    responses: dict[str, str] = key({}, help="recorded answers that were voted on: a name -> its responses.json")
+    judge: str | None = key(None, help="a judge.jsonl whose pair verdicts count where no person has voted")
+    out: str = key(help="file to write the pairs to (JSONL), for preference training")
+    allow_held_out: list[Literal["test", "validation"]] = key(
+        [], help="splits of the run whose rows may be trained on, though it is evaluated on them"
+    )

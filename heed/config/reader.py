@@ -85,6 +85,7 @@ PATHS = frozenset(
         "judge",
         "json",
         "csv",
+        "out",
     }
 )
 

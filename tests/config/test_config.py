@@ -223,6 +223,7 @@ def test_the_command_line_may_switch_off_what_keys_of_the_file_belong_to(tmp_pat
 
 SCHEMAS = (
     config.CompareConfig,
+    config.PairsConfig,
     ArenaConfig,
     BenchmarkConfig,
     ChatConfig,
