@@ -257,7 +257,7 @@ def test_a_token_joined_from_two_fields_is_text() -> None:
     assert not set(ids) & set(tokenizer.all_special_ids)
 
 
-def test_no_file_of_a_run_holds_the_token_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_of_a_run_contains_the_token_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "hf_" + "Abcdefghij" * 3
     monkeypatch.setenv("HF_TOKEN", secret)
     assert run(write_config(tmp_path), "--max_steps", "2") == 0

@@ -94,7 +94,9 @@ def test_a_folder_below_a_file_or_below_a_closed_one_is_refused_at_once(
         (OSError(errno.EFBIG, "File too large", "a.json"), "no space is left for a.json"),
     ],
 )
-def test_what_the_machine_lacks_is_said(capsys: pytest.CaptureFixture[str], error: Exception, sentence: str) -> None:
+def test_what_the_machine_lacks_is_reported(
+    capsys: pytest.CaptureFixture[str], error: Exception, sentence: str
+) -> None:
     def short() -> None:
         raise error
 

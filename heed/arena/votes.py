@@ -102,13 +102,13 @@ def read_vote(value: dict[str, Any]) -> Vote:
         raise ValueError(f"not a vote; it needs {', '.join(REQUIRED)}, and may have {', '.join(NAMES)}")
     for name, each in value.items():
         if not (isinstance(each, TYPES[name]) or (each is None and name in MAY_BE_NULL)):
-            raise ValueError(f"{name}: {each!r} is of another kind than in a vote")
+            raise ValueError(f"{name}: {each!r} has the wrong type for a vote")
     if value["winner"] not in get_args(Winner):
         raise ValueError(f"winner: {value['winner']!r} is not one of {', '.join(get_args(Winner))}")
     if value["a"] == value["b"]:
         raise ValueError(f"{value['a']!r} is compared with itself")
     if value.get("row_id") is None and value.get("prompt_sha256") is None:
-        raise ValueError("neither row_id nor prompt_sha256 tells what the vote is about")
+        raise ValueError("neither row_id nor prompt_sha256 says what the vote is about")
     given: dict[str, Any] = {"time": None, "first": None} | value
     return Vote(**given)
 

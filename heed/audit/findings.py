@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "little_learned": Kind(meaning="less than 2 % of its tokens are learned", threshold=0.5),
     "double_bos": Kind(meaning="begins with two BOS tokens", threshold=0.0),
     "boundary_merge": Kind(
-        meaning="prompt and answer would have other tokens at their seam if tokenized together", threshold=0.25
+        meaning="prompt and answer would have other tokens where they meet if tokenized together", threshold=0.25
     ),
     "control_tokens": Kind(meaning="a control token of the tokenizer is in the text", threshold=0.01),
     "template_text": Kind(meaning="words or marks of a prompt template are in the text", threshold=0.01),

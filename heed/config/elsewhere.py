@@ -91,7 +91,7 @@ ABSENT: Mapping[str, str] = {
     "lora_modules_to_save": "an adapter is all that LoRA trains here; leave use_peft out to train all weights",
     "modules_to_save": "an adapter is all that LoRA trains here; leave use_peft out to train all weights",
     "eos_token": "the end of an answer is the model's own, see prompt",
-    "pad_token": "padding is never learned, and needs no token of its own",
+    "pad_token": "padding is never learned, and needs no separate token",
     "special_tokens": "the vocabulary stays the model's own",
     "trust_remote_code": "code that comes with a model is never run",
     "gradient_accumulation": "set gradient_accumulation_steps, or the rows of a step with global_batch_size",

@@ -101,8 +101,8 @@ class EvalConfig:
     )
     headline_metric: str | None = key(
         None,
-        help="the metric that the verdict is about, or judge_score; null: a judge's score, else exact_match, else the "
-        "first; the results of the others are adjusted for their number",
+        help="the metric that the verdict is about, or judge_score; null: a judge's score, exact_match or the first, "
+        "in this order; the results of the others are adjusted for their number",
         read_when=SCORES,
     )
     cluster: Literal["instruction", "input", "output", "system_prompt"] | None = key(

@@ -72,10 +72,10 @@ def check_columns(file: Path, names: set[str], columns: Mapping[str, str]) -> No
     known, has = Answer.__dataclass_fields__, f"they have {', '.join(sorted(names))}"
     for ours, theirs in columns.items():
         if ours not in known:
-            raise UserError(f"columns: {ours!r} is no field of an answer; map {', '.join(known)} to your columns")
+            raise UserError(f"columns: {ours!r} is not a field of an answer; map {', '.join(known)} to your columns")
         if theirs not in names:
             raise UserError(f"columns: no row of {file} has {theirs!r}; {has}")
     others = sorted(names - set(known) - set(columns.values()))
     if others and "model_response" not in names | set(columns):
         advice = json.dumps({**columns, "model_response": others[0]})
-        raise UserError(f"{file}: no row has model_response; {has}. Say which holds the answers: --columns '{advice}'")
+        raise UserError(f"{file}: no row has model_response; {has}. Say which has the answers: --columns '{advice}'")

@@ -69,7 +69,7 @@ def flat_attention(
         if kv_index is not None:
             key, value = key[:, :, kv_index], value[:, :, kv_index]
         if softcap is not None:
-            raise TypeError("varlen_attn knows no softcap")
+            raise TypeError("varlen_attn has no softcap")
         return varlen_attention(
             query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, scaling, sliding_window
         )
@@ -181,9 +181,9 @@ def varlen_refusal(
     if dtype not in VARLEN_DTYPES:
         return "varlen_attn needs bf16 or fp16"
     if attention_dropout:
-        return f"varlen_attn knows no dropout, and the model's is {attention_dropout}"
+        return f"varlen_attn has no dropout, and the model's is {attention_dropout}"
     if softcap:
-        return "varlen_attn knows no softcap, which the model has"
+        return "varlen_attn has no softcap, and the model has one"
     if head_size > VARLEN_HEAD_SIZE or head_size % 8:
         return f"varlen_attn takes heads of at most {VARLEN_HEAD_SIZE}, a multiple of 8, not {head_size}"
     return ""
@@ -228,7 +228,7 @@ def flat_refusal(model: PreTrainedModel, max_length: int) -> str:
         model.train(was_training)
     tolerance = 100 * torch.finfo(alone[0].dtype).eps * max(1.0, float(alone[0].abs().max()))
     if any(float((a - b).abs().max()) > tolerance for a, b in zip(alone, together, strict=True)):
-        return "an example gets other logits in a flat row than alone"
+        return "an example gets different logits in a flat row"
     if not torch.equal(together[0], changed[0]):
         return "an example moves the logits of its neighbour"
     return ""

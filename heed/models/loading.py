@@ -316,7 +316,9 @@ def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise UserError(load_message("model", name, error)) from error
     if getattr(config, "num_attention_heads", None) is None:
-        raise UserError(f"{name} is a {config.model_type} model; Heed knows causal language models with attention only")
+        raise UserError(
+            f"{name} is a {config.model_type} model; Heed supports only causal language models with attention"
+        )
     return config
 
 

@@ -74,7 +74,7 @@ def one_answer(name: str, answers: Sequence[Answer]) -> Iterator[Alarm]:
         shown = text if len(text) <= 60 else text[:57] + "..."
         yield (
             "One answer to many questions",
-            f"{name} says “{shown}” on {times:,} of {count(len(answers), 'row')}; no reference stands on more than "
+            f"{name} says “{shown}” on {times:,} of {count(len(answers), 'row')}; no reference is on more than "
             f"{wanted:,}.",
         )
 

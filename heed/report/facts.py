@@ -184,8 +184,8 @@ def rejected(evidence: Evidence) -> list[tuple[str, int]]:
         "too_long": "Left out: longer than max_length",
         "cut_prompt": "Shortened: the beginning of the prompt was cut off",
         "cut_response": "Shortened: the end of the response and its EOS were cut off",
-        "apart_history": "Learned apart: the template shows earlier turns differently than they were learned",
-        "apart_tokens": "Learned apart: the turns before have other tokens in the next prompt",
+        "apart_history": "Learned separately: the template shows earlier turns differently from how they were learned",
+        "apart_tokens": "Learned separately: earlier turns have other tokens in the next prompt",
     }
     for split, encoded in ((evidence.run or {}).get("encoded") or {}).items():
         counts += [(f"{text} ({split})", encoded[key]) for key, text in words.items() if encoded.get(key)]

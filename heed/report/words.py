@@ -28,9 +28,9 @@ LABELS = {
     "cut": "Cut by max_new_tokens",
 }
 MEANINGS = {
-    "exact_match": "the answer is the reference, sign by sign",
+    "exact_match": "the answer is the reference, character by character",
     "normalized_exact_match": "the same words; case, punctuation and articles do not count",
-    "contains": "the reference's words stand somewhere in the answer, in a row",
+    "contains": "the reference's words are somewhere in the answer, in a row",
     "token_f1": "words that answer and reference share, in any order; 1 is all",
     "rouge1": "single words that answer and reference share",
     "rouge2": "pairs of words that answer and reference share",

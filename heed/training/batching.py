@@ -23,7 +23,7 @@ def why_padded(sft: SftConfig, model: Any) -> str:
     if sft.batching == "padded":
         reason, asked = "asked for", ""
     elif sft.attn_implementation is not None:
-        reason = f"attn_implementation: {sft.attn_implementation} has no say over flat rows"
+        reason = f"attn_implementation: {sft.attn_implementation} does not apply to flat rows"
         asked = f"{reason}; leave it out, or set batching: padded"
     else:
         reason = flat_refusal(base, sft.max_length or loading.context_length(base))

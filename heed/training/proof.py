@@ -23,7 +23,9 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
     batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
     difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
     if not difference <= RELOAD_TOLERANCE:
-        raise RuntimeError(f"{folder}: the saved model gives other logits than the trained one (by {difference:.1e})")
+        raise RuntimeError(
+            f"{folder}: the saved model gives different logits from the trained one (by {difference:.1e})"
+        )
     return difference
 
 

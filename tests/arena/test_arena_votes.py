@@ -94,10 +94,10 @@ def test_processes_that_write_at_once_lose_nothing_and_a_killed_one_keeps_what_i
     [
         ({"winner": "left"}, "winner: 'left' is not one of a, b, tie, both_bad"),
         ({"b": "base"}, "'base' is compared with itself"),
-        ({"row_id": None}, "neither row_id nor prompt_sha256 tells what the vote is about"),
+        ({"row_id": None}, "neither row_id nor prompt_sha256 says what the vote is about"),
         ({"colour": "red"}, "not a vote; it needs voter, a, b, winner"),
-        ({"voter": 1}, "voter: 1 is of another kind than in a vote"),
-        ({"row_id": [1]}, r"row_id: \[1\] is of another kind than in a vote"),
+        ({"voter": 1}, "voter: 1 has the wrong type for a vote"),
+        ({"row_id": [1]}, r"row_id: \[1\] has the wrong type for a vote"),
     ],
 )
 def test_a_line_that_is_not_a_vote_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -132,7 +132,7 @@ def test_two_bos_tokens_are_noticed() -> None:
     assert look(records(*FINE), doubled).flagged("double_bos").size == 40
 
 
-def test_nothing_but_eos_is_no_target(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_nothing_but_eos_is_not_a_target(tokenizer: PreTrainedTokenizerBase) -> None:
     template = (
         "{% for message in messages %}{{ message.content if message.role == 'user' or 'answered' in message.content }}"
         "{{ '\\n' if message.role == 'user' }}{% endfor %}"

@@ -111,7 +111,7 @@ PLAIN: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_plain_shape_is_read_and_said(name: str) -> None:
+def test_a_plain_shape_is_read_and_reported(name: str) -> None:
     value, turns, understood = PLAIN[name]
     rows = read(value)
     assert (plain(rows.records[0].messages), ", ".join(rows.understood)) == (turns, understood)

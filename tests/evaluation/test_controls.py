@@ -115,7 +115,7 @@ def test_history_stays_before_a_changed_question() -> None:
         ('{"instruction": "Sing!", "paraphrases": ["La"]}', r":2: no row that is answered has the instruction 'Sing!'"),
     ],
 )
-def test_a_line_that_is_no_rewording_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_line_that_is_not_a_rewording_is_named(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "rewordings.jsonl"
     good = json.dumps({"instruction": "Give the past tense.", "paraphrases": ["Past?"]})
     file.write_text(f"{good}\n{line}\n")
@@ -163,7 +163,7 @@ def concluded(
     )
 
 
-def test_a_model_that_answers_from_habit_is_told_from_one_that_reads(tmp_path: Path) -> None:
+def test_a_model_that_answers_from_habit_is_distinguished_from_one_that_reads(tmp_path: Path) -> None:
     right = [f"answer {row}" for row in range(20)]
     other = [f"other {row}" for row in range(20)]
     reads = concluded(tmp_path, {"own": right, "foreign": other}, right, other)
@@ -179,7 +179,7 @@ def test_a_model_that_answers_from_habit_is_told_from_one_that_reads(tmp_path: P
     assert [asdict(row) for row in read_rows(tmp_path)] == [asdict(row) for row in unclear]  # the last that was scored
 
 
-def test_an_answer_that_is_often_right_by_chance_is_no_habit(tmp_path: Path) -> None:
+def test_an_answer_that_is_often_right_by_chance_is_not_a_habit(tmp_path: Path) -> None:
     references, instead = ["yes", "no"] * 40, ["yes", "yes", "no", "no"] * 20
     rows = concluded(tmp_path, {"own": references, "foreign": instead}, references, instead)
 
@@ -187,7 +187,7 @@ def test_an_answer_that_is_often_right_by_chance_is_no_habit(tmp_path: Path) -> 
     assert (foreign.value, foreign.chance, list(verdicts(rows))) == (0.5, 0.5, [False])
 
 
-def test_worst_wording_and_consistency_stand_beside_the_mean_of_all_wordings(tmp_path: Path) -> None:
+def test_worst_wording_and_consistency_are_shown_beside_the_mean_of_all_wordings(tmp_path: Path) -> None:
     own = ["a", "b", "c", "d"]
     rows = concluded(tmp_path, {"own": own, "case": ["a", "b", "c", "x"], "polite": ["a", "x", "c", "x"]}, own, [])
 

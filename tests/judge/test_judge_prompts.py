@@ -54,7 +54,7 @@ def test_the_rubric_names_its_anchors_and_asks_for_reasons_before_the_score() ->
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_marker_follows_from_the_texts_so_none_of_them_can_hold_it(name: str) -> None:
+def test_the_marker_follows_from_the_texts_so_none_of_them_can_contain_it(name: str) -> None:
     def marker(response: str) -> str:
         found = re.search(r"marker (\w{16})", ask(name, response=response).messages[0]["content"])
         assert found is not None

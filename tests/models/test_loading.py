@@ -106,7 +106,7 @@ def test_the_context_length_of_families_without_a_table_of_positions() -> None:
 
 def test_a_model_without_attention_is_refused_in_a_sentence(tmp_path: Path) -> None:
     MambaConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a mamba model; Heed knows causal language models with attention only"):
+    with pytest.raises(UserError, match="is a mamba model; Heed supports only causal language models with attention"):
         loading.load_model(str(tmp_path))
 
 

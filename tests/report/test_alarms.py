@@ -44,7 +44,7 @@ def test_answers_that_are_as_they_should_be_raise_no_alarm(quiet: Evidence) -> N
     assert said(quiet) == []
 
 
-def test_answers_equal_to_the_bases_are_told(quiet: Evidence) -> None:
+def test_answers_equal_to_the_bases_are_an_alarm(quiet: Evidence) -> None:
     same = [each.model_response + " " for each in list(quiet.responses["base"].values())[:6]]
 
     assert said(with_tuned(quiet, answers([*same, *REFERENCES[6:]]))) == [
@@ -52,9 +52,9 @@ def test_answers_equal_to_the_bases_are_told(quiet: Evidence) -> None:
     ]
 
 
-def test_one_answer_to_many_questions_is_told_unless_the_references_repeat_like_that(quiet: Evidence) -> None:
+def test_one_answer_to_many_questions_is_an_alarm_unless_the_references_repeat_like_that(quiet: Evidence) -> None:
     assert said(with_tuned(quiet, answers([*["the answer to everything"] * 5, *REFERENCES[5:]]))) == [
-        "! One answer to many questions: tuned says “the answer to everything” on 5 of 10 rows; no reference stands on "
+        "! One answer to many questions: tuned says “the answer to everything” on 5 of 10 rows; no reference is on "
         "more than 1."
     ]
     yes_and_no = ["yes"] * 5 + ["no"] * 5
@@ -62,7 +62,7 @@ def test_one_answer_to_many_questions_is_told_unless_the_references_repeat_like_
     assert len(said(with_tuned(quiet, answers(["yes"] * 10, yes_and_no)))) == 1
 
 
-def test_copied_cut_and_collapsed_answers_are_told(quiet: Evidence) -> None:
+def test_copied_cut_and_collapsed_answers_are_an_alarm(quiet: Evidence) -> None:
     tuned = quiet.responses["tuned"]
     flagged = {row: replace(each, flags=(COPIED,) if row < 2 else ()) for row, each in tuned.items()}
     assert said(with_tuned(quiet, flagged)) == [
@@ -79,7 +79,7 @@ def test_copied_cut_and_collapsed_answers_are_told(quiet: Evidence) -> None:
     ]
 
 
-def test_a_validation_loss_that_only_rose_is_told(quiet: Evidence) -> None:
+def test_a_validation_loss_that_only_rose_is_an_alarm(quiet: Evidence) -> None:
     losses = [{"step": step, "eval_loss": loss, "eval_rows": 75} for step, loss in ((0, 2.0), (10, 2.5), (20, 2.25))]
 
     assert said(replace(quiet, losses=losses)) == [
@@ -108,7 +108,7 @@ def result(metric: str, difference: float, ci95: tuple[float, float], **rest: An
 NOTHING = Measured(metrics=[], stops=[], plain=[], parts=[], judged=[], benchmarks=[], primary=None)
 
 
-def test_a_judge_and_exact_match_that_go_apart_are_told(quiet: Evidence) -> None:
+def test_a_judge_and_exact_match_that_disagree_are_an_alarm(quiet: Evidence) -> None:
     exact, judge = result("exact_match", 0.3, (0.1, 0.5)), result("Score by llama3", -4, (-9, 1))
     found = replace(NOTHING, metrics=[exact], judged=[judge])
 
@@ -123,7 +123,7 @@ def test_a_judge_and_exact_match_that_go_apart_are_told(quiet: Evidence) -> None
     assert alarms(quiet, agreeing) == []
 
 
-def test_a_benchmark_below_a_constant_answer_is_told(quiet: Evidence) -> None:
+def test_a_benchmark_below_a_constant_answer_is_an_alarm(quiet: Evidence) -> None:
     below = result("acc", 0, (0, 0), commonest=0.62)
 
     assert alarms(quiet, replace(NOTHING, benchmarks=[below])) == [

@@ -18,7 +18,7 @@ def control(task: str, value: float, **changes: Any) -> Row:
     return row(**(values | {"task": task, "value": value} | changes))
 
 
-def test_a_habit_is_told_at_the_top_and_drawn_with_its_answers(tmp_path: Path) -> None:
+def test_a_habit_is_stated_at_the_top_and_drawn_with_its_answers(tmp_path: Path) -> None:
     folder = write_evaluation_folder(tmp_path / "run")
     example = {"row_id": 3, "instruction": "Sing!", "input": HOSTILE, "output": "la", "model_response": HOSTILE}
     habit = {"habit": True, "example": example | {"score": 1.0}}
@@ -45,7 +45,7 @@ def test_a_habit_is_told_at_the_top_and_drawn_with_its_answers(tmp_path: Path) -
     assert HOSTILE not in (folder / "report.html").read_text()
 
 
-def test_controls_are_no_benchmark(tmp_path: Path) -> None:
+def test_controls_are_not_a_benchmark(tmp_path: Path) -> None:
     folder = write_evaluation_folder(tmp_path / "run")
     write_rows(folder, [control("own", 0.9)])
 

@@ -73,9 +73,7 @@ def test_the_number_that_a_batch_of_tokens_is_to_be_raised_to_suffices(
     assert run(config, "--tokens_per_batch", number, "--dry-run") == 0
 
 
-def test_advice_for_a_folder_that_holds_another_run_is_right(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_advice_for_a_folder_with_another_run_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path)
     few = ("--max_steps", "1", "--eval_strategy", "no", "--preflight", "quick")
     assert run(config, *few) == 0

@@ -184,7 +184,7 @@ def test_a_judge_grades_free_answers_once_and_a_try_of_a_few_is_kept_beside_the_
     assert found == [("base", 1, 4, 1), ("tuned", 1, 4, 1), ("base", 4, 4, None), ("tuned", 4, 4, None)]
 
 
-def test_of_two_benchmarks_in_a_folder_the_second_is_told_of_the_first(
+def test_of_two_benchmarks_in_a_folder_the_second_learns_of_the_first(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("lm_eval", reason="make benchmarks-setup installs lm_eval")

@@ -169,7 +169,7 @@ def test_a_second_model_answers_with_the_first_ones_prompt(finished: Path, tmp_p
     assert systems["other"]["contract"] == systems["tuned"]["contract"]
 
 
-def test_a_second_model_that_has_a_template_of_its_own_is_asked_in_that_too_and_compared_as_it_does_better(
+def test_a_second_model_with_its_own_template_is_asked_in_that_too_and_compared_at_its_best(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, folder = tmp_path / "other", tmp_path / "answers"
@@ -232,7 +232,7 @@ def test_a_file_with_two_models_answers_is_read_by_its_columns(
 
     for wrong, message in {
         '{"model_response": "model c"}': "no row of .* has 'model c'; they have input,",
-        '{"response": "model a"}': "columns: 'response' is no field of an answer; map row_id, .*model_response",
+        '{"response": "model a"}': "columns: 'response' is not a field of an answer; map row_id, .*model_response",
     }.items():
         capsys.readouterr()
         assert run(*words, "--columns", wrong) == 2
@@ -257,7 +257,7 @@ def test_answers_of_other_tools_are_judged_beside_their_scores(
     assert "compare_with is missing: which file of answers" in capsys.readouterr().err
 
 
-def test_of_two_evaluations_of_a_folder_the_second_is_told_of_the_first(
+def test_of_two_evaluations_of_a_folder_the_second_learns_of_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = {"instruction": "Say one.", "input": "", "output": "one", "model_response": "one"}

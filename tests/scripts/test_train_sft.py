@@ -143,7 +143,7 @@ def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys
         (["--tokens_per_batch", "64", "--batching", "padded"], "most of a batch may be padding; set batching: flat"),
         (
             ["--attn_implementation", "eager", "--batching", "flat"],
-            "attn_implementation: eager has no say over flat rows",
+            "attn_implementation: eager does not apply to flat rows",
         ),
         (
             ["--train_sampling_strategy", "batch_rebalance"],

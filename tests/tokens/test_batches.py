@@ -156,5 +156,5 @@ def test_with_filling_the_gathered_keys_are_of_few_lengths_too() -> None:
     ("rows", "length"),
     [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2, 3]], 1), ([[1, 2], [1, 2]], 1), ([[1], [1, 2]], 0), ([[1, 2]], 0)],
 )
-def test_the_longest_common_prefix_leaves_every_row_a_part_of_its_own(rows: list[list[int]], length: int) -> None:
+def test_a_shared_prefix_leaves_something_of_every_row(rows: list[list[int]], length: int) -> None:
     assert shared_prefix(rows) == length

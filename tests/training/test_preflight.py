@@ -33,7 +33,9 @@ def test_a_quick_preflight_rehearses_nothing(tmp_path: Path, capsys: pytest.Capt
     assert "rehearsal forward, backward, optimizer, evaluation, an answer with the 4" in capsys.readouterr().out
 
 
-def test_under_deepspeed_it_is_said_that_no_step_is_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_deepspeed_the_run_says_that_no_step_is_rehearsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = trainer_of(tmp_path)
     said: list[str] = []
     monkeypatch.setattr(type(trainer.accelerator), "distributed_type", DistributedType.DEEPSPEED)
