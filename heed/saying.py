@@ -1,4 +1,4 @@
-"""How the person who started something is told what it found."""
+"""How Heed talks to the person who started it."""
 
 import math
 import os
@@ -20,7 +20,7 @@ class Detail(str):
 
 
 def say(text: str) -> None:
-    """Print what is no detail, where a progress line stood."""
+    """Print what is not a detail, in place of a progress line."""
     if not isinstance(text, Detail):
         say_all(text)
 
@@ -38,7 +38,7 @@ def speaker(*, verbose: bool) -> Say:
 class Progress:
     """How far long work has come: one line redrawn on a terminal, elsewhere a line every half a minute.
 
-    There is one at a time: inside of another one it shows nothing.
+    There is one at a time: inside another one it shows nothing.
     """
 
     shown: ClassVar["Progress | None"] = None
@@ -47,7 +47,7 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self.done = self.first = 0
         self.began = self.told = time.monotonic()
-        self.drawn = 0  # characters of the line that stands on the terminal
+        self.drawn = 0  # characters of the line on the terminal
 
     def __enter__(self) -> "Progress":
         if Progress.shown is None:
@@ -60,7 +60,7 @@ class Progress:
             Progress.shown = None
 
     def start(self, done: int = 0) -> None:
-        """From here on time counts; `done` was there before."""
+        """Time counts from here on; `done` was there before."""
         self.done = self.first = done
         self.began = time.monotonic()
 
@@ -104,7 +104,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, what: str, many: str | None = None) -> str:
-    """1 row, 2,000 rows; `many` where an s does not do."""
+    """1 row, 2,000 rows; `many` where an s is not enough."""
     return f"{number:,} {what if number == 1 else many or what + 's'}"
 
 

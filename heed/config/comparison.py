@@ -9,9 +9,9 @@ from heed.config.keys import key
 class CompareConfig:
     """Keys of compare_runs.py."""
 
-    runs: list[str] = key(help="run folders, or folders that hold runs; also as words without a key")
+    runs: list[str] = key(help="run folders, or folders of runs; also as words without a key")
     output_dir: str | None = key(
-        None, help="where compared.html and compared.json go; null: the folder that holds all runs"
+        None, help="where compared.html and compared.json go; null: the folder that all runs are in"
     )
     headline_metric: str | None = key(
         None, help="the metric that the verdict is about, or judge_score; null: that of most runs"

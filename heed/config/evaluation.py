@@ -57,7 +57,7 @@ class EvalConfig:
     )
     forgetting: str | None = key(
         None,
-        help="plain text, a text a line, that both models read to show what was lost; null: as the run says, else "
+        help="plain text, one text per line, that both models read to show what was lost; null: as the run says, else "
         "data/plain_text.txt",
         read_when=(*HERE, either(when("compare_with_base", True), when("compare_with"), when(WORD, "compare"))),
     )

@@ -115,7 +115,7 @@ class SftConfig:
     )
     forgetting: str | None = key(
         None,
-        help="plain text, a text a line, that is read before and after, to show losses; null: data/plain_text.txt",
+        help="plain text, one text per line, that is read before and after, to show losses; null: data/plain_text.txt",
         read_when=when("compare_with_base", True),
     )
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")

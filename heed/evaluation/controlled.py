@@ -94,7 +94,7 @@ def score_controls(
 def by_answer(
     metrics: Mapping[str, Metric], headline: str | None, texts: Sequence[tuple[str, str]]
 ) -> Measurement | None:
-    """What the headline's metric, or the first other one that scores each answer, says of (response, reference)."""
+    """What the headline's metric, or else the first one that scores each answer, says of (response, reference)."""
     responses, references = ([composed(pair[side]) for pair in texts] for side in (0, 1))
     for name in sorted(metrics, key=lambda name: (name != headline, name not in FOR_A_JUDGE)):
         for found in metrics[name](responses, references) if texts else ():
@@ -128,8 +128,8 @@ def is_habit(
     found: Measurement,
     clusters: Clusters,
 ) -> bool | None:
-    """Whether more than half of what the own instruction gains over chance is left under a foreign one; None where the
-    rows do not tell. Chance is the score of a right answer to the foreign instruction."""
+    """Whether more than half of what their own instruction gains over chance is left under a foreign one; None where
+    the rows do not show it. Chance is the score of a right answer to the foreign instruction."""
     half = [(own[row] + chance[row]) / 2 for row in foreign]
     left = paired_difference(
         list(foreign.values()), half, within=found.within, clusters=[clusters[row] for row in foreign]

@@ -35,7 +35,7 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
-    """All that is asked, and rows that a kind says nothing of: kind -> reason -> how many."""
+    """All that is asked, and the rows left out: kind -> reason -> how many."""
 
     asked: Sequence[Control] = ()
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def reworded(record: Record, instruction: str, *, with_input: bool = True) -> Re
 
 
 def foreign(record: Record, records: Sequence[Record]) -> Control | None:
-    """With another row's instruction, one that asks for something else as far as words tell."""
+    """With another row's instruction, one that asks for something else, judging by its words."""
     different = [each for each in records if each.instruction.strip() != record.instruction.strip()]
     drawn = random.Random(record.content_hash).sample(different, min(DRAWN, len(different)))
     if not drawn:
@@ -151,7 +151,7 @@ CHANGES: dict[str, tuple[Callable[[Record, Sequence[Record]], Control | None], s
 def read_rewordings(path: Path, records: Sequence[Record]) -> dict[str, list[str]]:
     """Instruction -> its rewordings, of lines {"instruction": ..., "paraphrases": [...]}.
 
-    Raises UserError naming a line that is none, and an instruction that none of the rows has.
+    Raises UserError naming a line that is not one, and an instruction that no row has.
     """
     try:
         lines = path.read_bytes().rstrip(b"\n").split(b"\n")

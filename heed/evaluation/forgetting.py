@@ -1,4 +1,4 @@
-"""What a model has lost of its language: how well it still predicts plain text, beside the model it started from."""
+"""What a model has lost of its language: how well it predicts plain text, compared with the model it started from."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -30,17 +30,17 @@ def read_texts(path: Path, say: Say) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"forgetting: {path} cannot be read as text ({error}); give a UTF-8 file, a text a line"
+            f"forgetting: {path} cannot be read as text ({error}); give a UTF-8 file with a text on each line"
         ) from error
     if not lines:
-        raise UserError(f"forgetting: {path} holds no text; give a UTF-8 file with a text on each line")
+        raise UserError(f"forgetting: {path} has no text; give a UTF-8 file with a text on each line")
     if len(lines) > MOST:
         say(f"forgetting: the first {MOST:,} of {len(lines):,} lines of {path} are read")
     return lines[:MOST]
 
 
 def text_to_read(named: str | None, run: Path | None) -> Path:
-    """The file that the evaluation names, or the run, or the general one. Raises UserError where it holds no text."""
+    """The file that the evaluation or the run names, or the general one. Raises UserError if it has no text."""
     if named is None and run is not None:
         named = resolved_sft_config(run).forgetting
     path = Path(named) if named is not None else GENERAL
@@ -77,7 +77,7 @@ def measure_texts(
 
 
 def keep_texts(folder: Path, name: str, path: Path, found: Sequence[dict[str, float]]) -> None:
-    """Write what only the model could tell into forgetting.jsonl, in the place of what was there of this system."""
+    """Write what only the model could tell into forgetting.jsonl, replacing what was there of this system."""
     kept = [line for line in read_kept(folder) if line["name"] != name]
     facts = {"name": name, "text": str(path), "text_sha256": file_sha256(path)}
     lines = [facts | {"line": place} | each for place, each in enumerate(found)]
@@ -110,7 +110,7 @@ def forgetting_rows(folder: Path, evaluation: Evaluation) -> list[Row]:
     for metric, size in SIZES.items() if same else ():
         sizes = [each[size] for each in ours]
         if sizes != [each[size] for each in theirs]:
-            continue  # another tokenizer: a loss per token would be one of other tokens
+            continue  # with another tokenizer a loss per token would be of other tokens
         unit = math.log(2) if metric == "bits_per_byte" else 1.0
         parts = {name: [each["nats"] / unit for each in found] for name, found in ((other, theirs), ("ours", ours))}
         change = [mine - before for mine, before in zip(parts["ours"], parts[other], strict=True)]

@@ -50,7 +50,7 @@ def plan_taking(ours: EvalConfig, word: str | None, say: Say) -> Taken:
             other, columns["other"] = file, {**ours.columns, "model_response": ours.compare_with}
         models, files = {"other": ours.compare_with} | models, {"other": other} | files
     elif word == "compare":
-        raise UserError("compare_with is missing: which file of answers are these responses to be compared with?")
+        raise UserError("compare_with is missing: name the file of answers to compare these with")
     renamed = {name: read_responses(files[name], columns=columns[name], say=say) for name in files if columns[name]}
     n = len(renamed["model"] if "model" in renamed else read_responses(file, say=lambda text: None))
     return Taken(models=models, files=files, renamed=renamed, data=ours.responses, n=n)
@@ -62,13 +62,13 @@ def refuse_absent(file: Path) -> None:
 
 
 def names_in(file: Path) -> set[str]:
-    """The names of all fields in a file of answers; none where it is no list of rows."""
+    """The names of all fields in a file of answers; none if it is not a list of rows."""
     rows = run_folder.read_json(file)
     return {name for row in rows if isinstance(row, dict) for name in row} if isinstance(rows, list) else set()
 
 
 def check_columns(file: Path, names: set[str], columns: Mapping[str, str]) -> None:
-    """Raises UserError for columns that are not there, and where one is needed to find the answers."""
+    """Raises UserError for columns that are not there, and if one is needed to find the answers."""
     known, has = Answer.__dataclass_fields__, f"they have {', '.join(sorted(names))}"
     for ours, theirs in columns.items():
         if ours not in known:

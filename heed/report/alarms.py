@@ -29,7 +29,7 @@ Alarm = tuple[str, str]
 
 
 def alarms(evidence: Evidence, found: Measured) -> list[Alarm]:
-    """In the order in which they shake the headline."""
+    """The one that casts most doubt on the headline comes first."""
     ours = list(evidence.responses.get(evidence.ours or "", {}).values())
     named = evidence.ours or ""
     of_answers = [each(named, ours) for each in OF_ANSWERS] if len(ours) >= FEWEST else []
@@ -117,7 +117,7 @@ def only_length(evidence: Evidence) -> Iterator[Alarm]:
 
 
 def disagreement(found: Measured) -> Iterator[Alarm]:
-    """Signs that differ, one of them beyond doubt."""
+    """Signs that differ, one of them clearly."""
     exact = next((each for each in found.metrics if each.metric == "exact_match"), None)
     for judged in found.judged:
         mine, other = judged.difference, exact.difference if exact else None

@@ -25,7 +25,7 @@ KINDS = {
 VERDICTS = {
     True: "It answers from habit: with another row's instruction, more than half of what its own gains is left.",
     False: "It reads the instruction: with another row's, less than half of what its own gains is left.",
-    None: "Whether it reads the instruction cannot be told from these rows.",
+    None: "These rows do not show whether it reads the instruction.",
 }
 
 
@@ -38,7 +38,7 @@ def controls_text(rows: Sequence[Row]) -> str:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """The kinds of control in a line; one of fewer rows says how many, and what their own instruction has there."""
+    """The kinds of control in a line; one with fewer rows says how many, and what their own instruction has there."""
     own, parts = in_order(rows)[0], []
     for row in in_order(rows):
         if (words := KINDS[row.task][1]) and row.value is not None:

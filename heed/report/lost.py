@@ -1,4 +1,4 @@
-"""What the evaluated model has lost beside the one it started from, and how much of its gain is length alone."""
+"""What the evaluated model has lost compared with the one it started from, and how much of its gain is only length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ Values = dict[str, dict[int, float]]
 
 
 def of_each_row(evidence: Evidence) -> Iterator[tuple[str, float, Values]]:
-    """Measure, what is best by it, and its values."""
+    """Measure, which values of it are best, and its values."""
     measured = {metric for rows in evidence.items.values() for values in rows.values() for metric in values}
     words = next((metric for metric in WORDS if metric in measured), None)
     for metric in (words, "reference_likelihood"):
@@ -124,7 +124,7 @@ def change(each: Any, *, wide: bool) -> str:
 
 
 def mostly_length(evidence: Evidence) -> bool:
-    """Whether less than half of a gain is left once lengths are matched."""
+    """Whether less than half of a gain is left when lengths are matched."""
     matched = (evidence.comparison or {}).get("length")
     if matched is None or matched["share"] is None or matched["share"] >= MOSTLY:
         return False

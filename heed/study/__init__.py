@@ -1,7 +1,7 @@
 """Many runs on one page, made from what the runs have written; no model is loaded.
 
 Runs whose configs differ in the seed alone are one recipe. Recipes are compared on the rows that all of them answered,
-and those that cannot be compared stand apart with the reason.
+and those that cannot be compared are listed with the reason.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from heed.study.terminal import curve_text, study_text
 def compare_runs(
     paths: Sequence[Path], output_dir: Path | None, metric: str | None, *, link: bool = False, say: Say = print
 ) -> Study:
-    """Compare the runs, say how they stand, and write compared.html and compared.json.
+    """Compare the runs, print the result, and write compared.html and compared.json.
 
-    With `link` their reports are written again, which name the comparison then.
+    With `link` their reports are rewritten, with a link to the comparison.
 
     Raises UserError where there is nothing to compare, or a run's file is damaged.
     """

@@ -1,7 +1,7 @@
 """What more rows would bring: a power law through the scores of runs that learned from shares of the training rows.
 
 error(n) = floor + factor * n ** -slope (Hestness et al. 2017), fitted by least squares with no floor below 0. The
-interval is a bootstrap over rows and seeds together; that the law goes on beyond the largest share is an assumption.
+interval is a bootstrap over rows and seeds together; that the law continues beyond the largest share is an assumption.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """`doubled` is the score that twice the rows would give, `gain` how much more than the law has now.
+    """`doubled` is the score that twice the rows would give, `gain` how much more than the law gives now.
 
     `check` is what the law through all points but the last says of the last one.
     """
@@ -51,7 +51,7 @@ class Curve:
 
 
 def curve_of(study: Study) -> Curve | None:
-    """Of recipes that differ in the share of the training rows alone; None for others, and for fewer than four."""
+    """Of recipes that differ only in the share of the training rows; None for others, and for fewer than four."""
     found = [each.recipe for each in study.standings]
     if len(found) < FEWEST_POINTS or any(list(each.settings) != [SHARE] for each in found):
         return None

@@ -25,7 +25,7 @@ from heed.study.terminal import conclusion, curve_text, gain_text, told, wide_of
 FOLDER = Path(__file__).parent
 REPORT = FOLDER.parent / "report"
 LOOKS = 6
-"""Recipes with a colour of their own; the others are grey."""
+"""As many recipes have a colour each; the others are grey."""
 ROWS_SHOWN = 50
 LONGEST_NAME = 14
 
@@ -54,7 +54,7 @@ def page_values(study: Study, curve: Curve | None, folder: Path) -> dict[str, An
         "costs": [cost(each) for each in study.standings],
         "losses": [chart for chart in (over_tokens(study, looks), over_seconds(study, looks)) if chart is not None],
         "score_against_cost": score_against_cost(study, looks),
-        "partings": partings(study),
+        "disagreements": disagreements(study),
         "curve": curve_text(curve, study) if curve else None,
         "curve_chart": curve_chart(curve, study) if curve else None,
         "link": lambda run: link(run, folder),
@@ -72,7 +72,7 @@ def page_values(study: Study, curve: Curve | None, folder: Path) -> dict[str, An
 
 
 def link(run: Run, folder: Path) -> str | None:
-    """The way from the page to the run's report, where there is one below the page's folder."""
+    """The path from the page to the run's report, if there is one below the page's folder."""
     report = run.folder / run_folder.REPORT_FILE
     inside = report.is_file() and report.is_relative_to(folder.absolute())
     return report.relative_to(folder.absolute()).as_posix() if inside else None
@@ -94,7 +94,7 @@ def hero(study: Study, looks: dict[str, str]) -> Markup:
 
 
 def shortened(name: str) -> str:
-    """What fits beside a bar; ends of names tell runs apart."""
+    """What fits beside a bar; names of runs differ at their ends."""
     return name if len(name) <= LONGEST_NAME else "\N{HORIZONTAL ELLIPSIS}" + name[1 - LONGEST_NAME :]
 
 
@@ -105,7 +105,7 @@ def ends_of(study: Study) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A measure of all recipes, as text; what a recipe has no value of is a dash."""
+    """A measure of all recipes, as text; a dash where a recipe has no value."""
 
     name: str
     note: str
@@ -113,7 +113,7 @@ class Line:
 
 
 def measures(study: Study) -> list[Line]:
-    """All that the runs measured themselves, each recipe's mean over its seeds: on all rows that a run answered."""
+    """All that the runs measured themselves, on all rows that a run answered: each recipe's mean over its seeds."""
     tables = [[known_values(run) for run in each.recipe.runs] for each in study.standings]
     names = dict.fromkeys(name for runs in tables for known in runs for name in known)
     lines = []
@@ -169,7 +169,7 @@ def cost(standing: Standing) -> Cost:
 
 
 Place = Callable[[Run, dict[str, Any]], float | None]
-"""Where a log lies on the horizontal axis."""
+"""Where a log is on the horizontal axis."""
 
 
 def over_tokens(study: Study, looks: dict[str, str]) -> tuple[str, Markup] | None:
@@ -215,7 +215,7 @@ def score_against_cost(study: Study, looks: dict[str, str]) -> Markup | None:
 
 
 def curve_chart(curve: Curve, study: Study) -> Markup:
-    """Scores with their intervals, one share below the other: their distances are equal steps of the logarithm."""
+    """Scores with their intervals, one share below the other, at equal steps of the logarithm."""
     wide = wide_of(study)
     last = curve.points[-1].rows
     lines = [(f"{each.rows:,} rows", each.score, "n0") for each in curve.points]
@@ -239,7 +239,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parting:
+class Disagreement:
     """A row on which recipes do not agree."""
 
     instruction: str
@@ -248,8 +248,8 @@ class Parting:
     answers: list[Said]
 
 
-def partings(study: Study) -> list[Parting]:
-    """The rows whose values lie furthest apart between recipes, 50 at most."""
+def disagreements(study: Study) -> list[Disagreement]:
+    """The rows whose values differ most between recipes, 50 at most."""
     runs = [run for each in study.standings for run in each.recipe.runs]
     values = {run.name: run.values(study.metric, run.evidence.ours) for run in runs}
 
@@ -258,22 +258,24 @@ def partings(study: Study) -> list[Parting]:
         return max(means) - min(means)
 
     ordered = sorted(study.questions, key=lambda question: -spread(question))
-    return [parting(study, runs, values, each) for each in ordered[:ROWS_SHOWN] if spread(each) > 0]
+    return [disagreement(study, runs, values, each) for each in ordered[:ROWS_SHOWN] if spread(each) > 0]
 
 
 def recipe_mean(recipe: Recipe, values: dict[str, dict[Question, float]], question: Question) -> float:
     return sum(values[run.name][question] for run in recipe.runs) / len(recipe.runs)
 
 
-def parting(study: Study, runs: Sequence[Run], values: dict[str, dict[Question, float]], question: Question) -> Parting:
-    """Equal answers stand together, the better ones first."""
+def disagreement(
+    study: Study, runs: Sequence[Run], values: dict[str, dict[Question, float]], question: Question
+) -> Disagreement:
+    """Equal answers are together, the better ones first."""
     said: dict[tuple[float, str], list[str]] = {}
     for run in runs:
         answer = run.evidence.responses[run.evidence.ours or ""][run.questions[question]]
         said.setdefault((values[run.name][question], answer.model_response), []).append(run.name)
     sign = -1 if study.better == "higher" else 1
     asked = runs[0].evidence.responses[runs[0].evidence.ours or ""][runs[0].questions[question]]
-    return Parting(
+    return Disagreement(
         instruction=asked.instruction,
         input=asked.input,
         output=asked.output,

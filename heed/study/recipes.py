@@ -1,4 +1,4 @@
-"""Runs whose configs differ in the seed alone are one recipe; and what differs between recipes."""
+"""Runs whose configs differ only in the seed are one recipe; and what differs between recipes."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from heed.saying import count
 from heed.study.runs import SEEDS, Run
 
-# What is behind the names in a config: other rows and other weights make another recipe though the names are the same.
+# What the names in a config refer to: other rows or weights make another recipe though the names are the same.
 BEHIND_THE_NAMES = ("data", "train_rows", "base", "model.frozen", "template", "tokenizer")
 
 
@@ -22,7 +22,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The run's own, or that of the folder which its runs share."""
+        """The run's own, or that of the folder that its runs share."""
         names = [run.name for run in self.runs]
         if len(names) == 1:
             return names[0]
@@ -48,7 +48,7 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Keys that do not have one value in all runs, seeds aside; where there are none, what is behind equal names."""
+    """Keys other than seeds whose values differ between runs; where there are none, what equal names refer to."""
     configs = [recipe_of(run) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config)
     differ = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]

@@ -1,6 +1,6 @@
 """Which training rows are wrong: how each row's loss went over the epochs of a run (Swayamdipta et al. 2020).
 
-A row that the model keeps getting wrong while it learns the others has, more often than not, the wrong answer.
+A row that the model keeps getting wrong while it learns the others most often has a wrong answer.
 """
 
 import math
@@ -96,8 +96,8 @@ def kind_of(losses: Sequence[float], bar: float) -> Kind:
 
 
 def with_twins(rows: Sequence[MappedRow], records: Sequence[Record]) -> list[MappedRow]:
-    """The rows with those of `records` that ask nearly the same (four fifths of all runs of five letters) and answer
-    otherwise."""
+    """The rows with those of `records` that ask nearly the same (sharing four fifths of all five-letter sequences) and
+    answer otherwise."""
     texts = [duplicates.normalized(record.question) for record in records]
     signatures = np.stack([duplicates.signature(duplicates.runs(text)) for text in texts])
     place_of = {record.row_id: place for place, record in enumerate(records)}

@@ -1,4 +1,4 @@
-"""The runs of a comparison, each as its folder tells it."""
+"""The runs of a comparison, read from their folders."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from heed.report.measured import Measured, measured
 
 Question = tuple[str, int]
 """What a row asks and expects, by hash, and how many equal rows stood before it."""
-# Where a run lies and how it is looked at: nothing of what it learns.
+# Where a run is and how it is looked at; these do not change what it learns.
 PLACES = (
     "output_dir",
     "run_name",
@@ -40,7 +40,7 @@ SEEDS = ("seed", "data_seed")
 
 @dataclass(frozen=True)
 class Run:
-    """`name` is its folder below the one that holds all runs."""
+    """`name` is its path below the folder that all runs are in."""
 
     folder: Path
     name: str
@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What the run was told, but for where it lies."""
+        """What the run was told, without where it is."""
         hidden = (*PLACES, *(name for name in self.evidence.config if name.startswith(("hub_", "push_to_hub"))))
         return {name: each["value"] for name, each in self.evidence.config.items() if name not in hidden}
 
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def last_eval(self) -> dict[str, Any]:
-        """The evaluation of the weights that were kept: the one with the least loss, where the best was kept."""
+        """The evaluation of the weights that were kept: the one with the lowest loss, where the best was kept."""
         evaluated = [log for log in self.evidence.losses if "eval_loss" in log]
         kept = [log for log in evaluated if f"step {log['step']}" == self.facts.get("kept")]
         return (kept or evaluated or [{}])[-1]
@@ -108,11 +108,13 @@ def numbered(answers: dict[int, Answer]) -> Iterator[tuple[Question, int]]:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs at the paths, or the runs below those that are none. Raises UserError for fewer than two."""
+    """The runs at the paths, or below those that are not runs. Raises UserError for fewer than two."""
     folders = list(dict.fromkeys(folder.absolute() for path in paths for folder in run_folders(path)))
     if len(folders) < 2:
         found = f"only {folders[0]}" if folders else "none"
-        raise UserError(f"runs: two or more are compared, and here is {found}; give run folders, or a folder of runs")
+        raise UserError(
+            f"runs: a comparison needs two or more, and here is {found}; give run folders, or a folder of runs"
+        )
     top = common_folder(folders)
     evidence = [(folder, read_evidence(folder)) for folder in folders]
     return [Run(folder, str(folder.relative_to(top)), each, measured(each)) for folder, each in evidence]
@@ -125,7 +127,7 @@ def run_folders(path: Path) -> list[Path]:
         raise UserError(f"runs: {path}: no such folder")
     found = sorted(each.parent for each in path.rglob(run_folder.RUN_FILE))
     if not found:
-        raise UserError(f"runs: {path} holds no run: no {run_folder.RUN_FILE} lies in it or below it")
+        raise UserError(f"runs: {path} has no run: no {run_folder.RUN_FILE} in it or below it")
     return found
 
 

@@ -1,4 +1,4 @@
-"""How recipes stand on the rows that all of them answered, and which differences are more than noise."""
+"""How recipes score on the rows that all of them answered, and which differences are more than noise."""
 
 import os
 from collections import Counter
@@ -18,12 +18,12 @@ from heed.study.recipes import Recipe, recipes
 from heed.study.runs import Question, Run
 
 FEWEST_SHARED = 0.5
-"""A run that answered fewer of the rows than this share stands apart, so that it does not take them from the others."""
+"""A run that answered a smaller share of the rows is left out, so that it does not take them from the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """A recipe less the model it started from, on the common rows: over rows, over seeds, and seed by seed."""
+    """A recipe minus the model it started from, on the common rows: over rows, over seeds, and seed by seed."""
 
     rows: Estimate
     seeds: Estimate
@@ -33,7 +33,7 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A recipe by the headline metric. `behind` is the best recipe less this one; the best has none."""
+    """A recipe by the headline metric. `behind` is the best recipe minus this one; the best has none."""
 
     recipe: Recipe
     rows: Estimate
@@ -65,7 +65,7 @@ class Study:
     apart: list[Apart]
 
     def as_json(self, folder: Path) -> dict[str, Any]:
-        """With runs as they are reached from the folder that the file lies in."""
+        """With the runs' paths from the folder that the file is in."""
         return {
             "metric": self.metric,
             "better": self.better,
@@ -127,7 +127,7 @@ def higher_is_better(run: Run, metric: str) -> bool:
 
 
 def comparable(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[Apart]]:
-    """The runs that were asked the same rows in the same way, and the others with the reason."""
+    """The runs that were asked the same rows in the same way, and the others with the reason why not."""
     apart: list[Apart] = []
     left: list[Run] = []
     for run in runs:
@@ -154,10 +154,10 @@ def comparable(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[Apart]
 
 
 def unfit(run: Run, metric: str) -> str:
-    """Why a run has nothing to compare; empty where it has."""
+    """Why a run has nothing to compare; empty if it has."""
     status = run.facts.get("status")
     if status != "done":
-        return f"it is not finished ({status}); start it again with its command"
+        return f"it is not finished ({status}); run its command again"
     if not run.questions:
         return "it has answered nothing yet; eval_responses.py asks it"
     if not run.values(metric, run.evidence.ours):
@@ -168,7 +168,7 @@ def unfit(run: Run, metric: str) -> str:
 def other_prompt(run: Run, first: Run) -> str:
     ours, theirs = ((each.evidence.evaluation or {}).get("prompt") for each in (run, first))
     names = f" ({ours}, the others {theirs})" if ours != theirs else ""
-    return f"another prompt{names}: a difference would not be the training's alone"
+    return f"another prompt{names}: a difference would not come from the training alone"
 
 
 def ranked(
@@ -191,7 +191,7 @@ def ranked(
         for place, each in behind.items()
         if each.p is not None
     }
-    # The best was chosen by looking at all, so that each pair counts as having been compared.
+    # The best was chosen by looking at all, so each pair counts as compared.
     adjusted = holm(chances, of=len(found) * (len(found) - 1) // 2)
     return [
         Standing(
@@ -215,7 +215,7 @@ def verdict_of(behind: Estimate | None, p: float | None, better: str) -> str:
 def gain(
     recipe: Recipe, metric: str, questions: Sequence[Question], table: dict[str, np.ndarray], within: Range
 ) -> Gain | None:
-    """None where a run was not compared with what it started from, or not on all common rows."""
+    """None if a run was not compared with what it started from, or not on all common rows."""
     before = [run.values(metric, run.evidence.theirs) if run.evidence.theirs == "base" else {} for run in recipe.runs]
     if any(each not in known for known in before for each in questions):
         return None

@@ -21,7 +21,7 @@ def study_text(study: Study) -> str:
 
 
 def conclusion(study: Study) -> str:
-    """Which recipe is best, and from which ones that tells it apart."""
+    """Which recipe is best, and which ones it clearly beats."""
     best, *others = study.standings
     wide = wide_of(study)
     rows = count(len(study.questions), "common row")
@@ -35,9 +35,9 @@ def conclusion(study: Study) -> str:
     elif len(clear) == len(others):
         told = f"better than {'the other' if len(others) == 1 else f'each of the other {len(others)}'}"
     elif clear:
-        told = f"better than {len(clear)} of the other {len(others)}; from the rest it cannot be told apart"
+        told = f"better than {len(clear)} of the other {len(others)}, not clearly better than the rest"
     else:
-        told = f"no clear difference to {'the other' if len(others) == 1 else f'any of the other {len(others)}'}"
+        told = f"no clear difference from {'the other' if len(others) == 1 else f'any of the other {len(others)}'}"
     return f"Highest: {best.recipe.name}, {value}; {told}. {scope(study)}"
 
 
@@ -78,7 +78,7 @@ def gain_text(gain: Gain, *, wide: bool) -> str:
 
 
 def curve_text(curve: Curve, study: Study) -> str:
-    """What twice the rows would bring, and how well the law foretold the largest share."""
+    """What twice the rows would bring, and how well the law predicted the largest share."""
     wide, last = wide_of(study), curve.points[-1]
     gain, interval = curve.gain, interval_text(curve.gain.ci95, wide=wide, with_sign=True)
     what = f"{2 * last.rows:,} training rows instead of {last.rows:,}"
@@ -87,10 +87,10 @@ def curve_text(curve: Curve, study: Study) -> str:
     elif curve.told:
         text = f"Twice the rows ({what}) would bring about {signed(gain.value, wide=wide)} [{interval}]"
     else:
-        text = f"What twice the rows ({what}) would bring cannot be told: {signed(gain.value, wide=wide)} [{interval}]"
+        text = f"What twice the rows ({what}) would bring is unclear: {signed(gain.value, wide=wide)} [{interval}]"
     seeds = all(len(each.recipe.runs) > 1 for each in study.standings)
     over = "rows and seeds" if seeds else "rows; what other seeds would give is not in it"
-    text += f", if the power law through these runs goes on. The interval is over {over}."
+    text += f", if the power law through these runs continues. The interval is over {over}."
     if curve.check is not None and curve.check.ci95 is not None:
         low, high = curve.check.ci95
         inside = "holds" if low <= last.score.value <= high else "does not hold"

@@ -29,13 +29,13 @@ def test_a_text_is_a_line_and_the_general_ones_are_sixty(tmp_path: Path) -> None
     assert len(read_texts(path, said.append)) == 1000
     assert said == [f"forgetting: the first 1,000 of 1,200 lines of {path} are read"]
     path.write_text("\n")
-    with pytest.raises(UserError, match=r"forgetting: .*text\.txt holds no text; give a UTF-8 file"):
+    with pytest.raises(UserError, match=r"forgetting: .*text\.txt has no text; give a UTF-8 file"):
         read_texts(path, said.append)
     with pytest.raises(UserError, match=r"forgetting: .*gone cannot be read as text .*give a UTF-8 file"):
         read_texts(tmp_path / "gone", said.append)
 
 
-def test_every_token_of_a_text_counts_also_where_it_is_read_in_pieces() -> None:
+def test_every_token_of_a_text_counts_even_if_it_is_read_in_pieces() -> None:
     tokenizer, text = tiny_tokenizer(), "A young seal is called a pup."
     ids = tokenizer(text)["input_ids"]
     model = gpt2(n_positions=5).eval()

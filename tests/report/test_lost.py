@@ -66,7 +66,7 @@ def difference(a: float, b: float, ci95: tuple[float, float], n: int = 12) -> di
     return {"a": a, "b": b, "difference": b - a, "ci95": ci95, "n": n} | gone
 
 
-def test_a_gain_that_is_mostly_length_is_an_alarm_and_another_one_a_sentence(evidence: Evidence) -> None:
+def test_a_gain_that_is_mostly_length_is_an_alarm_and_any_other_a_sentence(evidence: Evidence) -> None:
     matched = {"metric": "exact_match", "cut": difference(0.5, 0.75, (-0.1, 0.5)), "cut_answers": [9, 0]}
     length = matched | {"share": 0.25, "alike": difference(0.5, 0.5, (-0.4, 0.4), n=6)}
     comparison: dict[str, Any] = {"a": "base", "b": "tuned", "worse": [], "notes": [], "length": length}

@@ -1,4 +1,4 @@
-"""Many runs side by side: what is compared, with which errors, and what stands apart."""
+"""Many runs side by side: what is compared, with which errors, and what is left out."""
 
 import json
 from collections.abc import Callable
@@ -45,15 +45,15 @@ def test_a_difference_that_rows_show_is_called_better_and_the_keys_that_differ_a
     assert "to the best −0.500: worse" in said
 
 
-def test_runs_that_are_one_row_apart_have_no_clear_difference(tmp_path: Path) -> None:
+def test_runs_that_differ_by_one_row_have_no_clear_difference(tmp_path: Path) -> None:
     write_run(tmp_path / "a", HALF, config={"learning_rate": 1e-4})
     write_run(tmp_path / "b", [1.0, *HALF[1:-1], 1.0], config={"learning_rate": 1e-2})
     study, said = compared(tmp_path)
     assert study.standings[1].verdict == "no clear difference"
-    assert "no clear difference to the other" in said
+    assert "no clear difference from the other" in said
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_recipe_with_both_errors(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_the_seed_are_one_recipe_with_both_errors(tmp_path: Path) -> None:
     for seed, right in enumerate((28, 30, 32)):
         write_run(tmp_path / f"seed-{seed}", shares(right, 40), base=[0.0] * 40, config={"seed": seed})
     study, said = compared(tmp_path)
@@ -87,7 +87,7 @@ def test_the_best_of_many_equal_runs_is_not_called_better(tmp_path: Path) -> Non
     assert {each.verdict for each in study.standings[1:]} == {"no clear difference"}
 
 
-def test_what_cannot_be_compared_stands_apart_with_the_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_listed_with_the_reason(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_run(tmp_path / name, HALF, config={"learning_rate": ord(name)})
     write_run(tmp_path / "prompt", HALF, contract="c2")
@@ -99,9 +99,9 @@ def test_what_cannot_be_compared_stands_apart_with_the_reason(tmp_path: Path) ->
     assert sorted(each.recipe.name for each in study.standings) == ["a", "b", "c"]
     reasons = {each.run.name: each.reason for each in study.apart}
     assert reasons == {
-        "prompt": "another prompt (c2, the others c1): a difference would not be the training's alone",
+        "prompt": "another prompt (c2, the others c1): a difference would not come from the training alone",
         "rows": "other rows: it answered 10 of the 40 rows that the others answered",
-        "stopped": "it is not finished (preempted); start it again with its command",
+        "stopped": "it is not finished (preempted); run its command again",
         "silent": "it has answered nothing yet; eval_responses.py asks it",
         "unscored": "its answers have no exact_match; eval_responses.py score measures them",
     }
@@ -119,8 +119,8 @@ def test_only_rows_that_all_answered_count(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda top: [top / "none"], "no such folder"),
-        (lambda top: [top], "holds no run"),
-        (lambda top: [write_run(top / "a", HALF)], "two or more are compared, and here is only"),
+        (lambda top: [top], "has no run"),
+        (lambda top: [write_run(top / "a", HALF)], "a comparison needs two or more, and here is only"),
     ],
 )
 def test_too_little_to_compare_is_said(tmp_path: Path, make: Callable[[Path], list[Path]], message: str) -> None:

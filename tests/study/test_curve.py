@@ -43,11 +43,11 @@ def test_a_score_that_rises_says_what_twice_the_rows_would_bring(tmp_path: Path)
     assert "More rows" in (tmp_path / "compared.html").read_text()
 
 
-def test_where_scores_scatter_it_cannot_be_told(tmp_path: Path) -> None:
+def test_where_scores_scatter_it_is_unclear(tmp_path: Path) -> None:
     write_curve(tmp_path, [10, 12, 9, 11], rows=20)
     said: list[str] = []
     compare_runs([tmp_path], None, None, say=said.append)
-    assert "What twice the rows (1,600 training rows instead of 800) would bring cannot be told" in said[0]
+    assert "What twice the rows (1,600 training rows instead of 800) would bring is unclear" in said[0]
 
 
 def test_recipes_that_differ_in_more_than_the_share_have_no_curve(tmp_path: Path) -> None:

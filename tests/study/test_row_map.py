@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rows_are_told_apart_by_how_their_loss_went(run: Path) -> None:
+def test_rows_are_sorted_by_how_their_loss_went(run: Path) -> None:
     rows = row_map(run, RECORDS)
     assert [(row.record.row_id, row.kind) for row in rows] == [
         (1, "never learned"),
@@ -46,7 +46,7 @@ def test_rows_are_told_apart_by_how_their_loss_went(run: Path) -> None:
     assert rows[0].spread == pytest.approx(0.4714, abs=1e-4)  # root of 2/9
 
 
-def test_a_listed_row_has_the_rows_beside_it_that_ask_the_same_and_answer_otherwise(run: Path) -> None:
+def test_a_listed_row_comes_with_the_rows_that_ask_the_same_and_answer_otherwise(run: Path) -> None:
     listed = suspects(row_map(run, RECORDS), RECORDS)
     assert [(row.record.row_id, [twin.row_id for twin in row.twins]) for row in listed] == [(1, [0]), (3, [])]
     text = map_text(row_map(run, RECORDS), listed)

@@ -24,7 +24,7 @@ def made(*words: str) -> list[tuple[str, int, float]]:
     ]
 
 
-def test_each_seed_and_share_is_a_run_in_a_folder_of_its_own() -> None:
+def test_each_seed_and_share_is_a_run_in_its_own_folder() -> None:
     assert made("--seeds", "0,7") == [("out/seed-0", 0, 1.0), ("out/seed-7", 7, 1.0)]
     assert [each[0] for each in made("--learning-curve", "4", "--seeds", "1,2")] == [
         "out/share-0.0625/seed-1",
@@ -78,6 +78,6 @@ def test_a_smaller_share_is_part_of_every_larger_one_and_keeps_the_order() -> No
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, 0.001])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_impossible_share_is_refused(share: float) -> None:
     with pytest.raises(UserError, match="train_share"):
         share_of(records(20), share)
