@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from world.arena_server import served
-from world.browser import PHONE, Visit, visit
+from world.browser import DESK, FAINT, PHONE, Visit, visit
 from world.small_world import TINY
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def test_a_person_votes_blind_by_click_and_key_and_sees_names_and_ratings_afterw
         assert "0 of 6 pairs" in page.locator("#progress").inner_text()
         shown = page.locator("#right").inner_text() + page.locator("#left").inner_text()
         assert HOSTILE in shown and page.title() == "Heed Arena"
+        for scheme, width in (("dark", PHONE), ("light", DESK)):
+            with visit(chromium, url, scheme=scheme, width=width) as other:  # type: ignore[arg-type]
+                enter(other.page, "Ada")
+                assert other.page.evaluate(FAINT) == [], (scheme, width)
 
         labels = page.locator("#votes button, #after button").all_inner_texts()
         assert [label.strip() for label in labels] == [

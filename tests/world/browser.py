@@ -69,3 +69,70 @@ def visit(
     page.goto(url)
     yield visited
     context.close()
+
+
+# What is drawn, not what the style says: each text against the colours that lie behind it, in HTML and SVG.
+FAINT = """() => {
+  const channels = (colour) => {
+    const [r, g, b, a = "1"] = colour.match(/[\\d.]+/g);
+    return [Number(r), Number(g), Number(b), Number(a)];
+  };
+  const over = (top, below) => top.slice(0, 3).map((each, place) => each * top[3] + below[place] * (1 - top[3]));
+  const luminance = (colour) => {
+    const [r, g, b] = colour.slice(0, 3).map((each) => {
+      const share = each / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const layers = [];
+    for (let each = element; each; each = each.parentElement)
+      layers.push(channels(getComputedStyle(each).backgroundColor));
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const shown = element.checkVisibility({ visibilityProperty: true, opacityProperty: true });
+    if (!walker.currentNode.data.trim() || !shown) continue;
+    if (element.closest("script, style, .unseen, :disabled, [aria-disabled=true]")) continue;
+    const style = getComputedStyle(element);
+    const ink = channels(element.closest("svg") ? style.fill : style.color);
+    const below = ground(element);
+    const [low, high] = [luminance(over(ink, below)), luminance(below)].sort((a, b) => a - b);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < 4.5) found.push(`${ratio.toFixed(2)}: ${walker.currentNode.data.trim().slice(0, 40)}`);
+  }
+  return [...new Set(found)];
+}"""
+# What can be used by mouse: each must get the focus by Tab alone, with something to show for it.
+USABLE = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
+  .filter((each) => !each.disabled && each.checkVisibility({ visibilityProperty: true }))
+  .filter((each) => each.type !== "radio" || each.checked)  // arrows reach the others of a group
+  .length"""
+FOCUSED = """() => {
+  const each = document.activeElement;
+  if (each === document.body) return null;
+  const style = getComputedStyle(each);
+  const parent = getComputedStyle(each.closest("label") ?? each);
+  const shows = style.outlineStyle !== "none" || style.boxShadow !== "none" || parent.outlineStyle !== "none";
+  each.dataset.seen = "yes";
+  return `${each.tagName} ${each.textContent.trim().slice(0, 30)} ${shows ? "" : "(no sign of focus)"}`.trim();
+}"""
+
+
+def tabbed(page: "Page", most: int = 400) -> tuple[int, list[str]]:
+    """How many things Tab reaches, and those of them that show no sign of having the focus."""
+    page.evaluate("document.activeElement.blur()")
+    hidden = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(FOCUSED)
+        if focused is None:
+            break
+        if focused.endswith("(no sign of focus)"):
+            hidden.append(focused)
+    reached: int = page.evaluate("document.querySelectorAll('[data-seen]').length")
+    return reached, hidden
