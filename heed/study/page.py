@@ -12,6 +12,7 @@ from heed import __version__
 from heed.files import run_folder
 from heed.pages import render_page, write_page
 from heed.report import words
+from heed.report.controls import KINDS
 from heed.report.facts import duration
 from heed.report.figures import Measure, Series, bars, curves, scatter
 from heed.report.svg import short
@@ -128,13 +129,20 @@ def measures(study: Study) -> list[Line]:
 def known_values(run: Run) -> dict[tuple[str, str], float | None]:
     """(what it belongs to, metric) -> the value of the run's model."""
     found = run.found
-    groups = (("", found.metrics), ("how answers end", found.stops), ("by a judge", found.judged))
+    groups = (
+        ("", found.metrics),
+        ("how answers end", found.stops),
+        ("plain text", found.plain),
+        ("by a judge", found.judged),
+    )
     known: dict[tuple[str, str], float | None] = {("", "Validation loss"): run.last_eval.get("eval_loss")}
     for group, findings in (*groups, *((each.task, [each]) for each in found.benchmarks)):
         for each in findings:
             value = each.of(run.evidence.ours)
             known[group, each.metric] = value.value if value is not None else None
-    return known
+    return known | {
+        (KINDS[row.task][0], row.metric): row.value for row in run.evidence.rows if row.system == "controls"
+    }
 
 
 def mean(values: Sequence[float | None]) -> float | None:
