@@ -197,7 +197,7 @@ def check_outputs(ours: InspectConfig, locations: Sequence[str]) -> None:
             raise UserError(f"{name}: {path} is a folder; name a file")
         if not os.access(path.parent, os.W_OK):
             raise UserError(f"{name}: {path.parent} is not a folder that can be written to")
-        if path.resolve() in read or path.resolve().parent in read:
+        if read & {path.resolve(), *path.resolve().parents}:
             raise UserError(f"{name}: {path} is among the rows that are read; name another")
 
 

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 from heed.config import SftConfig
 from heed.data.rows import Refusal
 from heed.data.sources import Reading, Source, read
-from heed.data.splits import SPLITS, Splits, share_of, split_of, split_records
+from heed.data.splits import SPLITS, Splits, share_of, split_records, splits_in
 from heed.errors import UserError
 from heed.saying import Detail, Say, count
 
@@ -52,23 +52,38 @@ class Splitting(TypedDict):
 
 def splitting(sft: SftConfig, named: Collection[str | None]) -> Splitting:
     """How a run splits its rows. `named` are the splits that the source itself names."""
-    held_out = sorted(name for name in named if name is not None and split_of(name) in ("test", "validation"))
+    names = sorted(name for name in named if name is not None)
+    held_out = [name for name in names if splits_in(name) and "train" not in splits_in(name)]
+    trained = sft.source_splits.get("train", "train")
     several = isinstance(sft.data, dict) or len(named) > 1 or bool(held_out)
     how = sft.split or ("source" if several else "position")
-    if isinstance(sft.data, dict) and how != "source":
-        raise UserError(f"split: {how}, but data names a file for each split; leave split out, or give data as one")
+    if isinstance(sft.data, dict):
+        if how != "source":
+            raise UserError(
+                f"split: {how}, but data names a file for each split; set split: source, or give data as one"
+            )
+        held_out, names = [], []  # who gives a file for each split has said what each is for
     way_out = "say which file is for what, as data: {train: FILE}"
+    unclear = [name for name in names if len(splits_in(name)) > 1]
+    if unclear and not sft.source_splits:
+        raise UserError(f"data: {unclear[0]} names more than one split; rename it, or {way_out}")
     if held_out and how != "source":
         raise UserError(
-            f"split: {how} would train on rows that {sft.data} calls {' and '.join(held_out)}; leave split out, "
+            f"split: {how} would train on rows that {sft.data} calls {' and '.join(held_out)}; set split: source, "
             f"or {way_out}"
         )
-    if held_out and sft.source_splits.get("train", "train") not in named:
-        others = sorted(name for name in named if name is not None and name not in held_out)
+    if trained in held_out:
+        raise UserError(
+            f"source_splits: {{train: {trained}}} would train on rows that {sft.data} calls {trained}; choose another "
+            f"split, or {way_out}"
+        )
+    if held_out and trained not in named:
+        others = [name for name in names if name not in held_out]
         if others:
+            ours = next(iter(splits_in(held_out[0])))
             raise UserError(
-                f"data: {sft.data} calls its splits {', '.join(sorted([*others, *held_out]))}; say which is which, as "
-                f"source_splits: {{train: {others[0]}, {split_of(held_out[0])}: {held_out[0]}}}"
+                f"data: {sft.data} calls its splits {', '.join(names)}; say which is which, as "
+                f"source_splits: {{train: {others[0]}, {ours}: {held_out[0]}}}"
             )
         raise UserError(f"data: {sft.data} has {' and '.join(held_out)} rows and none to train on; {way_out}")
     by_source = how == "source"

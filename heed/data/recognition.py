@@ -31,7 +31,6 @@ SUGGESTIVE: dict[str, tuple[str, ...]] = {
     ),
     "messages": (*CONVERSATIONS, "message", "dialog", "dialogue", "chat", "turns"),
 }
-SEPARATORS = {";": "semicolons", "\t": "tabs"}
 BROKEN = Shape(row_format="alpaca", columns={name: name for names in FORMATS["alpaca"] for name in names})
 """Of a source with nothing but broken rows: whatever the shape, each of them is named with its own reason."""
 
@@ -134,9 +133,6 @@ def optional_name(
 
 def hint(row: RawRow, columns: Mapping[str, str]) -> str:
     """What leads on from a row of no known shape: a guess that has been tried, or why none works."""
-    only = next(iter(row.value)) if len(row.value) == 1 else ""
-    if separator := next((word for mark, word in SEPARATORS.items() if mark in only), None):
-        return f" The columns seem to be separated by {separator}; save the file with commas."
     guess, problem = guess_columns(row, columns)
     if problem:
         return f" {' and '.join(map(repr, guess.values()))} may be meant, but {problem}"

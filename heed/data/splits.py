@@ -17,22 +17,35 @@ SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
 Splits = dict[SplitName, list[Record]]
 # How the Hub and other tools call them.
 NAMES: Mapping[str, SplitName] = {
-    "train": "train",
     "training": "train",
-    "test": "test",
+    "train": "train",
     "testing": "test",
+    "test": "test",
+    "holdout": "test",
+    "heldout": "test",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
+    "development": "validation",
     "dev": "validation",
+    "evaluation": "validation",
     "eval": "validation",
 }
+NAME = re.compile("|".join(NAMES))
+SPEAKS = re.compile(rf"({NAME.pattern})+(set|data|split|rows)?\d*")  # testset, traindata, trainval, dev2
+HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # in myTest
 
 
-def split_of(name: str) -> SplitName | None:
-    """The split that a name speaks of, as `train-00000-of-00003.parquet`, `my_test.csv` and `dev` do; or None."""
-    words = re.split(r"[-_. ]+", name.lower().split(".", 1)[0])
-    return next((NAMES[word] for word in (words[0], words[-1]) if word in NAMES), None)
+def splits_in(name: str) -> set[SplitName]:
+    """The splits that the words of a name speak of: one in `train-00000-of-00003.parquet`, two in `train_test.json`."""
+    words = re.split(r"[\W_]+", HUMP.sub(" ", name).lower())
+    return {NAMES[each[0]] for word in words if SPEAKS.fullmatch(word) for each in NAME.finditer(word)}
+
+
+def split_named(names: Sequence[str]) -> str | None:
+    """The split that the names of a file and its folders speak of; the names themselves where they speak of two."""
+    found = set().union(*map(splits_in, names))
+    return "/".join(names) if len(found) > 1 else next(iter(found), None)
 
 
 def split_records(

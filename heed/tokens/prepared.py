@@ -24,7 +24,7 @@ from heed import workers
 from heed.data.recognition import check_columns, decide_shape
 from heed.data.records import Record
 from heed.data.rows import bad_rows_message, ignored, notes
-from heed.data.sources import Source, raw_rows, source_names
+from heed.data.sources import Source, raw_rows, source_names, understood
 from heed.data.splits import SPLITS, SplitName, chosen_splits
 from heed.errors import UserError
 from heed.files import run_folder
@@ -113,7 +113,7 @@ def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> di
         "rows_sha256": rows_sha256.hexdigest(),
         "files": files,
         "row_format": shape.row_format,
-        "understood": shape.understood,
+        "understood": [*understood(source), *shape.understood],
         "ignored_fields": ignored(unused),
         "rejected": counts["rejected"],
         "counts": dict(counts),

@@ -18,7 +18,7 @@ from heed.config import SftConfig
 from heed.data.reading import data_source, read_rows, splitting
 from heed.data.records import Record, Rejected
 from heed.data.rows import Rows
-from heed.data.sources import Reading
+from heed.data.sources import Reading, named_splits
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
 from heed.models import loading
@@ -155,7 +155,9 @@ def prepare(sft: SftConfig, say: Say) -> None:
     if sft.max_length is None:
         raise UserError("max_length is missing; a set is prepared without a model to take it from")
     policy = encoding_policy(sft, sft.max_length)
-    prepared.prepare(recipe(sft, prompt, policy), Path(sft.prepared), num_proc=sft.num_proc, say=say)
+    planned = recipe(sft, prompt, policy)
+    splitting(sft, named_splits(planned.source))  # refuses to train on what the source calls a test
+    prepared.prepare(planned, Path(sft.prepared), num_proc=sft.num_proc, say=say)
     say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
 
 

@@ -130,8 +130,6 @@ def test_dropped_rows_are_kept_with_their_reason_and_ids_stay_positions() -> Non
 def test_an_unknown_format_says_what_is_needed() -> None:
     with pytest.raises(UserError, match=r"no known format, the row has 'text'. Needed: instruction and output"):
         check({"text": "Hello"})
-    with pytest.raises(UserError, match="separated by semicolons"):
-        check({"instruction;input;output": "a;b;c"})
     with pytest.raises(UserError, match="fits alpaca and question_answer at once"):
         check(GOOD | {"question": "a", "answer": "b"})
 

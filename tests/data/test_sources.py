@@ -152,7 +152,7 @@ def test_a_folder_where_only_some_names_say_a_split_is_refused(tmp_path: Path) -
     write(tmp_path / "test-00000-of-00001.jsonl", LINES)
     assert {row.source_split for row in read_path(tmp_path).rows.records} == {"test"}
     write(tmp_path / "rows.jsonl", LINES)
-    with pytest.raises(UserError, match=r"holds test-00000-of-00001.jsonl, which names a split, and rows.jsonl, which"):
+    with pytest.raises(UserError, match=r"has test-00000-of-00001.jsonl, which names a split, and rows.jsonl, which"):
         read_path(tmp_path)
 
 

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from heed.config import SftConfig
 from heed.data.reading import splitting
 from heed.data.records import Record
-from heed.data.splits import SPLITS, row_ids, split_of, split_records
+from heed.data.splits import SPLITS, row_ids, split_named, split_records
 from heed.errors import UserError
 
 SHARES = [0.85, 0.10, 0.05]
@@ -85,6 +86,21 @@ def test_impossible_splits_say_why() -> None:
         ("valid-1.csv", "validation"),
         ("DEV.tsv.csv", "validation"),
         ("alpaca_eval.json", "validation"),
+        ("rows_test_v2.json", "test"),
+        ("rows.test.json", "test"),
+        ("testset.json", "test"),
+        ("trainset.csv", "train"),
+        ("TestData2.json", "test"),
+        ("myTest.json", "test"),
+        ("dev (1).json", "validation"),
+        ("validation-rows_3.jsonl.gz", "validation"),
+        ("heldout.json", "test"),
+        ("train_test.json", "train_test.json"),
+        ("trainval.json", "trainval.json"),
+        ("test-dev.json", "test-dev.json"),
+        ("latest.json", None),
+        ("attested_values.json", None),
+        ("pretraining.json", None),
         ("testimonials.json", None),
         ("training_rows_2.json", "train"),
         ("instructions.json", None),
@@ -92,11 +108,27 @@ def test_impossible_splits_say_why() -> None:
     ],
 )
 def test_the_name_of_a_file_says_which_split_it_is(name: str, split: str | None) -> None:
-    assert split_of(name) == split
+    assert split_named([name]) == split
 
 
 def sft(**keys: Any) -> SftConfig:
     return SftConfig(**({"model_name_or_path": "m", "data": "rows"} | keys))
+
+
+def test_a_name_of_two_splits_is_refused_until_it_is_said_what_it_is_for() -> None:
+    with pytest.raises(UserError, match=r"data: a/train_test.json names more than one split; rename it, or say which"):
+        splitting(sft(), {"a/train_test.json"})
+    with pytest.raises(UserError, match="train_test names more than one split"):
+        splitting(sft(split="hash"), {"train_test"})
+    assert splitting(sft(data={"train": "train_test.json"}), {"train"})["how"] == "source"
+    assert splitting(sft(source_splits={"train": "train_test"}), {"train_test", "test"})["how"] == "source"
+
+
+@pytest.mark.parametrize("name", ["test", "dev", "test_sft", "validation[:90%]", "test+validation", "my_eval"])
+def test_source_splits_do_not_make_a_test_a_training_set(name: str) -> None:
+    message = rf"source_splits: \{{train: {re.escape(name)}\}} would train on rows that rows calls {re.escape(name)}"
+    with pytest.raises(UserError, match=message):
+        splitting(sft(source_splits={"train": name}), {"train", name})
 
 
 def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
@@ -112,6 +144,6 @@ def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
         splitting(sft(), {"train_sft", "dev"})
     named = {"train": "train_sft", "test": "test_sft"}
     assert splitting(sft(source_splits=named), {"train_sft", "test_sft"})["source_splits"] == named
-    with pytest.raises(UserError, match="split: hash would train on rows that rows calls dev; leave split out"):
+    with pytest.raises(UserError, match="split: hash would train on rows that rows calls dev; set split: source"):
         splitting(sft(split="hash"), {"train", "dev"})
     assert splitting(sft(data={"train": "test.json"}), {"train"})["how"] == "source"

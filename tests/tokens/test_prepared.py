@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from faults.harness import logged, weights, write_config
+from heed.config import SftConfig
 from heed.data.sources import Source, read, source_name
 from heed.data.splits import by_hash
 from heed.errors import UserError
@@ -23,8 +24,9 @@ from heed.runs.finished import set_aside
 from heed.tokens import chunks, prepared, shards
 from heed.tokens.encoding import Policy, encode_split
 from heed.tokens.recipe import Recipe, make_recipe
+from heed.training import plan
 from world.loopback_hub import environment, serve
-from world.small_world import ROOT, tiny_tokenizer
+from world.small_world import ROOT, TINY, tiny_tokenizer
 
 SHARES = (0.8, 0.1, 0.1)
 POLICY = Policy(max_length=256, on_long_row="drop", loss_on="response")
@@ -272,3 +274,19 @@ def test_a_run_from_a_prepared_set_learns_what_one_from_memory_learns(
     assert set_aside(tmp_path / "run", "test") == set_aside(plain, "test")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["rows_sha256"] == json.loads((plain / "run.json").read_text())["data"]["rows_sha256"]
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "rows/dev/a.jsonl", "train_test.jsonl"])
+def test_a_test_set_is_not_prepared_for_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    write_rows(tmp_path / name, 3)
+    keys: dict[str, Any] = {
+        "model_name_or_path": str(TINY),
+        "prompt": "alpaca_short",
+        "max_length": 64,
+        "split": "hash",
+    }
+    sft = SftConfig(data=str(tmp_path), prepared=str(tmp_path / "set"), **keys)
+    with pytest.raises(UserError, match=r"split: hash would train on rows|names more than one split"):
+        plan.prepare(sft, print)
+    assert not (tmp_path / "set").exists()
