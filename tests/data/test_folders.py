@@ -42,7 +42,7 @@ def make(folder: Path, *names: str) -> Path:
 def splits_of(data: Any, **keys: Any) -> dict[str, int]:
     """How many rows a run would train on, test and validate with."""
     said: list[str] = []
-    _, splits = read_rows(SftConfig(model_name_or_path="m", data=data, **keys), said.append)
+    _, splits = read_rows(SftConfig(model_name_or_path="m", data=data, **keys), said.append, lambda record: None)
     return {name: len(splits[name]) for name in SPLITS}
 
 
