@@ -16,7 +16,7 @@ from heed.answers.partial import OnResponse, Response
 from heed.data.records import Message
 from heed.errors import UserError
 from heed.prompts.template import Prompt, join_input
-from heed.saying import Say
+from heed.saying import Say, count
 from heed.servers.addresses import check_address
 from heed.servers.client import KEY, Client, NoReply, Server, token_for
 
@@ -76,7 +76,8 @@ def ask(
         marked = [any(prompt.control_tokens.search(each["content"]) for each in messages) for messages in asked]
         if any(marked):
             say(
-                f"{sum(marked)} rows contain control tokens typed by their authors; a server may not take them for text"
+                f"{count(sum(marked), 'row')} with control tokens typed by the author; a server may not take them for "
+                "text"
             )
     unknown = Counter[str]()
     responses = asyncio.run(
@@ -84,7 +85,7 @@ def ask(
     )
     filtered = sum(response.finish_reason == "content_filter" for response in responses)
     if filtered:
-        say(f"{filtered} answers were cut by the server's content filter")
+        say(f"{count(filtered, 'answer')} cut by the server's content filter")
     if unknown:
         say(
             f"{unknown.total()} answers ended for a reason that does not say whether they are whole "

@@ -6,6 +6,7 @@ from html import escape
 from heed.arena.contestants import Failed, Said
 from heed.arena.matches import Match, Question, Side
 from heed.arena.ratings import PEOPLE, Agreement, Leaderboard, Pair, Standing
+from heed.saying import count
 
 VERDICTS: dict[Side, str] = {"tie": "A tie", "both_bad": "Both bad"}
 
@@ -93,7 +94,7 @@ def board_section(board: Leaderboard) -> str:
     title = "People" if board.who == PEOPLE else escape(board.who.removeprefix("judge:"))
     kind = "" if board.who == PEOPLE else '<span class="eyebrow">judge</span> '
     parts = [
-        f'<section class="board"><h3>{kind}{title}<span class="count">{board.votes:,} votes{voters}</span></h3>',
+        f'<section class="board"><h3>{kind}{title}<span class="count">{count(board.votes, "vote")}{voters}</span></h3>',
         ratings_table(board.standings),
     ]
     names = [standing.model for standing in board.standings]
@@ -171,7 +172,7 @@ def win_matrix(board: Leaderboard, names: Sequence[str]) -> str:
             cells.append(
                 '<td class="number muted">·</td>'
                 if pair is None
-                else f'<td class="number" style="--share:{pair.win_rate:.3f}" title="{pair.votes} votes">'
+                else f'<td class="number" style="--share:{pair.win_rate:.3f}" title="{count(pair.votes, "vote")}">'
                 f"{pair.win_rate:.0%}</td>"
             )
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')

@@ -17,6 +17,7 @@ import numpy as np
 from heed.arena.votes import Key, Vote
 from heed.measure.alpha import krippendorff_alpha
 from heed.measure.intervals import mean_estimate
+from heed.saying import count
 
 PEOPLE = "people"
 MEAN_RATING, SCALE = 1000.0, 400.0
@@ -336,7 +337,7 @@ def as_text(boards: Sequence[Leaderboard], agreed: Sequence[Agreement]) -> str:
     lines: list[str] = []
     for board in boards:
         voters = "" if board.who != PEOPLE else f" of {len(board.voters)} voter{'s' * (len(board.voters) != 1)}"
-        lines += [f"{board.who}: {board.votes} votes{voters}", *standings_text(board), ""]
+        lines += [f"{board.who}: {count(board.votes, 'vote')}{voters}", *standings_text(board), ""]
         for pair in board.pairs:
             interval = f" [{pair.win_rate_ci95[0]:.3f}, {pair.win_rate_ci95[1]:.3f}]" if pair.win_rate_ci95 else ""
             lines.append(

@@ -11,6 +11,7 @@ import numpy as np
 from heed.audit.scan import Scan
 from heed.data.splits import SPLITS, UNUSED
 from heed.errors import UserError
+from heed.saying import count
 
 EXAMPLES_SHOWN = 3
 BAD_ROWS = "bad_row"
@@ -101,7 +102,7 @@ class Audit:
         scan = self.scan
         found = ", ".join(f"{finding.count} {finding.name}" for finding in self.findings if finding.count)
         took = f"{'in the cache; looking took' if scan.from_cache else 'looked at in'} {scan.seconds:.1f} s"
-        return f"{len(scan.rows):,} rows, {took}; found {found or 'nothing'}"
+        return f"{count(len(scan.rows), 'row')}, {took}; found {found or 'nothing'}"
 
     def as_json(self) -> dict[str, Any]:
         """What run.json keeps of it."""
@@ -182,8 +183,8 @@ def table(audit: Audit) -> str:
     tokens = audit.tokens
     lost = f"; {tokens['lost_tokens']:,} more are lost to max_length" if tokens["lost_tokens"] else ""
     lines = [
-        f"audit of {len(rows):,} rows: {parts}",
-        f"{tokens['tokens']:,} tokens, {tokens['learned_tokens']:,} of them learned "
+        f"audit of {count(len(rows), 'row')}: {parts}",
+        f"{count(tokens['tokens'], 'token')}, {tokens['learned_tokens']:,} of them learned "
         f"({tokens['learned_tokens'] / max(1, tokens['tokens']):.1%}){lost}",
         "",
         f"  {'finding':<20} {'count':>8}  {'share':>7}  {'at most':>7}",

@@ -22,6 +22,7 @@ from heed.data.texts import (
     read_lines,
 )
 from heed.errors import UserError
+from heed.saying import count
 
 FORMATS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = (".gz", ".zst")
@@ -137,7 +138,7 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
             elif bad:
                 yield RawRow(place=place, value=cells, problem=bad[0])
             elif cells and len(cells) != len(header):
-                problem = f"{len(cells)} cells, but the header has {len(header)}"
+                problem = f"{count(len(cells), 'cell')}, but the header has {len(header)}"
                 yield RawRow(place=place, value=cells, problem=problem)
             elif cells:
                 yield RawRow(place=place, value=dict(zip(header, cells, strict=True)))

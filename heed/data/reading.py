@@ -25,7 +25,7 @@ def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Spli
     say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {rule['how']})")
     unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
     if unused:
-        say(f"          {unused} rows are in a split of the source that is not used")
+        say(f"          {count(unused, 'row')} in a split of the source that is not used")
     if sft.train_share != 1:
         whole, splits["train"] = len(splits["train"]), share_of(splits["train"], sft.train_share)
         say(f"          train_share {sft.train_share:g}: {len(splits['train'])} of the {whole} training rows")

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,13 @@ ANSWER_FILES = (
     run_folder.BASE_RESPONSES_FILE,
     run_folder.OWN_TEMPLATE_RESPONSES_FILE,
     run_folder.RESPONSES_FILE,
+)
+
+
+ASKED = (
+    *("model_name_or_path", "model_revision", "dtype", "load_in_4bit", "prompt"),
+    *("data", "columns", "on_bad_row", "split", "limit", "responses"),
+    *("engine", "max_new_tokens", "base_url", "endpoint_model"),
 )
 
 
@@ -145,7 +152,13 @@ def with_reference(record: Record, prompt: "Prompt | None") -> Record:
     return replace(record, reference=prompt.answer_text(ids[start : end - 1]))
 
 
-def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluation, Answers]:
+def keys_of(ours: EvalConfig) -> dict[str, Any]:
+    """The keys that were set and say who answers what."""
+    defaults = vars(EvalConfig())
+    return {name: value for name, value in vars(ours).items() if name in ASKED and value != defaults[name]}
+
+
+def answer(planned: Taken | Questions, folder: Path, keys: Mapping[str, Any], say: Say) -> tuple[Evaluation, Answers]:
     """Have the answers in the folder and evaluation.json written; what was measured on other answers is removed."""
     began = time.monotonic()
     evaluation = take(planned, folder) if isinstance(planned, Taken) else ask(planned, folder, say)
@@ -154,6 +167,7 @@ def answer(planned: Taken | Questions, folder: Path, say: Say) -> tuple[Evaluati
         evaluation,
         data_sha256=answers_sha256(answers[evaluation.evaluated]),
         seconds=round(time.monotonic() - began, 1),
+        keys=keys,
     )
     discard_earlier(folder, evaluation, answers, say)
     write_evaluation(folder, evaluation)

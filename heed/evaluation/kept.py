@@ -5,7 +5,7 @@ An evaluation folder is a run folder or any other. What follows from the answers
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class Evaluation:
     """Which rows count as one draw; None where each is its own."""
     controls_sha256: str | None = None
     """Of the answers to controls; None where nothing of the kind was asked."""
+    keys: Mapping[str, Any] | None = None
+    """What asks the same again: those keys of eval_responses.py that were set and say who answers what."""
 
     @property
     def what(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from heed.answers.exports import write_alpaca_eval, write_messages
 from heed.config import EvalConfig
 from heed.errors import UserError
-from heed.evaluation.asking import answer, plan_answers
+from heed.evaluation.asking import answer, keys_of, plan_answers
 from heed.evaluation.controlled import score_controls
 from heed.evaluation.judged import judge, judge_settings
 from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation, write_evaluation
@@ -41,7 +41,7 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
     make_folder(folder)
     with locked(folder, say):
         if planned is not None:
-            evaluation, answers = answer(planned, folder, say)
+            evaluation, answers = answer(planned, folder, keys_of(ours), say)
         else:
             evaluation = read_evaluation(folder)
             answers = read_answers(folder, evaluation, say)

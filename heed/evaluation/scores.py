@@ -16,7 +16,7 @@ from heed.measure.measurements import Measurement, as_rows, make_items, write_it
 from heed.measure.metrics import Metric, in_clusters, measure
 from heed.measure.rows import Row, drop_rows, write_rows
 from heed.runs.finished import find_run
-from heed.saying import Say
+from heed.saying import Say, count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def score(
     stops = read_stops(folder)
     found = {}
     for name, given in answers.items():
-        say(f"measuring {len(given):,} answers of {name}")  # ROUGE-L of long ones takes minutes
+        say(f"measuring {count(len(given), 'answer')} of {name}")  # ROUGE-L of long ones takes minutes
         stopped = kept_measurements(stops.get(name, {}), given)
         if clusters is not None:
             stopped = in_clusters(stopped, given, clusters)

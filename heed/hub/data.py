@@ -12,6 +12,7 @@ from heed.errors import UserError
 from heed.hub.outbox import Target
 from heed.hub.outgoing import has_secret, secrets_of
 from heed.hub.push import TIMEOUT, one_line, remedy, set_timeout, status_of
+from heed.saying import count
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 ROWS_FILE = "rows.jsonl"
@@ -44,7 +45,7 @@ def push_data(path: Path, target: Target) -> str:
         status = status_of(error)
         reason = f"the Hub answers {status}{remedy(status)}" if status else one_line(error)
         raise UserError(f"{path} was not pushed to {target.repo_id}: {reason}") from error
-    return f"{len(rows):,} rows are at {url}; use them with data: {target.repo_id}"
+    return f"{count(len(rows), 'row')} at {url}; use them with data: {target.repo_id}"
 
 
 def push(api: HfApi, target: Target, rows: str, card: str) -> str:
@@ -68,8 +69,8 @@ def data_card(path: Path, repo_id: str, rows: int, sha256: str) -> str:
 
 # {name}
 
-{rows:,} conversations, one a line in `{ROWS_FILE}`: `messages` of `role` and `content`, the user's with `input` where
-there is one. Read from `{path.name}` and checked by Heed; SHA-256 of the
+{count(rows, "conversation")}, one a line in `{ROWS_FILE}`: `messages` of `role` and `content`, the user's with `input`
+where there is one. Read from `{path.name}` and checked by Heed; SHA-256 of the
 rows: `{sha256}`.
 
     python train_sft.py --config configs/gpt2_small.yaml --data {repo_id}

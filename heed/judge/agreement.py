@@ -11,7 +11,7 @@ from heed.judge.pairs import WORTH, both_orders, outcome
 from heed.judge.scores import spearman
 from heed.judge.verdicts import PairVerdict, ScoreVerdict
 from heed.measure.alpha import krippendorff_alpha
-from heed.saying import Say
+from heed.saying import Say, count
 
 Unit = tuple[str, ...]
 """What was judged: (name, row) for a score, (a, b, row) for a pair."""
@@ -94,7 +94,7 @@ def read_people(path: Path, *, say: Say = print) -> tuple[Opinion, Opinion]:
                 f"({type(error).__name__}: {error})"
             ) from error
     if typed:
-        say(f"{path}: {typed} votes on questions that people typed belong to no row and are left out")
+        say(f"{path}: {count(typed, 'vote')} on questions that people typed left out: they belong to no row")
     return means(scores), means(outcomes)
 
 

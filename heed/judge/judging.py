@@ -22,7 +22,7 @@ from heed.judge.prompts import JudgePrompt, load_judge_prompt
 from heed.judge.scores import judge_scores, length_correlation, score_summary
 from heed.judge.settings import JudgeSettings
 from heed.judge.verdicts import JudgedAnswer, PairVerdict, ScoreVerdict, verdict_of
-from heed.saying import Progress, Say
+from heed.saying import Progress, Say, count
 
 CURRENCY_NOTE = "in the currency of judge_prices, for the requests of this run; replies from the cache cost nothing"
 LIBRARIES = {"openai": "openai", "ollama": "openai", "decision": "transformers"}
@@ -115,7 +115,7 @@ def pairs_of(
         raise UserError(f"judge_mode: {settings.mode}, but {first} and {last} have answered no row in common")
     alone = len(by_name[first]) + len(by_name[last]) - 2 * len(pairs)
     if alone:
-        say(f"judge: {alone} answers to rows that only one of {first} and {last} has answered are in no pair")
+        say(f"judge: {count(alone, 'answer')} to rows that only one of {first} and {last} has answered, in no pair")
     return pairs
 
 

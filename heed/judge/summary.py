@@ -5,13 +5,14 @@ from typing import Any
 
 from heed.measure.intervals import Estimate
 from heed.measure.rows import Row, measured
+from heed.saying import count
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What a person reads at the end: means with their error and count, what failed, and whether to believe it."""
     lines: list[str] = []
     for entry in summary["judges"]:
-        lines += ["", f"judge {entry['judge']}, prompt {entry['prompt']}, {entry['rows']} rows"]
+        lines += ["", f"judge {entry['judge']}, prompt {entry['prompt']}, {count(entry['rows'], 'row')}"]
         lines += [f"  {name:<8} {score_text(scores)}" for name, scores in entry["scores"].items()]
         for names, pairs in entry["pairs"].items():
             lines += [f"  {names}: {text}" for text in pair_text(names, pairs)]
@@ -35,10 +36,10 @@ def score_text(scores: Mapping[str, Any]) -> str:
     failures = failures_text(scores["failures"])
     if scores["withheld"] or scores["mean"] is None:
         return f"mean withheld: {failures} of {scores['n_full']}, more than 5 %"
-    text = f"{scores['mean']:5.1f} {interval_text(scores['ci95'])} on {scores['n']} rows, {failures}"
+    text = f"{scores['mean']:5.1f} {interval_text(scores['ci95'])} on {count(scores['n'], 'row')}, {failures}"
     if corrected := scores.get("corrected"):
         text += f"; corrected {corrected['mean']:.1f} {interval_text(corrected['ci95'])} by people's scores of "
-        text += f"{corrected['n']} rows"
+        text += f"{count(corrected['n'], 'row')}"
     return text
 
 
@@ -71,7 +72,7 @@ def interval_text(interval: Sequence[float] | None, form: str = ".1f") -> str:
 
 def usage_text(entry: Mapping[str, Any]) -> str:
     tokens = f"{entry['prompt_tokens']:,} prompt and {entry['completion_tokens']:,} completion tokens"
-    text = f"{entry['requests']} requests, {entry['cached']} from the cache, {tokens}"
+    text = f"{count(entry['requests'], 'request')}, {entry['cached']} from the cache, {tokens}"
     if entry["uncounted"]:
         text += f" ({entry['uncounted']} replies not counted by the server)"
     if entry["cost"] is not None:

@@ -14,6 +14,7 @@ from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
 from heed.measure.rows import Row, measured
 from heed.measure.verdict import holm, verdict
+from heed.saying import count
 
 SHOWN = 80  # characters of a text in a message
 
@@ -124,7 +125,7 @@ def compare(a: System, b: System, *, headline: str | None = None, clusters: Clus
             if mine is not None and yours is not None
         ]
         if len(pairs) < len(a.answers):
-            notes.append(f"{metric}: {len(a.answers) - len(pairs)} rows are not covered on both sides")
+            notes.append(f"{metric}: {count(len(a.answers) - len(pairs), 'row')} not covered on both sides")
         if not pairs:
             continue
         known = {row_id for row_id, _, _ in pairs}

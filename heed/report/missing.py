@@ -1,8 +1,10 @@
 """Files that are not there: what the page would show of them, and the command that makes them."""
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heed.files import run_folder
 from heed.report.evidence import Evidence
@@ -76,6 +78,9 @@ def answering(evidence: Evidence) -> str:
     """The command that has the rows answered: by the run whose rows they are, or by who answered them before."""
     folder, run = evidence.folder, evidence.run_folder
     asked = evidence.evaluation or {}
+    if keys := asked.get("keys"):
+        words = [word for name, value in keys.items() for word in (f"--{name}", typed(value))]
+        return " ".join([EVALUATE, *words, "--output_dir", shlex.quote(str(folder))])
     if run is None and asked.get("engine") is None and asked:
         file = list(asked["systems"].values())[-1]["responses"]
         return f"{EVALUATE} --responses {shlex.quote(str(folder / file))} --output_dir {shlex.quote(str(folder))}"
@@ -94,3 +99,8 @@ def answering(evidence: Evidence) -> str:
     if Path(model) != folder:
         words += ["--output_dir", shlex.quote(str(folder))]
     return " ".join(words)
+
+
+def typed(value: Any) -> str:
+    """The value of a key as the command line takes it."""
+    return shlex.quote(value if isinstance(value, str) else json.dumps(value))

@@ -5,6 +5,7 @@ from typing import Any
 
 from heed.files import run_folder
 from heed.files.lines import kept_values
+from heed.saying import count
 
 
 def plot_losses(folder: Path) -> Path:
@@ -31,7 +32,7 @@ def plot_losses(folder: Path) -> Path:
             linestyle="--",
             marker="o",
             markersize=3,
-            label=f"validation ({validation[-1]['eval_rows']} rows, {validation[-1]['eval_tokens']:,} tokens)",
+            label=f"validation ({count(validation[-1]['eval_rows'], 'row')}, {validation[-1]['eval_tokens']:,} tokens)",
         )
     axes.set_xlabel("epochs")
     axes.set_ylabel("loss per supervised token (nats)")

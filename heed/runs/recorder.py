@@ -14,6 +14,7 @@ from heed.data.records import Record, said
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.lines import append_line, read_kept, whole
+from heed.saying import count
 from heed.tokens.preview import one_line
 
 
@@ -124,7 +125,7 @@ def show_step(found: StepRows, records: Sequence[Record]) -> str:
     losses: Sequence[float | None] = found.losses or [None] * len(found.rows)
     rows = list(zip(found.rows, found.supervised, losses, strict=True))
     rows.sort(key=lambda row: -(row[2] if row[2] is not None else 0.0))
-    lines = [f"step {found.step}: {len(rows)} rows, {sum(found.supervised):,} supervised tokens"]
+    lines = [f"step {found.step}: {count(len(rows), 'row')}, {count(sum(found.supervised), 'supervised token')}"]
     for row_id, tokens, loss in rows:
         record = by_id[row_id]
         shown = "" if loss is None else f"  loss {loss:.4f}"

@@ -126,7 +126,7 @@ def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> di
 def told(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     """Lines on what is in the folder and what is not."""
     counts = Counter(facts["counts"])
-    lines = [f"prepared  {folder}: {counts['examples']:,} training examples of {counts['read']:,} rows"]
+    lines = [f"prepared  {folder}: {count(counts['examples'], 'training example')} of {count(counts['read'], 'row')}"]
     lines += [
         f"          {number:,} {name}" for name, number in sorted(counts.items()) if name.startswith(("in ", "from "))
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from heed.saying import count
 from heed.tokens.examples import Example
 
 LINE = 160  # characters
@@ -52,7 +53,7 @@ class Learned:
     def __str__(self) -> str:
         return (
             f"response {percent(self.response)}, prompt {percent(self.prompt)}, EOS in {self.eos} of {self.whole} "
-            f"whole responses (targets of {self.examples} examples as the collator makes them)"
+            f"whole responses (targets of {count(self.examples, 'example')} as the collator makes them)"
         )
 
 
@@ -148,7 +149,7 @@ def preview_rows(
             mark = f"{RED}<cut: {cut}>{PLAIN}" if color else f"<cut: {cut}>"
             text = mark + text if example["outcome"] == "cut_prompt" else text + mark
         texts.append(
-            f"row {example['row_id']}{where}: {len(input_ids)} tokens, {len(learned)} learned "
+            f"row {example['row_id']}{where}: {count(len(input_ids), 'token')}, {len(learned)} learned "
             f"({shares}; {ends})\n{text}"
         )
     legend = f"{GREEN}learned{PLAIN}, {DIM}only read{PLAIN}" if color else "[learned], only read|"

@@ -23,7 +23,7 @@ from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
 from heed.models import loading
 from heed.prompts.template import Contract, Prompt, load_prompt
-from heed.saying import Say
+from heed.saying import Say, count
 from heed.tokens import prepared
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, accounted, cache_file, encode_split, take_split
@@ -180,7 +180,7 @@ def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Spli
     facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
     rows = Rows(records=validation, rejected=[], row_format=facts["row_format"], ignored_fields=facts["ignored_fields"])
     counts = facts["counts"]
-    say(f"data      {folder}: {counts['read']:,} rows prepared, sha256 {facts['rows_sha256'][:12]}")
+    say(f"data      {folder}: {count(counts['read'], 'row')} prepared, sha256 {facts['rows_sha256'][:12]}")
     say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
     splits: Splits = {"train": [], "test": [], "validation": validation}
     return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
@@ -279,7 +279,7 @@ def encode(
                 encoded[name] = encode_split(splits[name], prompt, policy, num_proc=sft.num_proc)
         counts = encoded[name].counts
         say(
-            f"tokens    {name}: {counts['tokens']:,} in {counts['examples']:,} examples, "
+            f"tokens    {name}: {counts['tokens']:,} in {count(counts['examples'], 'example')}, "
             f"{counts['response_tokens']:,} of them in responses"
         )
         for line in accounted(counts, max_length):

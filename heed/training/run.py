@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heed.config import Settings
 from heed.files import run_folder
 from heed.runs.sameness import Fingerprint, refuse_unknown
-from heed.saying import Progress, speaker
+from heed.saying import Progress, count, speaker
 from heed.training.arguments import Told, training_arguments
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -254,14 +254,14 @@ def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
     args = trainer.args
     parts = args.gradient_accumulation_steps * args.world_size
     tokens = trainer.tokens_per_batch
-    batch = f"at most {tokens * parts:,} tokens" if tokens else f"{args.train_batch_size * parts} rows"
+    batch = f"at most {tokens * parts:,} tokens" if tokens else count(args.train_batch_size * parts, "row")
     micro_batches = len(trainer.get_train_dataloader())
     say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
     if args.world_size > 1:
         say(f"          the fullest process has {trainer.row_batches.balance():.2f} times the mean of a step's work")
     if args.dataloader_drop_last:
         unseen = rows - micro_batches * args.train_batch_size * args.world_size
-        say(f"          {unseen} rows of the last, partial batch are left out of each epoch (dataloader_drop_last)")
+        say(f"          {count(unseen, 'row')} of the last, partial batch left out of an epoch (dataloader_drop_last)")
     if not args.load_best_model_at_end:
         say("          the last model is kept, not the best: that needs evaluations and checkpoints")
 

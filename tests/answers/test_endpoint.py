@@ -78,7 +78,7 @@ def test_a_server_that_counts_nothing_or_filters_is_reported_as_it_is() -> None:
         [response] = ask(endpoint, [PLAIN], prompt=None, max_new_tokens=9, say=said.append)
     assert (response.prompt_tokens, response.response_tokens) == (None, None)
     assert response.text == "… ?"  # half a character, which no file of ours could contain
-    assert response.finish_reason == "content_filter" and said == ["1 answers were cut by the server's content filter"]
+    assert response.finish_reason == "content_filter" and said == ["1 answer cut by the server's content filter"]
 
 
 def refused(reply: Callable[[dict[str, Any]], Reply], **changes: Any) -> str:
@@ -223,7 +223,7 @@ def test_typed_control_tokens_are_reported(tokenizer: PreTrainedTokenizerBase) -
         endpoint = Endpoint(base_url=stub.url, model="x")
         prompt = load_prompt("question", tokenizer)
         ask(endpoint, [conversation, PLAIN], prompt=prompt, max_new_tokens=9, say=said.append)
-    assert said == ["1 rows contain control tokens typed by their authors; a server may not take them for text"]
+    assert said == ["1 row with control tokens typed by the author; a server may not take them for text"]
 
 
 @contextmanager

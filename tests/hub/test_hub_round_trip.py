@@ -275,7 +275,7 @@ def test_a_card_says_which_judge_cannot_be_trusted(runs: dict[str, Path], tmp_pa
 
     text = model_card(folder, None)
     assert "\n\n- **The judge failed its controls. openai:judge: It was talked into 80..**\n- **The judge" in text
-    assert "\n- it is not known whether both were asked with the same prompt\n- cut: 2 rows are not" in text
+    assert "\n- it is not known whether both were asked with the same prompt\n- cut: 2 rows not" in text
 
 
 @pytest.mark.parametrize("name", ["alpaca", "alpaca_short", "chatml", "phi3", "question"])

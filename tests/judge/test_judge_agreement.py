@@ -53,7 +53,7 @@ def test_scores_and_votes_of_people_are_read_and_several_voices_count_with_their
     )
     said: list[str] = []
     scores, outcomes = read_people(path, say=said.append)
-    assert said == [f"{path}: 1 votes on questions that people typed belong to no row and are left out"]
+    assert said == [f"{path}: 1 vote on questions that people typed left out: they belong to no row"]
     assert scores == {("tuned", "3"): 70.0}
     assert outcomes == {("base", "tuned", "3"): 0.5, ("base", "tuned", "4"): 0.5}
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_compared_is_noted() -> None:
     assert found.notes == (
         "it is not known whether both were asked with the same prompt",
         "evaluate:x: it has no value for single rows, so it cannot be compared in pairs",
-        "p_eos: 2 rows are not covered on both sides",
+        "p_eos: 2 rows not covered on both sides",
         "exact_match: measured for tuned only",
     )
     p_eos = found.metrics["p_eos"]

@@ -241,6 +241,19 @@ def test_a_file_with_two_models_answers_is_read_by_its_columns(
     assert "model c: no such file of answers" in capsys.readouterr().err
 
 
+def test_what_is_missing_is_made_by_asking_the_same_again(tmp_path: Path) -> None:
+    rows = [{"Task": f"Say {word}.", "Solution": word} for word in ("one", "two")]
+    (tmp_path / "odd.json").write_text(json.dumps(rows))
+    model, folder = save_model(tmp_path / "base", gpt2()), tmp_path / "out"
+    columns = ("--columns", '{"instruction": "Task", "output": "Solution"}', "--prompt", "alpaca_short")
+    words = ("--data", tmp_path / "odd.json", *columns, "--max_new_tokens", "3", "--limit", "1", "--output_dir", folder)
+    assert run("--model_name_or_path", model, *words) == 0
+
+    [command] = {each.command for each in missing(read_evidence(folder)) if each.file == "comparison.json"}
+    assert run(*shlex.split(command.replace("OTHER", str(model)))[2:]) == 0
+    assert (folder / "comparison.json").is_file()
+
+
 def test_answers_of_other_tools_are_judged_beside_their_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
