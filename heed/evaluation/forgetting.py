@@ -19,7 +19,8 @@ from heed.saying import Say
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-GENERAL = Path(__file__).parents[2] / "data" / "plain_text.txt"
+HERE = Path(__file__).parents[2]
+GENERAL = HERE / "data" / "plain_text.txt"
 MOST = 1000  # lines
 SIZES = {"loss_per_token": "tokens", "bits_per_byte": "bytes"}
 
@@ -79,7 +80,8 @@ def measure_texts(
 def keep_texts(folder: Path, name: str, path: Path, found: Sequence[dict[str, float]]) -> None:
     """Write what only the model could tell into forgetting.jsonl, replacing what was there of this system."""
     kept = [line for line in read_kept(folder) if line["name"] != name]
-    facts = {"name": name, "text": str(path), "text_sha256": file_sha256(path)}
+    shown = path.relative_to(HERE) if path.is_relative_to(HERE) else path
+    facts = {"name": name, "text": str(shown), "text_sha256": file_sha256(path)}
     lines = [facts | {"line": place} | each for place, each in enumerate(found)]
     run_folder.write_lines(folder / run_folder.FORGETTING_FILE, [*kept, *lines])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from heed.measure.verdict import BETTER
+from heed.measure.verdict import BETTER, EQUAL
 from heed.report.evidence import Evidence
 from heed.report.judges import judge_key, judge_label, scores
 from heed.report.measured import Measured
@@ -120,7 +120,7 @@ def length_text(evidence: Evidence) -> Iterator[str]:
 def change(each: Any, *, wide: bool) -> str:
     """+0.740 (+0.652 to +0.808), better."""
     interval = f" ({interval_text(each.ci95, wide=wide, with_sign=True)})" if each.ci95 else ""
-    return f"{signed(each.difference, wide=wide)}{interval}, {each.verdict}"
+    return f"{signed(each.difference, wide=wide)}{interval}, {each.verdict if each.difference else EQUAL}"
 
 
 def mostly_length(evidence: Evidence) -> bool:

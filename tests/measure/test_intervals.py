@@ -14,6 +14,7 @@ from heed.measure.intervals import (
     mean_estimate,
     paired_difference,
     range_of,
+    ratio_estimate,
     share_interval,
     sign_test,
 )
@@ -215,6 +216,21 @@ def test_intervals_of_clustered_rows_cover_their_mean(clusters: int) -> None:
         return mean_estimate([value for value, _ in rows], clusters=[number for _, number in rows])
 
     assert coverage(draw, 0.5) >= LEAST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [10, 20, 60])
+@pytest.mark.parametrize("spread", [0.2, 0.6])
+def test_intervals_of_a_loss_over_texts_of_any_size_cover_it(n: int, spread: float) -> None:
+    def draw(random: np.random.Generator) -> Estimate:
+        sizes = random.integers(5, 60, n)
+        return ratio_estimate((sizes * random.lognormal(0.0, spread, n)).tolist(), sizes.tolist())
+
+    assert coverage(draw, math.exp(spread**2 / 2)) >= LEAST
+
+
+def test_a_ratio_is_that_of_the_sums_and_has_no_interval_of_few_texts() -> None:
+    assert ratio_estimate([1.0, 3.0], [1, 7]) == Estimate(value=0.5, ci95=None, n=2)
 
 
 def test_the_sign_test_counts_all_outcomes_as_far_out() -> None:
