@@ -72,7 +72,7 @@ def read_votes(path: Path, judge: str | None) -> "list[Vote]":
     if damage := file.damage:
         print(damage)
     if not cast:
-        raise UserError(f"votes: {path} contains no vote")
+        raise UserError(f"votes: {path} has no votes")
     return cast
 
 
@@ -94,7 +94,7 @@ def pairs(arguments: Sequence[str]) -> None:
     for reason, count in made.left_out.items():
         print(f"left out  {count} ({reason})")
     if not made.pairs:
-        raise UserError(f"votes: {path}: no vote prefers an answer that is known, so there is no pair")
+        raise UserError(f"votes: {path}: no vote prefers a known answer, so there are no pairs")
     refuse_held_out(made.pairs, Path(ours.run) if ours.run is not None else None, ours.allow_held_out)
     run_folder.write_lines(Path(ours.out), made.pairs)
     print(f"pairs     {ours.out}: {len(made.pairs)}, {made.contradicted} of them against some votes")

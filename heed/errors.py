@@ -1,4 +1,4 @@
-"""What a user can mend, said in one sentence: the place, the value and the way out."""
+"""What a user can fix, said in one sentence: the place, the value and the way out."""
 
 import errno
 import os
@@ -70,7 +70,7 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def written(path: Path) -> Iterator[None]:
-    """A full disk names what was to be written, which the system does not."""
+    """A full disk names what was being written, which the system does not."""
     try:
         yield
     except OSError as error:

@@ -35,7 +35,7 @@ class Answer:
     seconds: float | None = None
     system_prompt: str | None = None
     history: tuple[Message, ...] = ()
-    """Turns before the instruction, the system's aside."""
+    """Turns before the instruction, without the system's."""
     flags: tuple[str, ...] = ()
 
     @property

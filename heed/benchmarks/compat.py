@@ -21,7 +21,7 @@ def multirc_is_inverted(task: Any) -> bool:
     return "yes" not in task.doc_to_choice({"answer": "it"})[1]
 
 
-def mend(tasks: dict[str, Any]) -> dict[str, str]:
+def fix(tasks: dict[str, Any]) -> dict[str, str]:
     """Put right what the loaded tasks get wrong; what was done, by task."""
     multirc = tasks.get("multirc")
     if multirc is None or not multirc_is_inverted(multirc):

@@ -193,7 +193,7 @@ def leaf_score(tasks: Tasks, results: dict[str, Any], name: str, metric: str, *,
         chance=chance(task, base, samples),
         commonest=commonest(base, samples),
         part_of=part_of,
-        note=tasks.mended.get(name),
+        note=tasks.fixed.get(name),
     )
 
 

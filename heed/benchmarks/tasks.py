@@ -1,4 +1,4 @@
-"""lm_eval's tasks, loaded and mended before a model is needed."""
+"""lm_eval's tasks, loaded and fixed before a model is needed."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ PUNKT_HELP = (
 
 
 class Tasks:
-    """The tasks of a benchmark, loaded and mended before a model is needed. For lm_eval it is a task manager."""
+    """The tasks of a benchmark, loaded and fixed before a model is needed. For lm_eval it is a task manager."""
 
     def __init__(self, benchmark: Benchmark, *, data_root: Path | None) -> None:
         manager = task_manager(benchmark)
@@ -53,7 +53,7 @@ class Tasks:
             raise UserError(f"{benchmark.system}: its data could not be loaded ({reason}); {OFFLINE_HELP}") from error
         self.tasks: dict[str, Any] = self.loaded["tasks"]
         self.groups: dict[str, Any] = self.loaded["groups"]
-        self.mended = compat.mend(self.tasks)
+        self.fixed = compat.fix(self.tasks)
         if benchmark.name == HUMANEVAL:
             for task in self.tasks.values():
                 compat.only_generate(task)

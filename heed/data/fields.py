@@ -1,4 +1,4 @@
-"""A field of a row as JSON holds it: what kind of value it is in words, and what is wrong with a text."""
+"""A field of a row as JSON has it: what kind of value it is in words, and what is wrong with a text."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def text_problem(value: Any) -> str | None:
-    """What is wrong with a text that must say something, or None."""
+    """What is wrong with a text that must not be empty, or None."""
     if value is None:
         return "is null"
     if isinstance(value, str) and not value.strip():
@@ -23,9 +23,9 @@ def optional_text_problem(value: Any) -> str | None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return f"expected text, got {type_name(value)}" + ("; write it as text" if number else "")
     if "\x00" in value:
-        return "holds a NUL character"
+        return "contains a NUL character"
     if HALF_A_PAIR.search(value):
-        return "holds half of a surrogate pair (broken \\u escape)"
+        return "contains half of a surrogate pair (broken \\u escape)"
     return None
 
 

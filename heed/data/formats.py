@@ -1,4 +1,4 @@
-"""Rows as files hold them: JSON, JSONL, CSV and Parquet, plain or compressed, every complaint with its line."""
+"""Rows as files have them: JSON, JSONL, CSV and Parquet, plain or compressed, every complaint with its line."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ UNPACKED = 2000 * MB  # of a compressed Parquet file, which is unpacked in memor
 
 
 def format_of(name: str) -> str:
-    """`.jsonl` for `rows.jsonl.gz`; empty when the name says nothing we read."""
+    """`.jsonl` for `rows.jsonl.gz`; empty when the name is of no format we read."""
     name = name.lower()
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
@@ -39,7 +39,7 @@ def format_of(name: str) -> str:
 
 
 def read_jsonl(path: Path, name: str) -> Iterator[RawRow]:
-    """One JSON object a line; blank lines are passed over. A file that is one array is read as such."""
+    """One JSON object per line; blank lines are skipped. A file that is one array is read as such."""
     with open_text(path, name) as stream:
         is_array = stream.peek(1).lstrip().startswith(b"[")
     if is_array:
@@ -87,16 +87,16 @@ def read_json(path: Path, name: str) -> Iterator[RawRow]:
 def refuse_json(text: JsonText) -> NoReturn:
     """Say what a .json file is, when it is not an array of rows."""
     if not text.next_sign():
-        raise UserError(f"{text.name}: the file holds no row")
+        raise UserError(f"{text.name}: the file has no rows")
     value, _ = text.value()
     if text.next_sign():
-        raise UserError(f"{text.name}: several JSON values, one a line; name the file .jsonl")
+        raise UserError(f"{text.name}: several JSON values, one per line; name the file .jsonl")
     has = f" with the keys {', '.join(map(repr, list(value)[:5]))}" if isinstance(value, dict) else ""
     raise UserError(f"{text.name}: expected a list of rows, got {type(value).__name__}{has}")
 
 
 def separator_of(path: Path, name: str) -> str:
-    """A comma, or the semicolon or tab that alone parts the header into columns."""
+    """A comma, or the semicolon or tab if only that splits the header into columns."""
     header = next((line.text for line in read_lines(path, name) if line.text and line.text.strip()), "")
     found = [separator for separator in SEPARATORS if columns_by(separator, header) > 1]
     return found[0] if len(found) == 1 else ","
@@ -112,7 +112,7 @@ def columns_by(separator: str, line: str) -> int:
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
     """Separated values with a header. Every cell is text: "NA" and "1" stay what they are."""
-    undecodable: list[str] = []  # of the row that is being read: lines are read as it needs them
+    undecodable: list[str] = []  # of the row being read: lines are read as it needs them
 
     def texts() -> Iterator[str]:
         for line in read_lines(path, name):
@@ -179,7 +179,7 @@ def unpacked(stream: BinaryIO, name: str) -> bytes:
     data = stream.read(UNPACKED + 1)
     if len(data) > UNPACKED:
         raise UserError(
-            f"{name}: unpacks to more than {UNPACKED // MB:,} MB; give the file unpacked, it is packed inside"
+            f"{name}: unpacks to more than {UNPACKED // MB:,} MB; give it unpacked: Parquet compresses by itself"
         )
     return data
 

@@ -1,4 +1,4 @@
-"""What a source consists of: files, or splits of a saved or a Hub set; each knows its split before it is read."""
+"""What a source consists of: files, or splits of a saved or a Hub set, each with its split before it is read."""
 
 import os
 import re
@@ -49,12 +49,12 @@ class Piece:
     name: str
     """What the places of its rows begin with."""
     split: str | None
-    """What its name, or its set, says of its split: one of ours where that is plain."""
+    """What its name, or its set, says of its split: one of ours if that is plain."""
     rows: Callable[[], Iterator[RawRow]]
     hashes: Callable[[], dict[str, str]]
     """File name -> SHA-256 of its bytes, or the Hub's fingerprint."""
     understood: Callable[[], str | None] = lambda: None
-    """How it is read, where that had to be understood."""
+    """How it is read, if that had to be guessed from the file."""
 
 
 def is_on_hub(location: str) -> bool:
@@ -105,17 +105,17 @@ def file_piece(name: str, split: str | None, fetch: Callable[[], Path], how: str
 
 
 def download(url: str) -> Path:
-    """Fetch a URL into the datasets cache. The name of the file decides its format, as it does on disk."""
+    """Fetch a URL into the datasets cache. The file's name decides its format, as on disk."""
     from datasets import DownloadManager
 
     try:
         return Path(DownloadManager().download(url))
-    except (OSError, ValueError) as error:  # every client in there raises one of these
+    except (OSError, ValueError) as error:  # every client in datasets raises one of these
         raise UserError(f"data: {url} could not be downloaded ({type(error).__name__}: {error})") from error
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Every data file of a folder and of those in it, by name; what is hidden is no data, nor is a run."""
+    """Every data file of a folder and of those in it, by name, without hidden files and runs."""
 
     def stop(error: OSError) -> None:
         raise UserError(f"data: {error.filename} cannot be read ({error.strerror})") from error
@@ -126,14 +126,14 @@ def data_files(folder: Path) -> list[Path]:
         for each in sorted(folders):
             whole = (here / each).resolve()
             hidden = each.startswith((".", "__")) or (whole / RUN_FILE).is_file()
-            if hidden or whole in seen:  # links may lead round in a circle
+            if hidden or whole in seen:  # links may form a circle
                 folders.remove(each)
             seen.add(whole)
         found += [
             here / each for each in files if format_of(each) and not each.startswith(".") and each not in NOT_ROWS
         ]
     if not found:
-        raise UserError(f"data: {folder} has no {', '.join(FORMATS)} file (also .gz or .zst), nor have folders in it")
+        raise UserError(f"data: {folder} has no {', '.join(FORMATS)} file (also .gz or .zst), not even in its folders")
     return sorted(found)
 
 
@@ -245,7 +245,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except DatasetNotFoundError as error:
         raise UserError(
             f"data: {repo_id!r} is not a file here and not a data set on the Hub that you can see "
-            f"(misspelt? private: `hf auth login`?): {error}"
+            f"(misspelled? private: `hf auth login`?): {error}"
         ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"data: {repo_id!r} could not be loaded from the Hub ({error})") from error

@@ -1,4 +1,4 @@
-"""Which shape the rows of a source have: told by the names of their fields, and asked for where that is not plain."""
+"""Which shape the rows of a source have: recognised by their fields, and asked for where that is unclear."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from heed.data.shapes import FIELDS, FORMATS, TURNS, Shape, read_messages
 from heed.data.turns import are_turns, translated
 from heed.errors import UserError
 
-# Names whose meaning is plain where a row has one of them only.
+# Names whose meaning is plain if a row has only one of them.
 CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "prompt", "question", "query")
 ANSWERS = ("output", "response", "answer", "completion")
@@ -91,7 +91,7 @@ def shape_of(row: RawRow, columns: Mapping[str, str]) -> Shape | None:
 
 
 def understood(value: Mapping[str, Any], found: Mapping[str, str], columns: Mapping[str, str]) -> Iterator[str]:
-    """What a person may not expect of how a row is read."""
+    """What a person may not expect of the way a row is read."""
     for ours, theirs in found.items():
         if ours not in columns and value.get(theirs) and (ours != theirs or ours in WORDS):
             yield f"{theirs} as {WORDS.get(ours, ours)}"
@@ -100,7 +100,7 @@ def understood(value: Mapping[str, Any], found: Mapping[str, str], columns: Mapp
 
 
 def named(value: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
-    """Name -> the column that has it: by `columns`, or else as it is called, capitals and spaces aside."""
+    """Name -> the column that has it: by `columns`, or else by its own name, without capitals and spaces."""
     free = [name for name in value if name not in columns.values()]
     names = {name.casefold().strip().replace(" ", "_"): name for name in free} | {name: name for name in free}
     return {name: theirs for name, theirs in (names | dict(columns)).items() if theirs in value}
@@ -123,7 +123,7 @@ def plain_names(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
 def optional_name(
     ours: str, value: Mapping[str, Any], names: Mapping[str, str], columns: Mapping[str, str]
 ) -> str | None:
-    """The column of an optional field, which the first row need not have; None where it holds something else."""
+    """The column of an optional field, which the first row need not have; None where it has something else."""
     others, kind = BESIDE[ours]
     if ours in columns or (ours == "input" and ours in names):
         return columns.get(ours) or names[ours]
@@ -132,7 +132,7 @@ def optional_name(
 
 
 def hint(row: RawRow, columns: Mapping[str, str]) -> str:
-    """What leads on from a row of no known shape: a guess that has been tried, or why none works."""
+    """The way out of a row of no known shape: a guess that has been tried, or why none works."""
     guess, problem = guess_columns(row, columns)
     if problem:
         return f" {' and '.join(map(repr, guess.values()))} may be meant, but {problem}"

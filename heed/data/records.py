@@ -66,23 +66,23 @@ class Record:
 
     @property
     def history(self) -> list[Message]:
-        """Turns before the instruction, the system's aside."""
+        """Turns before the instruction, without the system's."""
         return [message for message in self.messages[:-2] if message["role"] != "system"]
 
     @property
     def question(self) -> str:
-        """All that stands before the answer, roles left aside."""
+        """All that comes before the answer, without roles."""
         return "\n".join(text for turn in self.messages[:-1] for text in (said(turn), turn.get("input")) if text)
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they stand."""
+        """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they are."""
         return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawRow:
-    """A row as it was read, not yet checked. `problem` is set when not even a row could be read there."""
+    """A row as it was read, not yet checked. `problem` is set if no row could be read there."""
 
     place: str
     value: Any

@@ -47,7 +47,7 @@ class Rows:
 
 
 def notes(understood: Sequence[str], ignored_fields: Sequence[str]) -> list[str]:
-    """What a person should know of how rows were read, a line for each."""
+    """What a person should know about how rows were read, a line for each."""
     read = [f"read {', '.join(understood)}"] if understood else []
     return read + ([f"not used: {', '.join(ignored_fields)}"] if ignored_fields else [])
 
@@ -63,7 +63,7 @@ def check_rows(
     """Turn raw rows into records; every bad row is named with its place, its field and the reason.
 
     `columns` maps our field names to the source's own (`{"instruction": "task"}`). The shape is decided by the
-    first row that shows one, and every later row is held to it. A row for which `refusal` gives a reason is bad too.
+    first row that shows one, and every later row must have it. A row for which `refusal` gives a reason is bad too.
 
     Raises UserError when a row is bad and `on_bad_row` is "stop", or when no row is left.
     """
@@ -90,16 +90,16 @@ def check_rows(
 
 @dataclass(frozen=True, kw_only=True)
 class RowStream:
-    """A source on its way: its shape is known, its rows are checked as they come."""
+    """A source being read: its shape is known, its rows are checked as they come."""
 
     shape: Shape
     rows: Iterator[Record | Rejected]
 
 
 def stream_rows(rows: Iterable[RawRow], columns: Mapping[str, str], refusal: Refusal | None = None) -> RowStream:
-    """Records and rejected rows in the order of the source, without holding them; see `check_rows`.
+    """Records and rejected rows in the order of the source, without keeping them; see `check_rows`.
 
-    Rows before the first one that shows a shape are held until it is found.
+    Rows before the first one that shows a shape are kept until it is found.
     Raises UserError when no row shows a shape, or one fits two.
     """
     coming = iter(rows)
@@ -132,7 +132,7 @@ def unused(records: Iterable[Record]) -> Counter[tuple[str, str]]:
 
 
 def ignored(unused: Counter[tuple[str, str]]) -> list[str]:
-    """The fields that nobody read, each with how many rows or turns have it."""
+    """The fields that nobody reads, each with how many rows or turns have it."""
     return [f"{name} of {count(number, what)}" for (name, what), number in sorted(unused.items())]
 
 
@@ -142,4 +142,4 @@ def bad_rows_message(rejected: Sequence[Rejected], source: str, *, good: int) ->
     shown = lines[:MAX_PROBLEMS_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
     way_out = ", or set on_bad_row: drop to leave them out and list them in rejected.jsonl" if good else ""
     rows = count(len(rejected), "bad row") if good else f"no usable row, {len(rejected)} bad"
-    return f"{source}: {rows}\n  " + "\n  ".join(shown) + f"\nMend them{way_out}."
+    return f"{source}: {rows}\n  " + "\n  ".join(shown) + f"\nFix them{way_out}."

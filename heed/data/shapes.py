@@ -19,14 +19,14 @@ FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "question_answer": (("question", "answer"), BESIDE),
     "messages": (("messages",), ("system", "tools")),
 }
-# TRL's prompt and completion as turns: the fields of prompt_response, and told from it by what is in them.
+# TRL's prompt and completion as turns: the fields of prompt_response, distinguished from it by what is in them.
 TURNS = "turns"
 FIELDS = tuple(dict.fromkeys(name for required, optional in FORMATS.values() for name in required + optional))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How the rows of a source are read; decided by its first row, and held against all."""
+    """How the rows of a source are read; decided by its first row, and applied to all."""
 
     row_format: str
     columns: Mapping[str, str]
@@ -59,7 +59,7 @@ def read_messages(row: Any, shape: Shape) -> Reading:
         return (), [f"{shape.field(ours)}: {has}" for ours in missing]
     values = {ours: row.get(theirs) for ours, theirs in shape.columns.items()}
     problems = [f"{shape.field(ours)}: {problem}" for ours, problem in field_problems(values, shape)]
-    problems += misspelt_fields(row, shape)
+    problems += misspelled_fields(row, shape)
     if problems:
         return (), problems
     messages: list[Message] = []
@@ -70,7 +70,7 @@ def read_messages(row: Any, shape: Shape) -> Reading:
         elif part["role"] in turns.expected_roles(messages):
             messages.append(part)
         else:
-            return (), [f"{shape.field(ours)}: no turn of the {part['role']} can stand here"]
+            return (), [f"{shape.field(ours)}: no turn of the {part['role']} can be here"]
     if tools := read_tools(values.get("tools") or [])[0]:
         messages[0]["tools"] = tools
     last = shape.field(shape.required[-1])
@@ -103,7 +103,7 @@ def turns_problem(value: Any, *, needed: bool) -> str | None:
 
 
 def conversation(values: Mapping[str, Any], shape: Shape) -> Iterator[tuple[str, list[Any] | Message]]:
-    """The parts of a row in their order: a text that was checked as a message, and turns as they stand."""
+    """The parts of a row in their order: a text that was checked as a message, and turns as they are."""
     if (values.get("system") or "").strip():
         yield "system", {"role": "system", "content": values["system"]}
     if history := values.get("history"):
@@ -124,13 +124,13 @@ def conversation(values: Mapping[str, Any], shape: Shape) -> Iterator[tuple[str,
 
 
 def unlearned(turn: Any) -> Any:
-    """A turn of a prompt, which is read and not learned even where the assistant wrote it."""
+    """A turn of a prompt, which is read and not learned even if the assistant wrote it."""
     words = turns.in_our_words(turn) if isinstance(turn, dict) else {}
     return {**words, "weight": 0} if words.get("role") == "assistant" else turn
 
 
 def earlier(history: Sequence[Any]) -> Iterator[Any]:
-    """LLaMA-Factory's pairs of question and answer as turns; what is a turn already stays one."""
+    """LLaMA-Factory's pairs of question and answer as turns; what is already a turn stays one."""
     for entry in history:
         if isinstance(entry, list) and len(entry) == 2:
             yield {"role": "user", "content": entry[0]}
@@ -139,12 +139,12 @@ def earlier(history: Sequence[Any]) -> Iterator[Any]:
             yield entry
 
 
-def misspelt_fields(row: Mapping[str, Any], shape: Shape) -> list[str]:
-    """Fields that are nearly called `input` in a row that has none: their text would silently be left out."""
+def misspelled_fields(row: Mapping[str, Any], shape: Shape) -> list[str]:
+    """Fields with nearly the name `input` in a row that has none: their text would silently be left out."""
     if "input" not in shape.columns or shape.columns["input"] in row or len(row) == len(shape.required):
         return []
     others = [name for name in row if name not in shape.read and nearly_input(name)]
-    return [f"field {name!r}: unknown, and nearly 'input', which the row lacks; rename it" for name in others]
+    return [f"field {name!r}: unknown, nearly 'input', which the row does not have; rename it" for name in others]
 
 
 @cache
@@ -153,7 +153,7 @@ def nearly_input(name: str) -> bool:
 
 
 def unused_fields(row: Mapping[str, Any], shape: Shape) -> tuple[tuple[str, str], ...]:
-    """What a row and its turns carry that nobody reads: each name, and whether a row or a turn has it."""
+    """What a row and its turns have that nobody reads: each name, and whether a row or a turn has it."""
     found = [(name, "row") for name in row if name not in shape.read]
     for theirs in shape.read:
         if isinstance(row.get(theirs), list) and theirs != shape.columns.get("tools"):

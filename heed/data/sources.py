@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a folder, a URL or a Hub id. Values are never guessed, bad rows never vanish."""
+"""Where rows come from: a file, a folder, a URL or a Hub id. Values are never guessed, and bad rows never vanish."""
 
 import re
 from collections import Counter
@@ -68,9 +68,9 @@ def where_dropped(source: Source, refusal: Refusal | None) -> Refusal | None:
 
 
 def stream(source: Source, refusal: Refusal | None = None) -> RowStream:
-    """The same rows one by one, bad ones among them, for sources that memory does not hold.
+    """The same rows one by one, including bad ones, for sources that do not fit into memory.
 
-    (A compressed Parquet file is held nevertheless.)
+    (A compressed Parquet file must fit nevertheless.)
     """
     rows = stream_rows(raw_rows(source, {}), source.columns, where_dropped(source, refusal))
     return replace(rows, shape=replace(rows.shape, understood=(*understood(source), *rows.shape.understood)))
@@ -84,7 +84,7 @@ def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:
             empty = False
             yield replace(row, source_split=piece.split)
         if empty:
-            raise UserError(f"{piece.name}: the file holds no row")
+            raise UserError(f"{piece.name}: the file has no rows")
 
 
 def pieces(source: Source) -> Iterator[Piece]:
@@ -125,7 +125,7 @@ def parts(source: Source) -> list[tuple[str | None, str]]:
 
 
 def source_names(source: Source) -> list[str]:
-    """What the places of rows will begin with: files, URLs, a Hub id. No row is read, and the Hub is not asked."""
+    """What the places of rows begin with: files, URLs, a Hub id. No row is read, and the Hub is not asked."""
     names: list[str] = []
     for _, location in parts(source):
         is_here = Path(location).expanduser().exists()
@@ -134,12 +134,12 @@ def source_names(source: Source) -> list[str]:
 
 
 def source_name(place: str) -> str:
-    """The file, URL or Hub id that a row stands in."""
+    """The file, URL or Hub id that a row is in."""
     return IN_SOURCE.sub("", place)
 
 
 def file_hashes(source: Source) -> dict[str, str]:
-    """What `Reading.files` will hold, without reading a row."""
+    """What `Reading.files` will contain, without reading a row."""
     hashes: dict[str, str] = {}
     for piece in pieces(source):
         hashes |= piece.hashes()

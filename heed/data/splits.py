@@ -15,7 +15,7 @@ from heed.saying import count
 SplitName = Literal["train", "test", "validation"]
 SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
 Splits = dict[SplitName, list[Record]]
-# How the Hub and other tools call them.
+# What the Hub and other tools call them.
 NAMES: Mapping[str, SplitName] = {
     "training": "train",
     "train": "train",
@@ -37,13 +37,13 @@ HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # in myTest
 
 
 def splits_in(name: str) -> set[SplitName]:
-    """The splits that the words of a name speak of: one in `train-00000-of-00003.parquet`, two in `train_test.json`."""
+    """The splits that the words of a name mean: one in `train-00000-of-00003.parquet`, two in `train_test.json`."""
     words = re.split(r"[\W_]+", HUMP.sub(" ", name).lower())
     return {NAMES[each[0]] for word in words if SPEAKS.fullmatch(word) for each in NAME.finditer(word)}
 
 
 def split_named(names: Sequence[str]) -> str | None:
-    """The split that the names of a file and its folders speak of; the names themselves where they speak of two."""
+    """The split that the names of a file and its folders mean; the names themselves if they mean two."""
     found = set().union(*map(splits_in, names))
     return "/".join(names) if len(found) > 1 else next(iter(found), None)
 
@@ -55,9 +55,9 @@ def split_records(
     shares: Sequence[float],
     source_splits: Mapping[str, str],
 ) -> Splits:
-    """Part the rows by `how`; `shares` are those of train, test and validation and are not used for "source".
+    """Split the rows by `how`; `shares` are those of train, test and validation and are not used for "source".
 
-    Raises UserError when the shares make no sense, a named split is absent, or nothing is left to train on.
+    Raises UserError if the shares make no sense, a named split is absent, or nothing is left to train on.
     """
     if how == "source":
         splits = by_source(records, source_splits)
@@ -102,7 +102,7 @@ def position_counts(count: int, shares: Sequence[float]) -> tuple[int, int]:
 def by_hash(records: Sequence[Record], shares: Sequence[float]) -> Splits:
     """Each row goes where the hash of its content says: stable when rows are added, removed or reordered.
 
-    Equal rows have equal hashes and so never stand on both sides.
+    Equal rows have equal hashes, so they are never on both sides.
     """
     splits: Splits = {name: [] for name in SPLITS}
     for record in records:
@@ -116,17 +116,17 @@ def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
 
 
 def hash_point(record: Record) -> float:
-    """Where between 0 and 1 a row's content puts it."""
+    """The place between 0 and 1 that a row's content gives it."""
     return int(record.content_hash[:16], 16) / 2**64
 
 
 def share_of(records: Sequence[Record], share: float) -> list[Record]:
-    """Chosen by another hash of their content than splits are: a smaller share is a part of every larger one.
+    """Chosen by another hash of their content than splits are: a smaller share is part of every larger one.
 
-    Raises UserError for a share that is none, or leaves no row.
+    Raises UserError for a share that is not one, or leaves no row.
     """
     if not 0 < share <= 1:
-        raise UserError(f"train_share: {share:g} is no share; give more than 0 and at most 1")
+        raise UserError(f"train_share: {share:g} is not a share; give more than 0 and at most 1")
     wanted = round(share * len(records))
     if not wanted:
         raise UserError(f"train_share: {share:g} of {len(records)} rows is none; give a larger share")
@@ -176,7 +176,7 @@ def split_numbers(
     shares: Sequence[float],
     source_splits: Mapping[str, str],
 ) -> np.ndarray:
-    """`split_records` for rows that are not held: for each row the number of its split in SPLITS, or UNUSED.
+    """`split_records` for rows that are not kept: for each row the number of its split in SPLITS, or UNUSED.
 
     `points` are the rows' hash points; names[sources[i]] is the source's split of row i. Returns int8.
     """
@@ -195,5 +195,5 @@ def split_numbers(
 
 
 def row_ids(splits: Splits) -> dict[SplitName, list[int]]:
-    """What splits.json holds: for each split the positions of its rows in the source."""
+    """What splits.json contains: for each split the positions of its rows in the source."""
     return {name: [record.row_id for record in splits[name]] for name in SPLITS if name in splits}

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NoReturn, cast
 from heed.errors import UserError
 
 MB = 1_000_000
-LONGEST = 32 * MB  # of a row; what no row has, a packed file of a few kB may claim to hold
+LONGEST = 32 * MB  # of a row: a packed file of a few kB may claim to contain more
 TOO_LONG = f"longer than {LONGEST // MB} MB, which no row is"
 DEEPEST = 100
 TOO_DEEP = "not JSON: too many brackets within brackets"
@@ -33,7 +33,7 @@ def open_bytes(path: Path, name: str) -> BinaryIO:
     magic = file.read(len(POINTER))
     file.seek(0)
     if magic == POINTER:
-        raise UserError(f"{name}: Git LFS has left a pointer here and not the file; fetch it with `git lfs pull`")
+        raise UserError(f"{name}: Git LFS has left a pointer here instead of the file; fetch it with `git lfs pull`")
     if magic[:2] == GZIP_MAGIC:
         return cast(BinaryIO, gzip.open(file))
     if magic[:4] == ZSTD_MAGIC:
@@ -47,7 +47,7 @@ def open_bytes(path: Path, name: str) -> BinaryIO:
 def open_text(path: Path, name: str) -> Iterator[io.BufferedReader]:
     """The bytes of a text after its byte order mark.
 
-    Raises UserError, also from within the block, for a file that is damaged or no UTF-8.
+    Raises UserError, also from within the block, for a file that is damaged or not UTF-8.
     """
     try:
         with io.BufferedReader(cast(Any, open_bytes(path, name)), BLOCK) as stream:
@@ -63,7 +63,7 @@ def open_text(path: Path, name: str) -> Iterator[io.BufferedReader]:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a text file; `text` is None where the bytes are not UTF-8, and `problem` says so."""
+    """One line of a text file; `text` is None if the bytes are not UTF-8, and `problem` says so."""
 
     number: int
     text: str | None
@@ -93,7 +93,7 @@ def not_utf8(error: UnicodeDecodeError, where: str = "") -> str:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For json: a key given twice is an error, since one of the two values would vanish."""
+    """For json: a key given twice is an error, because one of the two values would vanish."""
     row: dict[str, Any] = {}
     for key, value in pairs:
         if key in row:
@@ -112,7 +112,7 @@ NEAR_THE_END = 16  # characters: `-Infinity` or an escape that has been cut is n
 
 
 class JsonText:
-    """A window on JSON of any size: read on at its end, forgotten at its start."""
+    """A window on JSON of any size: it reads on at its end and forgets its start."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
@@ -122,7 +122,7 @@ class JsonText:
         """The number of the line that stands at `at`, and where in `text` it begins or would begin."""
 
     def next_sign(self) -> str:
-        """The next character that is no space; empty at the end of the file."""
+        """The next character that is not a space; empty at the end of the file."""
         while True:
             space = SPACE.match(self.text, self.at)
             assert space is not None
@@ -133,7 +133,7 @@ class JsonText:
                 return ""
 
     def value(self) -> tuple[Any, str | None]:
-        """The value that stands here, and what is wrong with it that does not keep the next one from being read.
+        """The value here, and what is wrong with it that does not keep the next one from being read.
 
         Raises UserError where no value can be read.
         """
@@ -164,7 +164,7 @@ class JsonText:
         self.at = position
 
     def read_on(self) -> bool:
-        """Forget what was read, and make the rest twice as long at least; False at the end of the file.
+        """Forget what was read, and make the rest at least twice as long; False at the end of the file.
 
         Raises UserError for a value that has no end.
         """
@@ -203,7 +203,7 @@ def decoded(path: Path, name: str) -> Iterator[str]:
 
 
 def depth_problem(value: Any, text: str, start: int = 0, end: int | None = None) -> str | None:
-    """Says when a value has brackets within brackets that no row has, and that other code would trip over.
+    """Says if a value has more brackets within brackets than any row has, which other code would trip over.
 
     `text` between `start` and `end` is what it was read from.
     """

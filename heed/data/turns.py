@@ -20,7 +20,7 @@ KNOWN = {
 
 
 def are_turns(value: Any) -> bool:
-    """Whether a value is a list of turns: it may hold mistakes, but is meant as a conversation."""
+    """Whether a value is a list of turns: it may have mistakes, but is meant as a conversation."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -29,7 +29,7 @@ def are_turns(value: Any) -> bool:
 
 
 def read_turns(turns: Sequence[Any], messages: list[Message]) -> str | None:
-    """Add turns to a conversation: a system turn at its beginning, then user and assistant in turn.
+    """Add turns to a conversation: a system turn first, then user and assistant alternately.
 
     Returns what is wrong with the first bad one, beginning with its number; or None.
     """
@@ -44,9 +44,7 @@ def read_turns(turns: Sequence[Any], messages: list[Message]) -> str | None:
 def read_turn(turn: Mapping[str, Any], messages: list[Message]) -> str | None:
     role, expected = turn.get("role"), expected_roles(messages)
     if role in TOOLS:
-        return (
-            f": role is {role!r}, which is not understood; write calls as tool_calls and what came of them as role tool"
-        )
+        return f": role is {role!r}, which is not understood; write calls as tool_calls and their results as role tool"
     if role not in expected:
         return f": role is {role!r}, expected {' or '.join(expected)}"
     content, problem = joined(turn.get("content"))
@@ -87,7 +85,7 @@ def read_tool_fields(turn: Mapping[str, Any], message: Message) -> str | None:
 
 
 def in_our_words(turn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """ShareGPT's keys and roles as ours. Sets that were put together have both, one of them null."""
+    """ShareGPT's keys and roles as ours. Merged data sets have both, one of them null."""
     theirs = [ours for ours in KEYS if turn.get(ours) is None and KEYS[ours] in turn]
     if theirs:
         others = {name: value for name, value in turn.items() if name not in [KEYS[ours] for ours in theirs]}
@@ -97,7 +95,7 @@ def in_our_words(turn: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def joined(content: Any) -> tuple[Any, str | None]:
-    """A content in parts as one text, the parts as they stand; and what is wrong with a part that is no text."""
+    """A content in parts as one text, the parts unchanged; and what is wrong with a part that is not text."""
     if not isinstance(content, list):
         return content, None
     texts = []
@@ -113,7 +111,7 @@ def joined(content: Any) -> tuple[Any, str | None]:
 
 
 def read_extras(turn: Mapping[str, Any], message: Message) -> str | None:
-    """Put what an assistant's turn carries beside its text into `message`; what is wrong with it, or None."""
+    """Put what an assistant's turn has besides its text into `message`; what is wrong with it, or None."""
     weight = turn.get("weight")
     if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         return f"'weight': expected 0 or 1, got {weight!r}"
@@ -138,7 +136,7 @@ def expected_roles(messages: Sequence[Message]) -> tuple[str, ...]:
 
 
 def unused_fields(turns: Sequence[Any]) -> Iterator[str]:
-    """Names of what turns carry and nobody reads, once for each turn."""
+    """Names of what turns have and nobody reads, once for each turn."""
     for turn in turns:
         if isinstance(turn, dict):
             turn = in_our_words(turn)
@@ -147,7 +145,7 @@ def unused_fields(turns: Sequence[Any]) -> Iterator[str]:
 
 
 def translated(turns: Sequence[Any]) -> list[str]:
-    """What of these turns is in other words than ours, for a person."""
+    """Which words of these turns are not ours, for a person."""
     turns = [cast("dict[str, Any]", turn) for turn in turns]
     keys = [
         f"{theirs} as {ours}"

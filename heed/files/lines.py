@@ -109,7 +109,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def write_line(file: FileIO, path: Path, value: Any) -> None:
-    """One write, so that a process which is killed leaves the line or none; and so does a disk that fills up.
+    """One write, so that a killed process, or a full disk, leaves the whole line or none.
 
     `file` is `path`, opened for appending without a buffer. Raises OSError when there is no space for the line.
     """

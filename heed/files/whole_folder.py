@@ -1,4 +1,4 @@
-"""A folder that is there when it is whole."""
+"""A folder that appears only when it is complete."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def whole_folder(folder: Path, *, key: str) -> Iterator[Path]:
-    """An empty folder beside `folder` that nobody else writes to, and that gets its name in the end.
+    """An empty folder beside `folder` that nobody else writes to, and that is renamed to it in the end.
 
     After an error nothing of it is left, and what a killed process left is deleted by the next. Raises UserError, which
     begins with the `key`, when it cannot be made or another process writes it.
@@ -30,7 +30,7 @@ def whole_folder(folder: Path, *, key: str) -> Iterator[Path]:
         if not try_to_lock(lock.fileno()):
             raise UserError(f"{key}: another process is writing {folder}; wait for it, or choose another folder")
         try:
-            for left in staged.iterdir():  # by one that was killed
+            for left in staged.iterdir():  # by a killed process
                 if left.name != LOCK_FILE:
                     left.unlink()
             with written(folder):

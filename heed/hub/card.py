@@ -98,7 +98,7 @@ def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict
 
 
 def seeds_text(evidence: Evidence) -> list[str]:
-    """What the same recipe gave with other seeds, where it was trained with several."""
+    """What the same recipe gave with other seeds, if it was trained with several."""
     compared = evidence.compared
     if compared is None or compared.recipe["seeds"]["ci95"] is None:
         return []

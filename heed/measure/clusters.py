@@ -7,7 +7,7 @@ from heed.audit.duplicates import grouped, normalized
 from heed.saying import count
 
 Clusters = Mapping[int, Hashable]
-"""Row id -> what it is drawn together with. Systems that answered the same rows have the same."""
+"""Row id -> its cluster. Systems that answered the same rows have the same clusters."""
 
 
 def clusters_of(answers: Sequence[Answer], field: str | None) -> Clusters | None:

@@ -1,1 +1,1 @@
-"""A template turns messages into ids, for training, generation and serving alike; the contract that says which."""
+"""A template turns messages into ids, for training, generation and serving alike; a contract says which template."""

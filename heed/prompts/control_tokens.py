@@ -1,4 +1,4 @@
-"""Tokens that mean something to a model, and the same letters typed by a person, kept apart."""
+"""Tokens that mean something to a model, and the same letters typed by a person."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -2,31 +2,30 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from heed import __version__
+from heed.files.hashes import json_sha256
 from heed.prompts.template import Prompt
-
-if TYPE_CHECKING:
-    pass
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return digest(backend.to_str() if backend is not None else tokenizer.get_vocab())
+    return digest(vocabulary(tokenizer))
 
 
 def digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return json_sha256(value)[:16]
 
 
 def prompt_hash(prompt: Prompt) -> str:
     """SHA-256 over template, tokenizer and code version."""
     digest = hashlib.sha256()
-    tokenizer = prompt.tokenizer
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    special_tokens = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()})
-    for part in (__version__, prompt.template, vocabulary, special_tokens):
+    special_tokens = json.dumps({name: str(token) for name, token in prompt.tokenizer.special_tokens_map.items()})
+    for part in (__version__, prompt.template, vocabulary(prompt.tokenizer), special_tokens):
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
+
+
+def vocabulary(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return json.dumps(tokenizer.get_vocab(), sort_keys=True) if backend is None else cast("str", backend.to_str())

@@ -20,7 +20,7 @@ harmless: set[str] = set()  # templates that have been rendered in this process 
 
 
 def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: Sequence[Message], name: str) -> None:
-    """Render once in a process of its own, with little time and memory: Jinja's sandbox bounds neither.
+    """Render once in a separate process, with little time and memory: Jinja's sandbox bounds neither.
 
     Raises UserError when the template needs more of them than any prompt could.
     """
@@ -32,7 +32,9 @@ def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: S
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = resource.getrlimit(resource.RLIMIT_AS)[1]
         wanted = held + RENDER_BYTES
-        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)  # nobody may raise what was set for all
+        limit = (
+            wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        )  # no process may raise the machine's own limit
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         try:
             too_long = len(render(tokenizer, template, messages, False, name)) > RENDER_CHARACTERS
@@ -43,7 +45,7 @@ def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: S
         os._exit(int(too_long))
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: only Jinja runs in there
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads: only Jinja runs in there
         child = multiprocessing.get_context("fork").Process(target=attempt)
         child.start()
     child.join(4 * RENDER_SECONDS)

@@ -4,7 +4,7 @@ The laws a template must obey are checked once, when it is loaded:
 - the prompt (messages up to the answer, with the generation prompt) is a prefix of the whole conversation's text;
 - the prompt does not end in a space, which would merge with the answer's first token;
 - the text does not depend on the day it is rendered.
-What is learned then follows from lengths: what comes before an answer is tokenized apart from it, and nothing is
+What is learned then follows from lengths: what comes before an answer is tokenized separately, and nothing is
 searched for.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # heavy, and only named here
 
 PROMPTS = Path(__file__).parent.parent.parent / "prompts"
 # How the templates of prompts/ begin. Only a tokenizer that itself puts a BOS before a text gets one: in SmolLM2 it is
-# the mark before each turn, and would stand twice before the first.
+# the mark before each turn, and would be there twice before the first.
 BOS_LINE = "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}\n"
 
 
@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A template at work with one tokenizer."""
+    """A template used with one tokenizer."""
 
     name: str
     """The name of a file in prompts/, a path, or "model" for the model's own chat template."""
@@ -73,7 +73,7 @@ class Prompt:
 
     @cached_property
     def marks(self) -> dict[str, int]:
-        """Control tokens and their ids; not the one that stands for letters which the tokenizer does not know."""
+        """Control tokens and their ids, without the one for letters that the tokenizer does not know."""
         ids = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
         unknown = {self.tokenizer.unk_token} - {self.tokenizer.eos_token}
         return {mark: ids[mark] for mark in ids if mark not in unknown and self.control_tokens.fullmatch(mark)}
@@ -91,7 +91,7 @@ class Prompt:
 
     @cached_property
     def eos_token_id(self) -> int:
-        """The token that ends an answer: the first control token that the template writes after it, else the
+        """The token that ends an answer: the first control token that the template writes after it, or the
         tokenizer's EOS. Padding is the same token."""
         ends = self.control_tokens.findall(self.frame[1])
         return self.tokenizer.get_vocab()[ends[0]] if ends else int(self.tokenizer.eos_token_id)
@@ -102,7 +102,7 @@ class Prompt:
 
     @cached_property
     def opening(self) -> str:
-        """What the template itself writes before an answer, as it is decoded."""
+        """What the template itself writes before an answer, as a decoder shows it."""
         return str(self.tokenizer.decode(self._tokenize(self.frame[0], None), skip_special_tokens=True))
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
@@ -127,7 +127,7 @@ class Prompt:
     def encode_answers(self, messages: Sequence[Message], turns: Sequence[int]) -> list[Encoded]:
         """For each of the assistant's `turns`, the ids up to its end, which is the one span.
 
-        What comes before an answer and the answer are tokenized apart, so the model meets in training exactly the
+        What comes before an answer and the answer are tokenized separately, so the model sees in training exactly the
         prompt ids of generation; an earlier answer is so in what comes before a later one, as it was when it was given.
         User text is text: an `<|endoftext|>` typed in a row becomes ordinary tokens (sanitized control tokens).
         Raises UserError when the template breaks a law for this conversation.
@@ -141,7 +141,7 @@ class Prompt:
         return found
 
     def refusal(self, record: Record) -> str | None:
-        """Why the template cannot show a row; None where it can. Nothing is tokenized."""
+        """Why the template cannot show a row; None if it can. Nothing is tokenized."""
         try:
             list(self._lay_out(record.messages, learned_turns(record.messages)))
         except UserError as error:
@@ -169,7 +169,7 @@ class Prompt:
             earlier.append(prompt)
 
     def _tokenize_apart(self, text: str, earlier: Sequence[str], markers: "Markers | None") -> list[int]:
-        """Ids of a text in which every answer begins with a token of its own; `earlier` is what came before each."""
+        """Ids of a text whose answers each begin with a new token; `earlier` is what came before each."""
         cuts = [0, *(len(before) for before in earlier if text.startswith(before)), len(text)]
         return [token for start, end in pairwise(cuts) for token in self._tokenize(text[start:end], markers)]
 
@@ -177,7 +177,7 @@ class Prompt:
         pieces = [text] if markers is None else split_fenced(text, markers, self.control_tokens, self.name)
         ids: list[int] = []
         for number, piece in enumerate(pieces):
-            if number % 2:  # stood between markers: a control token that a user typed
+            if number % 2:  # between markers: a control token that a user typed
                 ids += self._tokenize_as_text(piece)
             else:  # not verbose: a row that is too long is reported elsewhere, with its place
                 ids += self.tokenizer.encode(piece, add_special_tokens=False, verbose=False)
@@ -205,7 +205,7 @@ class Prompt:
         return ids
 
     def contract(self, stops: Sequence[int] = ()) -> "Contract":
-        """What generation must keep to; saved with every checkpoint. `stops` are what else ends an answer, for the
+        """What generation must keep to; saved with every checkpoint. `stops` are what else ends an answer, from the
         model's own generation_config."""
         input_ids, [(start, _)] = self.encode(PROBE)
         return Contract(
@@ -248,11 +248,11 @@ class Contract:
 
 
 def load_prompt(name: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
-    """The template `name` (a file in prompts/, a path, or "model") made ready for `tokenizer`, its laws checked."""
+    """The template `name` (a file in prompts/, a path, or "model") prepared for `tokenizer`, its laws checked."""
     if name == "model":
         template = tokenizer.chat_template
         if not isinstance(template, str):
-            raise UserError(f"prompt: model, but {tokenizer.name_or_path} has no single chat template of its own")
+            raise UserError(f"prompt: model, but {tokenizer.name_or_path} does not have exactly one chat template")
     else:
         path = Path(name) if name.endswith(".jinja") else PROMPTS / f"{name}.jinja"
         if not path.is_file():
@@ -269,7 +269,7 @@ def puts_bos(tokenizer: "PreTrainedTokenizerBase") -> bool:
 
 
 def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
-    """Check the laws on probe conversations and return the template at work.
+    """Check the laws on probe conversations and return the prompt.
 
     Raises UserError naming the law that is broken.
     """
@@ -317,7 +317,7 @@ def refuse_final_space(prompt: str, name: str) -> None:
 
 
 def end_in_eos(ids: list[int], eos_token_id: int) -> list[int]:
-    """Cut what a template writes after the end (ChatML's newline), and append the end where it writes none."""
+    """Cut what a template writes after the end (ChatML's newline), and append the end if it writes none."""
     if eos_token_id in ids:  # only the template can have written it: user text never becomes a control token
         return ids[: ids.index(eos_token_id) + 1]
     return [*ids, eos_token_id]
@@ -335,7 +335,9 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
     try:
         path = cached_file(model, CONTRACT_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        raise UserError(f"{model} is no folder here, and no model of the Hub that can be reached ({error})") from error
+        raise UserError(
+            f"{model} is neither a folder here nor a model of the Hub that can be reached ({error})"
+        ) from error
     if path is None:
         return None
     try:
@@ -345,9 +347,9 @@ def fetch_contract(model: str, revision: str | None = None) -> Contract | None:
 
 
 def prompt_from_contract(contract: Contract, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
-    """The saved template at work with `tokenizer`; refused when it would not give the very ids of training.
+    """The saved template with `tokenizer`; refused if it would not give exactly the ids of training.
 
-    So is a tokenizer whose own chat template is another one: a server would use that.
+    So is a tokenizer with another chat template: a server would use that one.
     """
     if tokenizer.chat_template not in (None, contract.template):
         raise UserError(
@@ -359,7 +361,7 @@ def prompt_from_contract(contract: Contract, tokenizer: "PreTrainedTokenizerBase
     differ = [key for key, value in asdict(contract).items() if now[key] != value]
     if differ:
         raise UserError(
-            f"the prompt contract does not hold with the tokenizer of {tokenizer.name_or_path}: "
+            f"the prompt contract does not fit the tokenizer of {tokenizer.name_or_path}: "
             f"{', '.join(differ)} would differ from training, so answers would not be comparable"
         )
     return prompt

@@ -29,7 +29,7 @@ class WholeCheckpoints(Trainer):
 
     Trainer writes each checkpoint into a staging folder. When all processes have written, the first one seals it with
     the hash of every file, gives it its name, and only then deletes older ones. No method here is a documented hook;
-    each says what it mends.
+    each says what it fixes.
     """
 
     def __init__(

@@ -109,8 +109,8 @@ def test_upstream_still_has_multirc_inverted_and_record_broken(mirror: Path) -> 
     assert compat.multirc_is_inverted(task)
     if tuple(map(int, transformers.__version__.split(".")[:2])) >= (5, 23):
         assert not (Path(transformers.__file__).parent / "data" / "metrics").exists()
-    assert compat.mend({"multirc": task}) and not compat.multirc_is_inverted(task)
-    assert compat.mend({"multirc": task}) == {}
+    assert compat.fix({"multirc": task}) and not compat.multirc_is_inverted(task)
+    assert compat.fix({"multirc": task}) == {}
 
 
 def test_squads_metrics_are_as_published() -> None:

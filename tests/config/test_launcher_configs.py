@@ -36,7 +36,7 @@ def test_accelerate_reads_the_config_and_precision_is_left_to_the_run(path: Path
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_no_key_of_fsdp_is_misspelt_which_accelerate_would_ignore(path: Path) -> None:
+def test_no_key_of_fsdp_is_misspelled_which_accelerate_would_ignore(path: Path) -> None:
     known = vars(launch_command_parser().parse_args(["script.py"]))
 
     assert set(load_config_from_file(str(path)).fsdp_config) <= set(known)

@@ -70,7 +70,7 @@ def test_a_packed_parquet_file_without_an_end_is_refused_at_a_stated_size(
 ) -> None:
     monkeypatch.setattr(formats, "UNPACKED", 2 * MB)
     path = pack(tmp_path / "r.parquet.gz", (b"\x00" * MB for _ in range(3)))
-    assert "r.parquet.gz: unpacks to more than 2 MB; give the file unpacked" in refused(path)
+    assert "r.parquet.gz: unpacks to more than 2 MB; give it unpacked" in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_rows_on_one_line_and_on_many_take_the_same_little_memory(
         tracemalloc.stop()
 
 
-def test_a_long_row_takes_time_by_its_length_alone(tmp_path: Path) -> None:
+def test_the_time_for_a_long_row_depends_only_on_its_length(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps([{"instruction": "a", "output": "é" * (10 * MB)}], ensure_ascii=False))
     began = time.process_time()

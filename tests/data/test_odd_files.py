@@ -94,14 +94,14 @@ FILES: dict[str, Case] = {
     "duplicate rows": ("r.jsonl", LINES + LINES, ["3", "é", "3", "é"]),
     "null and empty input": ("r.jsonl", changed(input=None) + changed(input=""), ["3"] * 4),
     # what no row can be read from
-    "empty": ("r.jsonl", "", "r.jsonl: the file holds no row"),
-    "nothing but space": ("r.json", " \n ", "r.json: the file holds no row"),
-    "empty array": ("r.json", "[]", "r.json: the file holds no row"),
-    "csv with nothing but a header": ("r.csv", "instruction,output\n", "r.csv: the file holds no row"),
+    "empty": ("r.jsonl", "", "r.jsonl: the file has no rows"),
+    "nothing but space": ("r.json", " \n ", "r.json: the file has no rows"),
+    "empty array": ("r.json", "[]", "r.json: the file has no rows"),
+    "csv with nothing but a header": ("r.csv", "instruction,output\n", "r.csv: the file has no rows"),
     "rows under a key": ("r.json", '{"data": [{}]}', "r.json: expected a list of rows, got dict with the keys 'data'"),
     "rows by number": ("r.json", json.dumps({"0": A}), "r.json: expected a list of rows, got dict with the keys '0'"),
     "a text": ("r.json", '"rows"', "r.json: expected a list of rows, got str"),
-    "lines in a .json": ("r.json", LINES, "r.json: several JSON values, one a line; name the file .jsonl"),
+    "lines in a .json": ("r.json", LINES, "r.json: several JSON values, one per line; name the file .jsonl"),
     "array cut off": ("r.json", "[" + json.dumps(A), "r.json:1: not JSON: expected ',' or ']' after a row"),
     "comma too many": ("r.json", "[\n" + json.dumps(A) + ",\n]", "r.json:3: not JSON: Expecting value"),
     "text behind the array": ("r.json", "[" + json.dumps(A) + "]\n[]", "r.json:2: not JSON: text after"),
@@ -135,7 +135,7 @@ FILES: dict[str, Case] = {
     "pointer of Git LFS": (
         "r.parquet",
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-        "r.parquet: Git LFS has left a pointer here and not the file; fetch it with `git lfs pull`",
+        "r.parquet: Git LFS has left a pointer here instead of the file; fetch it with `git lfs pull`",
     ),
     "half a character at the end": ("r.json", b'[{"a": "\xc3', "r.json:1: the file ends in the middle of a character"),
     # what is not a row
@@ -147,8 +147,8 @@ FILES: dict[str, Case] = {
     "null as a row": ("r.json", json.dumps([A, None]), "r.json:1 (row 2): expected an object with fields, got null"),
     "NaN": ("r.jsonl", '{"instruction": "a", "output": NaN}\n', "r.jsonl:1: not JSON: NaN is not JSON"),
     "a key twice": ("r.jsonl", '{"instruction": "a", "output": "b", "output": "c"}\n', "key 'output' is given twice"),
-    "key misspelt": ("r.jsonl", changed(output=..., ouput="3"), "r.jsonl:2: field 'output': missing (the row has"),
-    "optional key misspelt": ("r.jsonl", changed(inputs="x"), "r.jsonl:2: field 'inputs': unknown, and nearly 'input'"),
+    "key misspelled": ("r.jsonl", changed(output=..., ouput="3"), "r.jsonl:2: field 'output': missing (the row has"),
+    "optional key misspelled": ("r.jsonl", changed(inputs="x"), "r.jsonl:2: field 'inputs': unknown, nearly 'input'"),
     "null": ("r.jsonl", changed(output=None), "r.jsonl:2: field 'output': is null"),
     "a number": ("r.jsonl", changed(output=3), "r.jsonl:2: field 'output': expected text, got a number (3)"),
     "true": ("r.jsonl", changed(output=True), "r.jsonl:2: field 'output': expected text, got true or false"),
@@ -157,8 +157,12 @@ FILES: dict[str, Case] = {
     "a number as input": ("r.jsonl", changed(input=1), "r.jsonl:2: field 'input': expected text, got a number (1)"),
     "empty text": ("r.jsonl", changed(output=""), "r.jsonl:2: field 'output': is empty"),
     "nothing but space in a text": ("r.jsonl", changed(output=" \n\t"), "r.jsonl:2: field 'output': is empty"),
-    "NUL": ("r.jsonl", changed(output="a\x00"), "r.jsonl:2: field 'output': holds a NUL character"),
-    "half a surrogate pair": ("r.jsonl", changed(output="\ud83d"), "r.jsonl:2: field 'output': holds half of a surr"),
+    "NUL": ("r.jsonl", changed(output="a\x00"), "r.jsonl:2: field 'output': contains a NUL character"),
+    "half a surrogate pair": (
+        "r.jsonl",
+        changed(output="\ud83d"),
+        "r.jsonl:2: field 'output': contains half of a surr",
+    ),
     "Latin-1": ("r.jsonl", LINES.encode("latin-1"), "r.jsonl:2: not UTF-8 (byte 0xe9 at column 22)"),
     "Latin-1 csv": ("r.csv", CSV.encode("latin-1"), "r.csv:3: not UTF-8 (byte 0xe9 at column 5)"),
     "Latin-1 array": (
@@ -186,7 +190,7 @@ FILES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_an_odd_file_loads_rightly_or_is_named(tmp_path: Path, case: str) -> None:
+def test_an_odd_file_loads_correctly_or_is_named(tmp_path: Path, case: str) -> None:
     name, content, expected = FILES[case]
     path = tmp_path / name
     made = content() if callable(content) else content
@@ -200,7 +204,7 @@ def test_an_odd_file_loads_rightly_or_is_named(tmp_path: Path, case: str) -> Non
     assert expected in str(error.value) and name in str(error.value)
 
 
-def test_a_stream_gives_the_rows_of_a_reading_bad_ones_among_them(tmp_path: Path) -> None:
+def test_a_stream_gives_the_same_rows_as_reading_including_bad_ones(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES + "{oops}\n" + LINES)
     source = Source(data=str(path), on_bad_row="drop")

@@ -80,10 +80,10 @@ def test_the_format_is_that_of_the_first_row_that_shows_one() -> None:
         ({"instruction": "Add.", "output": 3}, "rows.json:2: field 'output': expected text, got a number (3)"),
         ({"instruction": "Add.", "output": ["3"]}, "rows.json:2: field 'output': expected text, got a list"),
         ({"instruction": " ", "output": "3"}, "rows.json:2: field 'instruction': is empty"),
-        ({"instruction": "A\x00", "output": "3"}, "rows.json:2: field 'instruction': holds a NUL character"),
+        ({"instruction": "A\x00", "output": "3"}, "rows.json:2: field 'instruction': contains a NUL character"),
         (
             {"instruction": "A\ud800", "output": "3"},
-            "rows.json:2: field 'instruction': holds half of a surrogate pair (broken \\u escape)",
+            "rows.json:2: field 'instruction': contains half of a surrogate pair (broken \\u escape)",
         ),
         (
             {"instruction": "A", "input": 1, "output": "3"},

@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "calls of tools": (
         {"conversations": [HUMAN, {"from": "function_call", "value": "{}"}, GPT]},
         "field 'conversations', turn 2: role is 'function_call', which is not understood; write calls as "
-        "tool_calls and what came of them as role tool",
+        "tool_calls and their results as role tool",
     ),
     "a tool's turn": (
         {"messages": [Q, {"role": "tool", "content": "1"}, A]},
@@ -166,7 +166,7 @@ def test_what_is_not_understood_is_named_with_its_turn(name: str) -> None:
     value, message = REFUSED[name]
     with pytest.raises(UserError) as error:
         read(value)
-    assert str(error.value) == f"r: no usable row, 1 bad\n  r:1: {message}\nMend them."
+    assert str(error.value) == f"r: no usable row, 1 bad\n  r:1: {message}\nFix them."
 
 
 def test_a_bad_row_is_named_by_the_column_of_its_own_file() -> None:
@@ -238,7 +238,7 @@ def test_a_column_of_another_kind_than_its_name_says_is_not_used() -> None:
 
 
 def test_dropping_is_advised_only_where_a_row_is_left() -> None:
-    with pytest.raises(UserError, match=r"r: 1 bad row\n  r:2: .*\nMend them, or set on_bad_row: drop"):
+    with pytest.raises(UserError, match=r"r: 1 bad row\n  r:2: .*\nFix them, or set on_bad_row: drop"):
         read({"instruction": "Hi", "output": "Hello"}, {"instruction": "Hi"})
     rows = read({"instruction": "Hi", "output": "Hello"}, {"instruction": "Hi"}, on_bad_row="drop")
     assert rows.notes == [

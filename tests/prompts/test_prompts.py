@@ -80,7 +80,7 @@ def in_two(prompt: Prompt, messages: list[Message]) -> tuple[list[int], list[int
 
 
 @pytest.mark.parametrize(("style", "case"), RENDERINGS)
-def test_a_style_renders_these_very_bytes(tokenizer: PreTrainedTokenizerBase, style: str, case: str) -> None:
+def test_a_style_renders_exactly_these_bytes(tokenizer: PreTrainedTokenizerBase, style: str, case: str) -> None:
     prompt = load_prompt(style, tokenizer)
     messages = WITH_INPUT if case == "with" else WITHOUT_INPUT
     before, answer = RENDERINGS[style, case]
@@ -94,7 +94,7 @@ def test_every_style_in_the_folder_has_its_literal_rendering() -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("messages", [WITH_INPUT, WITHOUT_INPUT])
-def test_training_begins_with_the_very_ids_of_generation_and_ends_in_eos(
+def test_training_begins_with_exactly_the_ids_of_generation_and_ends_in_eos(
     tokenizer: PreTrainedTokenizerBase, style: str, messages: list[Message]
 ) -> None:
     prompt = load_prompt(style, tokenizer)
@@ -128,7 +128,7 @@ def test_an_eos_typed_inside_a_row_stays_text(
     assert prompt.encode_prompt([user]) == prompt_ids
 
 
-def test_the_templates_own_eos_stays_a_control_token_beside_a_typed_one(
+def test_the_templates_own_eos_stays_a_control_token_next_to_a_typed_one(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     messages: list[Message] = [
@@ -155,7 +155,7 @@ def chat_tokenizer() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def test_a_models_own_template_obeys_the_laws_and_shows_the_input_behind_the_instruction() -> None:
+def test_a_models_own_template_obeys_the_laws_and_shows_the_input_after_the_instruction() -> None:
     tokenizer = chat_tokenizer()
     prompt = load_prompt("model", tokenizer)
     assert not prompt.shows_input
@@ -240,7 +240,7 @@ def test_a_contract_survives_saving_and_refuses_another_tokenizer(
 
 def test_a_model_without_a_contract_has_none(tmp_path: Path) -> None:
     assert fetch_contract(str(tmp_path)) is None
-    with pytest.raises(UserError, match="/nowhere/at/all is no folder here, and no model of the Hub"):
+    with pytest.raises(UserError, match="/nowhere/at/all is neither a folder here nor a model of the Hub"):
         fetch_contract("/nowhere/at/all")
 
 
@@ -272,7 +272,7 @@ def with_turn_marks() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def test_bos_stands_only_where_the_tokenizer_itself_puts_one() -> None:
+def test_bos_is_only_where_the_tokenizer_itself_puts_one() -> None:
     tokenizer = with_turn_marks()
     text = load_prompt("chatml", tokenizer).render(WITHOUT_INPUT, generation_prompt=False)
     assert text == "<|im_start|>user\nName a color.<|im_end|>\n<|im_start|>assistant\nBlue.<|im_end|>\n"
@@ -298,7 +298,7 @@ def thinker() -> Prompt:
     return make_prompt("own", THINKING, tokenizer)
 
 
-def test_an_empty_think_block_is_learned_and_no_part_of_the_answer() -> None:
+def test_an_empty_think_block_is_learned_and_not_part_of_the_answer() -> None:
     prompt = thinker()
     ids, [(start, end)] = prompt.encode(WITHOUT_INPUT)
     assert prompt.tokenizer.decode(ids[start:end]) == "<think>\n\n</think>\n\nBlue.<|im_end|>"

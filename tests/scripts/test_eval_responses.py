@@ -481,4 +481,4 @@ def test_a_changed_template_breaks_the_contract(
     assert "is not the one of its prompt contract" in capsys.readouterr().err
     (copy / "chat_template.jinja").write_text(contract["template"])
     assert run("--model_name_or_path", copy) == 2
-    assert "the prompt contract does not hold" in capsys.readouterr().err
+    assert "the prompt contract does not fit" in capsys.readouterr().err

@@ -159,7 +159,7 @@ def test_nothing_is_left_of_a_set_that_was_not_finished(tmp_path: Path, prompt: 
     with data.open("a") as file:
         file.write('\n{"instruction": "no output"}')
     strict = replace(recipe(prompt, data), source=Source(data=str(data)))
-    with pytest.raises(UserError, match=r"rows\.jsonl:61: .*output.*\nMend them, or set on_bad_row: drop"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:61: .*output.*\nFix them, or set on_bad_row: drop"):
         prepared.prepare(strict, folder, num_proc=1, say=print)
     assert not folder.exists() and not part.exists()
     part.mkdir()
