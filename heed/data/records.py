@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NotRequired, TypedDict
 
+from heed.files.hashes import json_sha256
+
 
 class Message(TypedDict):
     """One turn of a conversation. `input` is the Alpaca input that goes with a user's instruction.
@@ -77,7 +79,7 @@ class Record:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they are."""
-        return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
+        return json_sha256(self.messages)
 
 
 @dataclass(frozen=True, kw_only=True)
