@@ -186,7 +186,7 @@ def bars(measures: Sequence[tuple[str, str, Measure]], *, low: float, high: floa
     """A bar with its interval for each (name, figure, measure), large: the drawing of the headline."""
     ends = ticks(low, high, 4)
 
-    start, pitch = 110, 40
+    start, pitch = max(110, *(15 * len(name) for name, _, _ in measures)), 40  # on a phone a letter takes 15
     x = Scale(low=ends[0], high=ends[-1], start=start, end=WIDE - 96)
     bottom = pitch * len(measures) + 4
     parts = [text(x(end), bottom + 22, short(end), anchor="middle") for end in ends]
