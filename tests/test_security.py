@@ -86,7 +86,7 @@ def test_a_manifest_that_names_a_file_outside_the_checkpoint_is_refused(stopped:
         checkpoints.verify(checkpoint)
 
 
-def test_an_evil_pickle_beside_no_safetensors_is_not_loaded(tmp_path: Path) -> None:
+def test_an_evil_pickle_without_safetensors_is_not_loaded(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model", gpt2())
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(tmp_path / "mark")))

@@ -25,7 +25,7 @@ def fingerprints(records: Iterable[Record]) -> frozenset[int]:
 
 
 def learned_responses(run: Path | None, *, others: bool) -> frozenset[int]:
-    """The fingerprints of what a run learned to answer; none where its rows are gone, far away, or too many to hold.
+    """The fingerprints of what a run learned to answer; none where its rows are gone, far away, or too many for memory.
 
     `others` are rows that the run does not know: for them alone, nothing is fetched from the Hub.
     """

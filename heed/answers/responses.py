@@ -70,7 +70,7 @@ def response_rows(
 
 
 def answer_rows(answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """What responses.json holds of answers that were read."""
+    """What responses.json has of answers that were read."""
     return [{name: value for name, value in vars(each).items() if value not in (None, ())} for each in answers]
 
 

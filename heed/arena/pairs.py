@@ -19,7 +19,7 @@ from heed.files import run_folder
 
 HELD_OUT = ("test", "validation")
 Texts = tuple[str, str]
-"""The two answers, in alphabetical order: whoever wrote them, equal texts are one pair."""
+"""The two answers in alphabetical order: equal texts are one pair, whoever wrote them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Pairs:
     pairs: list[dict[str, Any]]
     left_out: dict[str, int]
     contradicted: int
-    """Pairs that some votes were against, and the majority was for."""
+    """Pairs that some votes were against and the majority for."""
 
 
 def make_pairs(votes: Sequence[Vote], recordings: Mapping[str, Recording]) -> Pairs:
@@ -106,7 +106,7 @@ def pair(question: Question, votes: Sequence[tuple[Vote, str, str]]) -> dict[str
 
 
 def turn(message: Message) -> dict[str, str]:
-    """Instruction and input stay apart, so that a prompt can show them as it did."""
+    """Instruction and input stay separate, so that a prompt can show them as before."""
     return {name: str(value) for name, value in message.items() if value}
 
 

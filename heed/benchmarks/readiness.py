@@ -32,7 +32,7 @@ class Surroundings:
 
 
 def missing(benchmark: Benchmark, surroundings: Surroundings) -> str | None:
-    """What stands in the way, as a sentence that ends in a command; None when the benchmark can run."""
+    """What is missing, as a sentence that ends in a command; None when the benchmark can run."""
     return missing_package(benchmark) or missing_judge(benchmark, surroundings) or missing_data(benchmark, surroundings)
 
 

@@ -119,7 +119,7 @@ class JsonText:
         self.blocks = decoded(path, name)
         self.text, self.at = "", 0
         self.line, self.line_start = 1, 0
-        """The number of the line that stands at `at`, and where in `text` it begins or would begin."""
+        """The number of the line at `at`, and where in `text` it begins or would begin."""
 
     def next_sign(self) -> str:
         """The next character that is not a space; empty at the end of the file."""

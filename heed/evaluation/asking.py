@@ -75,7 +75,7 @@ class Questions:
 
 
 def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
-    """Reports here what stands in the way of the answers: no model is loaded and nothing written yet."""
+    """Reports here what keeps answers from being made: no model is loaded and nothing written yet."""
     return plan_taking(ours, word, say) if ours.responses is not None else plan_asking(ours, word, say)
 
 

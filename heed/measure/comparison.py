@@ -59,7 +59,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthMatched:
-    """A metric of two systems once length can no longer tell them apart."""
+    """A metric of two systems once their lengths are matched."""
 
     metric: str
     cut: Difference

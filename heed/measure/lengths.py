@@ -10,7 +10,7 @@ from heed.measure.comparison import Difference, LengthMatched, System, compare
 from heed.measure.metrics import Metric, composed
 
 UNIT = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)")
-"""A word, or a character where words are not set apart."""
+"""A word, or a character where words are not separated."""
 ALIKE = 0.25  # of the longer answer, by which the shorter may fall short of it
 
 

@@ -209,7 +209,7 @@ def bertscore_layers(name: str, asked: int | None, layers: int) -> int:
 def bertscore(
     model: str, num_layers: int, config: Mapping[str, Any], responses: Texts, references: Texts
 ) -> list[Measurement]:
-    """BERTScore's F, not rescaled: unlike texts score far above 0, so it tells two systems apart, not good from bad."""
+    """BERTScore's F, not rescaled: unlike texts score far above 0, so it only compares systems."""
     from bert_score import BERTScorer
 
     scorer = BERTScorer(model_type=model, num_layers=num_layers)

@@ -14,7 +14,7 @@ class Measured:
     metrics: list[Result]
     stops: list[Result]
     plain: list[Result]
-    """Of plain text, which no row holds: what the model has lost of its language."""
+    """Of plain text, which is in no row: what the model has lost of its language."""
     parts: list[Result]
     judged: list[Result]
     benchmarks: list[Result]

@@ -82,7 +82,7 @@ class GoOn(TrainerCallback):
 
 
 class LogLines(TrainerCallback):
-    """Says the losses of a log in one readable line; what else it holds is a detail."""
+    """Says the losses of a log in one readable line; what else is in it is a detail."""
 
     LOSSES = (("loss", "loss"), ("eval_loss", "validation loss"), ("initial_train_loss", "loss on training rows"))
     DETAILS = ("eval_p_eos", "eval_premature_eos", "learning_rate", "grad_norm")

@@ -194,7 +194,7 @@ def train(
     queued: int,
     say: "Say",
 ) -> "HeedTrainer":
-    """Run the training; afterwards the trainer holds the best saved model, or the last one if none was scored."""
+    """Run the training; afterwards the trainer has the best saved model, or the last one if none was scored."""
     from transformers import PrinterCallback, ProgressCallback
 
     from heed.runs.recorder import FlightRecorder, RowLosses
@@ -225,7 +225,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    # After GracefulStop: it also writes what it holds when that asks for a checkpoint.
+    # After GracefulStop, whose checkpoint it then also records.
     trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
     say_schedule(trainer, len(train_set), say)
     check_engine(trainer)

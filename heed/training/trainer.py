@@ -259,7 +259,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     # ---- the final model
 
     def save_whole(self, folder: Path) -> None:
-        """Save the model as one folder that from_pretrained reads, even when each process holds a part of it."""
+        """Save the model as one folder that from_pretrained reads, even when each process has a part of it."""
         if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self.save_model(str(folder))
@@ -273,7 +273,7 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         super()._save(output_dir, state_dict)
 
     def gathered_weights(self) -> dict[str, torch.Tensor]:
-        """All weights by name when processes hold parts of them; empty when each has the whole model.
+        """All weights by name when processes have parts of them; empty when each has the whole model.
 
         Called by all processes; the first one gets them.
         """

@@ -29,7 +29,7 @@ def simulated(strengths: Mapping[str, float], count: int, rng: np.random.Generat
     return found
 
 
-def test_two_models_are_apart_by_the_logarithm_of_their_odds() -> None:
+def test_two_models_differ_by_the_logarithm_of_their_odds() -> None:
     board = rate(votes("base", "tuned", wins=9, losses=29, ties=1, both_bad=0))
 
     # with the one tie that every pair gets: 30 points against 10, 400 log10(3) = 190.8

@@ -109,7 +109,7 @@ def test_a_line_that_is_not_a_vote_is_named(tmp_path: Path, change: dict[str, An
     assert re.search(rf"votes\.jsonl:1: damaged and left out \({message}", file.damage or "")
 
 
-def test_good_votes_beside_a_bad_line_count_once_however_often_the_file_is_read(tmp_path: Path) -> None:
+def test_good_votes_next_to_a_bad_line_count_once_however_often_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "votes.jsonl"
     VoteFile(path).add(VOTE)
     with path.open("ab") as lines:

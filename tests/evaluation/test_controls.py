@@ -205,7 +205,7 @@ def test_worst_wording_and_consistency_are_shown_beside_the_mean_of_all_wordings
     assert polite.n_full == 99 and verdicts(rows) == {}
 
 
-def test_words_in_common_stand_for_a_judge_who_is_not_asked(tmp_path: Path) -> None:
+def test_words_in_common_replace_a_judge_who_is_not_asked(tmp_path: Path) -> None:
     answers = {"own": ["a cat sits", "b"], "foreign": ["a cat", "c"]}
     rows = concluded(tmp_path, answers, ["a cat sits", "b"], ["x", "y"], headline="judge_score")
 

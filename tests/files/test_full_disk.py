@@ -68,7 +68,7 @@ def test_a_response_that_found_no_room_leaves_those_before_it(tmp_path: Path) ->
     assert [value["key"] for value in kept_values(path)] == ["1", "2"]
 
 
-def test_a_vote_that_found_no_room_is_told_and_harms_no_later_one(tmp_path: Path) -> None:
+def test_a_vote_that_found_no_room_is_reported_and_harms_no_later_one(tmp_path: Path) -> None:
     file = VoteFile(tmp_path / "votes.jsonl")
     assert file.add(VOTE)
     with (

@@ -60,7 +60,7 @@ def test_the_interval_is_as_wide_as_sacrebleus_bootstrap() -> None:
 
 
 @pytest.mark.parametrize("name", ["chrf", "bleu"])
-def test_a_few_answers_that_are_all_right_are_no_proof(name: str) -> None:
+def test_a_few_answers_that_are_all_right_prove_nothing(name: str) -> None:
     [found] = METRICS[name](["one two three four five"] * 5, ["one two three four five"] * 5)
     assert found.value == pytest.approx(100) and found.ci95 is not None
     assert found.ci95[0] < 70 and found.ci95[1] == pytest.approx(100)

@@ -75,7 +75,7 @@ def test_other_errors_are_not_caught() -> None:
         list(size(2, []).batches([1, 2], doubled(0, [], lambda: RuntimeError("shapes cannot be multiplied"))))
 
 
-def test_a_failed_attempt_holds_nothing_when_the_next_begins() -> None:
+def test_a_failed_attempt_keeps_nothing_when_the_next_begins() -> None:
     class Activations:
         """Refers to itself, so that only the garbage collector frees it."""
 

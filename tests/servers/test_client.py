@@ -105,7 +105,9 @@ DELTA = b'data: {"choices": [{"index": 0, "delta": {"content": "more "}, "finish
     ],
     ids=["body", "headers", "status", "chunks", "error", "comments", "words"],
 )
-def test_a_server_that_drips_cannot_hold_a_request(ask: Callable[..., Completion], before: bytes, part: bytes) -> None:
+def test_a_server_that_drips_cannot_hold_up_a_request(
+    ask: Callable[..., Completion], before: bytes, part: bytes
+) -> None:
     with serve_raw(drip(before, part)) as server:
         began = time.monotonic()
         with pytest.raises(NoReply) as caught:
