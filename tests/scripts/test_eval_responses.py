@@ -267,7 +267,7 @@ def test_answers_of_other_tools_are_judged_beside_their_scores(
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert {"exact_match", "judge_score"} <= {each["metric"] for each in rows}
     assert run("compare", *words) == 2
-    assert "compare_with is missing: which file of answers" in capsys.readouterr().err
+    assert "compare_with is missing: name the file of answers" in capsys.readouterr().err
 
 
 def test_of_two_evaluations_of_a_folder_the_second_learns_of_the_first(

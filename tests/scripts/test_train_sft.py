@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval_responses
 import train_sft
+from heed import merge
 from heed.errors import exit_code
 from heed.runs.finished import set_aside
 from world.small_world import ROOT, gpt2, save_model
@@ -269,6 +270,8 @@ def test_relative_paths_of_a_run_work_from_any_folder(
     (elsewhere / "base").mkdir()  # another thing of the same name
     words = ["--model_name_or_path", "../run", "--compare_with_base", "--max_new_tokens", "3"]
     assert exit_code(lambda: eval_responses.main(words)) == 0
+    if adapter == "true":
+        assert exit_code(lambda: merge.main(["../run", "../merged"])) == 0
 
 
 def test_a_folder_that_is_not_a_run_is_never_touched(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
