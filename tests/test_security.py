@@ -13,6 +13,8 @@ import torch
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 from faults.harness import write_config
+from heed.answers.responses import read_responses
+from heed.arena.votes import VoteFile
 from heed.data.records import Message
 from heed.errors import UserError
 from heed.models import loading
@@ -118,6 +120,27 @@ def test_an_index_that_names_files_outside_the_model_is_refused(tmp_path: Path, 
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="which is not a file beside it"):
         loading.load_model(str(folder))
+
+
+@pytest.mark.parametrize("depth", [10_000, 20_000, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_brackets_without_a_bottom_in_answers_and_votes_end_in_a_sentence(
+    tmp_path: Path, opening: str, closing: str, depth: int
+) -> None:
+    """Those in rows and configs are in tests/data/test_bombs.py and tests/config/test_config.py."""
+    deep = opening * depth + "1" + closing * depth
+    answers, votes = tmp_path / "responses.json", tmp_path / "votes.jsonl"
+    answers.write_text(f'[{{"instruction": "a", "output": "b", "model_response": {deep}}}]')
+    vote = {"voter": "x", "a": "m", "b": "n", "winner": "a", "row_id": 1}
+    votes.write_text(f'{json.dumps(vote)}\n{{"voter": "y", "responses": {deep}}}\n')
+    began = time.process_time()
+
+    with pytest.raises(UserError, match=r"responses\.json: damaged \(too many brackets within brackets\)"):
+        read_responses(answers)
+    file = VoteFile(votes)
+    assert [each.voter for each in file.read()] == ["x"]
+    assert file.damage is not None and "too many brackets within brackets" in file.damage
+    assert time.process_time() - began < 2
 
 
 BOMBS = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from heed.config.notation import NotYaml, parse
 from heed.data.formats import (
@@ -62,12 +63,20 @@ def is_on_hub(location: str) -> bool:
     return not is_here and HUB_ID.fullmatch(location) is not None and not format_of(location)
 
 
+def is_url(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
+def plain_name(name: str) -> str:
+    """A file's name, or that of a URL without what asks for it."""
+    return urlsplit(name).path if is_url(name) else name
+
+
 def local_pieces(location: str, config: str | None) -> list[Piece]:
     """Of a file, a folder or a URL; `config` is the one of a folder's card."""
     path = Path(location).expanduser()
-    if location.startswith(("http://", "https://")):
-        name = location.split("?", 1)[0].rstrip("/").rsplit("/", 1)[1]
-        return [file_piece(location, split_named([name]), partial(download, location))]
+    if is_url(location):
+        return [file_piece(location, split_named([Path(plain_name(location)).name]), partial(download, location))]
     if path.is_file():
         [split] = splits_of([path], path.parent)
         return [file_piece(location, split, lambda: path)]
@@ -87,7 +96,7 @@ def local_pieces(location: str, config: str | None) -> list[Piece]:
 
 def file_piece(name: str, split: str | None, fetch: Callable[[], Path], how: str | None = None) -> Piece:
     """`name` is what messages call the file, and its ending says how to read it."""
-    suffix = format_of(name.split("?", 1)[0])
+    suffix = format_of(plain_name(name))
     if not suffix:
         raise UserError(f"{name}: unknown kind of file; Heed reads {', '.join(FORMATS)}, also .gz and .zst")
 

@@ -1,6 +1,7 @@
 """Folders as people have them: each file is read with the split that it says it is, or refused in one sentence."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -205,4 +206,27 @@ def test_links_are_followed_and_do_not_go_round(tmp_path: Path) -> None:
     assert len(read(Source(data=str(folder))).rows.records) == 2
     (folder / "train-2.jsonl").symlink_to(tmp_path / "gone.jsonl")
     with pytest.raises(UserError, match=r"train-2.jsonl: cannot be read \(No such file or directory\)"):
+        read(Source(data=str(folder)))
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"<script>", b"caf\xe9", b'it\'s "q" $(x) *[a]?#', b" ", b"%s{}"])
+def test_a_name_may_have_any_sign(tmp_path: Path, name: bytes) -> None:
+    file = tmp_path / "rows" / os.fsdecode(name + b".jsonl")
+    make(tmp_path / "rows", file.name)
+    for location in (file.parent, file):
+        reading = read(Source(data=str(location)))
+        assert [row.place for row in reading.rows.records] == [f"{file}:1"]
+        assert list(reading.files) == [str(file)]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(tmp_path / "rows", "a.jsonl", "closed/b.jsonl")
+
+    def scandir(path: Any, ours: Any = os.scandir) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return ours(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"data: .*closed cannot be read \(Permission denied\)"):
         read(Source(data=str(folder)))
