@@ -108,6 +108,14 @@ def count(number: int, what: str, many: str | None = None) -> str:
     return f"{number:,} {what if number == 1 else many or what + 's'}"
 
 
+FEW_ROWS = 30  # of a test: below, a sentence says how little it tells
+
+
+def few_rows(number: int) -> str:
+    rows, points = count(number, "row"), 100 / number
+    return f"a test of {rows} tells little: one answer more or less moves it by {points:.0f} of 100 points"
+
+
 def writable(text: str) -> str:
     """Half a surrogate pair, which a server's JSON can contain and UTF-8 cannot, becomes a question mark."""
     return text.encode(errors="replace").decode()

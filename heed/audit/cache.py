@@ -19,7 +19,7 @@ from heed.prompts.hashes import prompt_hash
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy
 
-VERSION = 4  # of what a scan computes; one of another version is not taken from the cache
+VERSION = 5  # of what a scan computes; one of another version is not taken from the cache
 
 
 def scan_key(

@@ -51,6 +51,9 @@ KINDS: dict[str, Kind] = {
     "near_split_overlap": Kind(
         meaning="nearly the same row is in the training rows", threshold=0.05, among="held-out rows"
     ),
+    "unlike_training": Kind(
+        meaning="has a word, a length or a file that training rows rarely have", threshold=1.0, among="held-out rows"
+    ),
     "other_language": Kind(meaning="in another language than most rows", threshold=0.2),
     "odd_length": Kind(meaning="far shorter or longer than the other rows", threshold=0.05),
     "contaminated": Kind(
@@ -200,6 +203,7 @@ def table(audit: Audit) -> str:
             f"{kind.meaning}{among}"
         )
         lines += [f"    {place}" for place in finding.examples]
+    lines += [f"  {sentence}" for sentence in audit.scan.likeness]
     absent = [finding.name for finding in audit.findings if not finding.count]
     if absent:
         lines.append(f"  not found: {', '.join(absent)}")

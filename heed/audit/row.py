@@ -23,6 +23,7 @@ FLAGS = (
     "other_language",
     "odd_length",
     "contaminated",
+    "unlike_training",
 )
 
 

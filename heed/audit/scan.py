@@ -19,6 +19,7 @@ import numpy as np
 
 from heed import workers
 from heed.audit.duplicates import normalized
+from heed.audit.likeness import judge_likeness
 from heed.audit.looker import Looker, whole_text
 from heed.audit.overlap import References, questions
 from heed.audit.relations import compare, judge_languages, judge_lengths
@@ -50,6 +51,8 @@ class Scan:
     examples: int
     against: dict[str, dict[str, Any]]
     """For each evaluation file: sha256, questions, and known: row id there, as text -> position here."""
+    likeness: list[str]
+    """What can be said of the likeness of held-out and training rows."""
     seconds: float
     ignored_fields: list[str]
     from_cache: bool = False
@@ -154,6 +157,7 @@ def scan(
     pieces.clear()
     table["split"] = split_rule(table["point"], table["source"], list(sources))
     compare(table, np.concatenate(signatures), lambda wanted: texts(rows(), wanted))
+    likeness = judge_likeness(table, list(files), lambda wanted: texts(rows(), wanted))
     judge_lengths(table)
     judge_languages(table)
     return Scan(
@@ -163,6 +167,7 @@ def scan(
         rejected_count=rejected_count,
         examples=examples,
         against=evaluations,
+        likeness=likeness,
         seconds=time.perf_counter() - started,
         ignored_fields=ignored(unused),
     )

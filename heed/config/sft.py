@@ -38,11 +38,15 @@ class SftConfig:
     data_config: str | None = key(None, help="named configuration of a Hub data set")
     data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
     columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")
-    split: Literal["position", "hash", "source"] | None = key(
-        None, help="split rows by position, by content hash, or as the source does; null: source if it names splits"
+    split: Literal["shuffled", "position", "hash", "source"] | None = key(
+        None,
+        help="split rows shuffled by their content, by position, by content hash alone (a row never moves, shares are "
+        "approximate), or as the source does; null: source if it names splits, else shuffled",
     )
     split_shares: list[float] = key(
-        [0.85, 0.10, 0.05], help="shares of train, test, validation", read_when=when("split", None, "position", "hash")
+        [0.85, 0.10, 0.05],
+        help="shares of train, test, validation",
+        read_when=when("split", None, "shuffled", "position", "hash"),
     )
     source_splits: dict[str, str] = key(
         {}, help="our split names -> the source's, as {validation: test}", read_when=when("split", None, "source")

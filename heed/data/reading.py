@@ -1,14 +1,14 @@
 """The rows of a run, read and split."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from heed.config import SftConfig
 from heed.data.rows import Refusal
 from heed.data.sources import Reading, Source, read
-from heed.data.splits import SPLITS, Splits, share_of, split_records, splits_in
+from heed.data.splits import SPLITS, How, Splits, share_of, split_records, splits_in
 from heed.errors import UserError
-from heed.saying import Detail, Say, count
+from heed.saying import FEW_ROWS, Detail, Say, count, few_rows
 
 
 def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Splits]:
@@ -22,7 +22,9 @@ def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Spli
     named = {record.source_split for record in rows.records} - {None}
     rule = splitting(sft, named)
     splits = split_records(rows.records, **rule)
-    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" (by {rule['how']})")
+    say("splits    " + ", ".join(f"{name} {len(splits[name])}" for name in SPLITS) + f" ({HOW[rule['how']]})")
+    if 0 < (few := len(splits["test"])) < FEW_ROWS:
+        say(f"          {few_rows(few)}; a larger share for it: split_shares")
     unused = len(rows.records) - len({record.row_id for name in SPLITS for record in splits[name]})
     if unused:
         say(f"          {count(unused, 'row')} in a split of the source that is not used")
@@ -42,10 +44,13 @@ def data_source(sft: SftConfig) -> Source:
     )
 
 
+HOW = {"position": "by position", "shuffled": "shuffled by content", "hash": "by hash", "source": "by source"}
+
+
 class Splitting(TypedDict):
     """How rows are split; what `split_records` and `split_numbers` take."""
 
-    how: Literal["position", "hash", "source"]
+    how: How
     shares: Sequence[float]
     source_splits: Mapping[str, str]
 
@@ -56,7 +61,7 @@ def splitting(sft: SftConfig, named: Collection[str | None]) -> Splitting:
     held_out = [name for name in names if splits_in(name) and "train" not in splits_in(name)]
     trained = sft.source_splits.get("train", "train")
     several = isinstance(sft.data, dict) or len(named) > 1 or bool(held_out)
-    how = sft.split or ("source" if several else "position")
+    how = sft.split or ("source" if several else "shuffled")
     if isinstance(sft.data, dict):
         if how != "source":
             raise UserError(

@@ -77,6 +77,12 @@ class Record:
         return "\n".join(text for turn in self.messages[:-1] for text in (said(turn), turn.get("input")) if text)
 
     @cached_property
+    def question_hash(self) -> str:
+        """SHA-256 of what is asked, case and spacing aside, or of a row that asks nothing."""
+        asked = " ".join(self.question.casefold().split())
+        return json_sha256(asked) if asked else self.content_hash
+
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the conversation alone: equal rows have equal hashes, wherever they are."""
         return json_sha256(self.messages)

@@ -15,6 +15,9 @@ from heed.saying import count
 SplitName = Literal["train", "test", "validation"]
 SPLITS: tuple[SplitName, ...] = ("train", "test", "validation")
 Splits = dict[SplitName, list[Record]]
+How = Literal["position", "shuffled", "hash", "source"]
+"""In the order of the file; in that of the prompts' hashes, which mixes topics, in exact shares; by the hash alone, so
+that a row never moves and shares are approximate; or as the source says."""
 # What the Hub and other tools call them.
 NAMES: Mapping[str, SplitName] = {
     "training": "train",
@@ -51,7 +54,7 @@ def split_named(names: Sequence[str]) -> str | None:
 def split_records(
     records: Sequence[Record],
     *,
-    how: Literal["position", "hash", "source"],
+    how: How,
     shares: Sequence[float],
     source_splits: Mapping[str, str],
 ) -> Splits:
@@ -62,8 +65,11 @@ def split_records(
     if how == "source":
         splits = by_source(records, source_splits)
     else:
-        check_shares(shares)
-        splits = by_position(records, shares) if how == "position" else by_hash(records, shares)
+        points = np.array([hash_point(record) for record in records])
+        numbers = split_numbers(points, points, (), how=how, shares=shares, source_splits={}).tolist()
+        splits = {name: [] for name in SPLITS}
+        for number, record in zip(numbers, records, strict=True):
+            splits[SPLITS[number]].append(record)
     if not splits["train"]:
         way_out = (
             "no split of the source is train; name one in source_splits, as {train: NAME}"
@@ -82,32 +88,11 @@ def check_shares(shares: Sequence[float]) -> None:
         )
 
 
-def by_position(records: Sequence[Record], shares: Sequence[float]) -> Splits:
-    """The first rows train, the next test, the rest validate: of 1,100 rows 935, 110 and 55."""
-    train, test = position_counts(len(records), shares)
-    return {
-        "train": list(records[:train]),
-        "test": list(records[train : train + test]),
-        "validation": list(records[train + test :]),
-    }
-
-
 def position_counts(count: int, shares: Sequence[float]) -> tuple[int, int]:
     """How many of `count` rows train, and how many test."""
     # The small term keeps 0.07 * 100 = 7.000000000000001 and 0.29 * 100 = 28.999999999999996 whole.
     train, test = (math.floor(count * share + 1e-6) for share in shares[:2])
     return train, test
-
-
-def by_hash(records: Sequence[Record], shares: Sequence[float]) -> Splits:
-    """Each row goes where the hash of its content says: stable when rows are added, removed or reordered.
-
-    Equal rows have equal hashes, so they are never on both sides.
-    """
-    splits: Splits = {name: [] for name in SPLITS}
-    for record in records:
-        splits[split_of_hash(record, shares)].append(record)
-    return splits
 
 
 def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
@@ -116,8 +101,8 @@ def split_of_hash(record: Record, shares: Sequence[float]) -> SplitName:
 
 
 def hash_point(record: Record) -> float:
-    """The place between 0 and 1 that a row's content gives it."""
-    return int(record.content_hash[:16], 16) / 2**64
+    """Where between 0 and 1 a row's prompt puts it: rows of one prompt never stand on both sides."""
+    return int(record.question_hash[:16], 16) / 2**64
 
 
 def share_of(records: Sequence[Record], share: float) -> list[Record]:
@@ -172,7 +157,7 @@ def split_numbers(
     sources: np.ndarray,
     names: Sequence[str | None],
     *,
-    how: Literal["position", "hash", "source"],
+    how: How,
     shares: Sequence[float],
     source_splits: Mapping[str, str],
 ) -> np.ndarray:
@@ -190,8 +175,17 @@ def split_numbers(
         train, test = position_counts(len(points), shares)
         numbers[:train], numbers[train : train + test], numbers[train + test :] = 0, 1, 2
     else:
-        numbers[:] = np.select([points < shares[0], points < shares[0] + shares[1]], [0, 1], 2)
+        limits = (shares[0], shares[0] + shares[1]) if how == "hash" else shuffled_limits(points, shares)
+        numbers[:] = np.select([points < limits[0], points < limits[1]], [0, 1], 2)
     return numbers
+
+
+def shuffled_limits(points: np.ndarray, shares: Sequence[float]) -> tuple[float, float]:
+    """Where training and test rows end, so that the shares are exact but for rows of one prompt."""
+    train, test = position_counts(len(points), shares)
+    ordered = np.append(-np.inf, np.sort(points))
+    first, second = (float(np.nextafter(ordered[count], np.inf)) for count in (train, train + test))
+    return first, second
 
 
 def row_ids(splits: Splits) -> dict[SplitName, list[int]]:

@@ -8,7 +8,7 @@ from heed.report.alarms import alarms
 from heed.report.evidence import Evidence
 from heed.report.judges import controls_of
 from heed.report.measured import Measured
-from heed.saying import count
+from heed.saying import FEW_ROWS, count, few_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,9 @@ def notices(evidence: Evidence, measured: Measured) -> list[Notice]:
             f"(limit: {asked['limit']}); the rest may differ."
         )
         found.append(Notice(title="Only a part of the rows was evaluated", text=text, grave=False))
+    if asked is not None and asked["n"] < FEW_ROWS:
+        sentence = few_rows(asked["n"])
+        found.append(Notice(title="Few rows", text=f"{sentence[0].upper()}{sentence[1:]}.", grave=False))
     return found
 
 

@@ -102,7 +102,10 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
     else:
         reading, splits = read_held_out(sft, Path(sft.prepared), say)
     if args.eval_strategy != "no" and not splits["validation"]:
-        raise UserError("the validation split is empty; set eval_strategy: no, or give it a share (split_shares)")
+        raise UserError(
+            "the validation split is empty; set eval_strategy: no, or give it a share (split_shares); rows of one "
+            "prompt stay together unless split: position"
+        )
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put after the instruction"))
     policy = encoding_policy(sft, check_model(sft, tokenizer))
@@ -115,6 +118,8 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         with processes.in_turns():  # the others take it from the cache
             audit, tokens = audit_rows(sft, prompt, policy, every_row, reading.files, len(reading.rows.records))
         say(f"audit     {audit.summary()}")
+        for sentence in audit.scan.likeness:
+            say(f"          {sentence}")
         refuse(audit)
     else:
         say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")

@@ -273,7 +273,12 @@ def test_every_key_that_a_condition_names_exists(schema: type) -> None:
         (InspectConfig, None, "--step 3", "step is set, but nothing in this run reads it; it works with run"),
         (InspectConfig, None, "--run r --html x.html", "it works with run: null"),
         (SftConfig, None, "--prepared p --audit_allow duplicate", "it works with prepared: null"),
-        (SftConfig, None, "--split source --split_shares 1,0,0", "it works with split: null, position or hash"),
+        (
+            SftConfig,
+            None,
+            "--split source --split_shares 1,0,0",
+            "works with split: null, shuffled, position or hash",
+        ),
     ],
 )
 def test_a_key_without_effect_says_what_it_needs(schema: type, word: str | None, text: str, message: str) -> None:

@@ -32,6 +32,28 @@ def test_1100_rows_split_by_position_into_935_110_and_55() -> None:
     assert ids["validation"] == list(range(1045, 1100))
 
 
+def test_shuffled_rows_of_a_sorted_file_are_held_out_from_every_part_in_exact_shares() -> None:
+    rows = records(1000)
+    splits = split_records(rows, how="shuffled", shares=SHARES, source_splits={})
+    assert [len(splits[name]) for name in SPLITS] == [850, 100, 50]
+    quarters = Counter(record.row_id * 4 // 1000 for record in splits["test"])
+    assert sorted(quarters) == [0, 1, 2, 3] and min(quarters.values()) > 10
+    again = split_records(rows[::-1], how="shuffled", shares=SHARES, source_splits={})
+    assert sorted(row_ids(again)["test"]) == row_ids(splits)["test"]
+
+
+@pytest.mark.parametrize("how", ["shuffled", "hash"])
+def test_rows_of_one_prompt_are_on_one_side(how: Any) -> None:
+    asked: list[Any] = [record.messages[0] for record in records(50)]
+    answered: list[Any] = [{"role": "assistant", "content": str(number)} for number in range(200)]
+    rows = [
+        Record(row_id=number, place="", messages=(asked[number % 50], answer)) for number, answer in enumerate(answered)
+    ]
+    splits = split_records(rows, how=how, shares=[0.5, 0.25, 0.25], source_splits={})
+    texts = [{record.instruction for record in splits[name]} for name in SPLITS]
+    assert all(texts) and sum(map(len, texts)) == 50
+
+
 @pytest.mark.parametrize(("count", "share"), [(100, 0.07), (100, 0.29), (1000, 0.57)])
 def test_shares_that_floats_cannot_express_still_split_exactly(count: int, share: float) -> None:
     splits = split_records(records(count), how="position", shares=[share, 1 - share, 0.0], source_splits={})
@@ -132,7 +154,7 @@ def test_source_splits_do_not_make_a_test_a_training_set(name: str) -> None:
 
 
 def test_rows_that_their_source_holds_out_are_never_trained_on() -> None:
-    assert splitting(sft(), {"train"})["how"] == splitting(sft(), {None})["how"] == "position"
+    assert splitting(sft(), {"train"})["how"] == splitting(sft(), {None})["how"] == "shuffled"
     assert splitting(sft(), {"train", "test"})["how"] == "source"
     with pytest.raises(UserError, match=r"data: rows has test rows and none to train on; say which file is for what"):
         splitting(sft(), {"test"})

@@ -57,7 +57,8 @@ def write_config(folder: Path, *, rows: int = 48, text: str = "", **sizes: int) 
     values = [{"instruction": f"Say number {row}.", "output": f"{words[row % 4]} {row}"} for row in range(rows)]
     data.write_text(json.dumps(values))
     path = folder / "run.yaml"
-    path.write_text(f"{CONFIG}model_name_or_path: {model}\ndata: {data}\n{text}")
+    split = "" if "split:" in text else "split: position\n"
+    path.write_text(f"{CONFIG}model_name_or_path: {model}\ndata: {data}\n{split}{text}")
     return path
 
 

@@ -38,7 +38,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = folder / "rows.json"
     data.write_text(json.dumps(ROWS))
     words = ["--model_name_or_path", str(model), "--data", str(data), "--output_dir", str(folder / "run")]
-    words += ["--split_shares", "0.7,0.2,0.1", "--num_train_epochs", "20", "--learning_rate", "1e-2", *QUIET]
+    words += [
+        "--split",
+        "position",
+        "--split_shares",
+        "0.7,0.2,0.1",
+        "--num_train_epochs",
+        "20",
+        "--learning_rate",
+        "1e-2",
+        *QUIET,
+    ]
     assert exit_code(lambda: train_sft.main(words)) == 0
     return folder / "run"
 

@@ -93,9 +93,9 @@ def test_cleaned_rows_in_a_folder_stay_in_their_splits(
 ) -> None:
     rows = [{"instruction": question, "output": answer} for question, answer in FINE]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [rows[0], *rows]))
-    assert run(config_file, "--export", tmp_path / "clean.jsonl") == 0
+    assert run(config_file, "--split", "position", "--export", tmp_path / "clean.jsonl") == 0
     assert "the splits are not in this file" in capsys.readouterr().out
-    assert run(config_file, "--export", tmp_path / "clean") == 0
+    assert run(config_file, "--split", "position", "--export", tmp_path / "clean") == 0
     assert "are not in this file" not in capsys.readouterr().out
     by_split = {path.stem: lines(path) for path in (tmp_path / "clean").iterdir()}
     assert {name: len(kept) for name, kept in by_split.items()} == {"train": 33, "test": 4, "validation": 3}

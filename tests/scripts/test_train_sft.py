@@ -56,7 +56,7 @@ def losses(folder: Path, name: str = "loss") -> dict[int, float]:
 
 
 def test_a_run_folder_is_whole(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(config_file) == 0
+    assert run(config_file, "--split", "position") == 0
     folder = config_file.parent / "run"
     out = capsys.readouterr().out
     names = {path.name for path in folder.iterdir()}
@@ -124,7 +124,7 @@ def test_the_saved_model_answers_through_plain_transformers(config_file: Path) -
 
 
 def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(config_file, "--dry-run") == 0
+    assert run(config_file, "--split", "position", "--dry-run") == 0
     out = capsys.readouterr().out
     assert not (config_file.parent / "run").exists()
     assert "row 0 (" in out and "row 2 (" in out and "row 3 (" not in out

@@ -17,7 +17,7 @@ import pytest
 from faults.harness import logged, weights, write_config
 from heed.config import SftConfig
 from heed.data.sources import Source, read, source_name
-from heed.data.splits import by_hash
+from heed.data.splits import split_records
 from heed.errors import UserError
 from heed.prompts.template import Prompt, load_prompt, make_prompt
 from heed.runs.finished import set_aside
@@ -83,7 +83,7 @@ def test_shards_contain_what_is_encoded_from_memory(
     facts = prepare(data, tmp_path / "set", prompt, num_proc)
 
     rows = read(Source(data=str(data), on_bad_row="drop")).rows
-    splits = by_hash(rows.records, SHARES)
+    splits = split_records(rows.records, how="hash", shares=SHARES, source_splits={})
     wanted = encode_split(splits["train"], prompt, POLICY)
     found = prepared.load(tmp_path / "set", recipe(prompt, data))
     assert found.dataset.to_dict() == wanted.dataset.to_dict()
@@ -258,7 +258,9 @@ def test_a_run_from_a_prepared_set_learns_what_one_from_memory_learns(
 ) -> None:
     from world.short_run import run
 
-    text = "split: hash\nsplit_shares: [0.8, 0.1, 0.1]\nmax_length: 200\nmax_steps: 4\n"
+    text = (
+        "split: hash\nsplit_shares: [0.8, 0.1, 0.1]\nmax_length: 200\nmax_steps: 4\naudit_allow: [near_split_overlap]\n"
+    )
     config = write_config(tmp_path, rows=60, text=text)
     config.write_text(config.read_text().replace("num_train_epochs: 3\n", ""))
     with monkeypatch.context() as patched:
