@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from heed.config import elsewhere
 from heed.config.arena import ArenaConfig, PairsConfig, RateConfig
 from heed.config.benchmarks import BenchmarkConfig
 from heed.config.chat import ChatConfig
@@ -38,7 +39,7 @@ A key that is set where it has no effect is refused.
 def page() -> str:
     """The whole of docs/keys.md."""
     parts = [OPENING, *(keys_table(script, schema) for script, schema in SCRIPTS.items())]
-    return "\n".join([*parts, defaults_table(), refused_table()])
+    return "\n".join([*parts, defaults_table(), refused_table(), elsewhere_table()])
 
 
 def keys_table(script: str, schema: type) -> str:
@@ -65,6 +66,13 @@ def defaults_table() -> str:
 def refused_table() -> str:
     rows = [(f"`{name}`", reason) for name, reason in REFUSED.items()]
     return "Refused, because they would do nothing here, or harm:\n\n" + table(("key", "why"), rows)
+
+
+def elsewhere_table() -> str:
+    """What people who come from other tools ask for, by the names they know."""
+    rows = [(f"`{name}`", text) for name, text in sorted({**elsewhere.RENAMED, **elsewhere.ABSENT}.items())]
+    opening = "Of TRL, axolotl, LLaMA-Factory, Unsloth and litgpt. Names that are the same here are left out."
+    return f"## Keys of other tools\n\n{opening}\n\n" + table(("there", "here"), rows)
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -105,6 +105,39 @@ def test_every_name_from_elsewhere_is_answered_by_a_key_that_exists() -> None:
     assert not taken, "these are keys here"
 
 
+TRL = """model_init_kwargs router_aux_loss_coef chat_template_path dataset_text_field dataset_kwargs dataset_num_proc
+eos_token pad_token max_length truncation_mode shuffle_dataset packing packing_strategy padding_free
+pad_to_multiple_of eval_packing completion_only_loss assistant_only_loss loss_type activation_offloading dtype
+trust_remote_code attn_implementation use_peft lora_r lora_alpha lora_dropout lora_target_modules
+lora_target_parameters lora_modules_to_save load_in_8bit load_in_4bit bnb_4bit_quant_type use_bnb_nested_quant
+bnb_4bit_quant_storage"""
+AXOLOTL = """base_model tokenizer_config model_type tokenizer_type load_in_8bit load_in_4bit datasets test_datasets
+dataset_prepared_path val_set_size chat_template adapter lora_model_dir sequence_len sample_packing
+eval_sample_packing pad_to_sequence_len lora_r lora_alpha lora_dropout lora_target_modules lora_target_linear
+lora_modules_to_save wandb_project wandb_entity wandb_watch wandb_name gradient_accumulation_steps
+micro_batch_size eval_batch_size num_epochs optimizer lr_scheduler learning_rate cosine_min_lr_ratio
+train_on_inputs group_by_length bf16 fp16 tf32 gradient_checkpointing gradient_checkpointing_kwargs
+early_stopping_patience resume_from_checkpoint auto_resume_from_checkpoints logging_steps xformers_attention
+flash_attention sdp_attention warmup_steps warmup_ratio evals_per_epoch eval_steps saves_per_epoch save_steps
+save_total_limit weight_decay fsdp deepspeed special_tokens tokens roles_to_train train_on_eos
+neftune_noise_alpha max_grad_norm seed output_dir hub_model_id plugins rl"""
+LLAMA_FACTORY = """model_name_or_path adapter_name_or_path stage do_train finetuning_type lora_rank lora_alpha
+lora_dropout lora_target additional_target quantization_bit quantization_method double_quantization
+dataset dataset_dir template cutoff_len max_samples overwrite_cache preprocessing_num_workers
+train_on_prompt mask_history streaming mix_strategy interleave_probs val_size packing neat_packing
+output_dir logging_steps save_steps plot_loss overwrite_output_dir save_only_model report_to
+per_device_train_batch_size gradient_accumulation_steps learning_rate num_train_epochs
+lr_scheduler_type warmup_ratio bf16 ddp_timeout resume_from_checkpoint flash_attn
+enable_liger_kernel use_unsloth use_unsloth_gc disable_gradient_checkpointing shift_attn
+rope_scaling export_dir freeze_trainable_layers default_system enable_thinking do_sample temperature
+top_p max_new_tokens pure_bf16 eval_on_each_dataset eval_dataset"""
+
+
+@pytest.mark.parametrize("names", [TRL, AXOLOTL, LLAMA_FACTORY], ids=["TRL", "axolotl", "LLaMA-Factory"])
+def test_every_key_of_other_tools_is_one_here_or_is_answered(names: str) -> None:
+    assert [name for name in names.split() if name not in KEYS and elsewhere.answer(name) is None] == []
+
+
 def test_every_path_is_a_key() -> None:
     known = {name for schema in (*SCHEMAS, TrainingArguments) for name in config.field_types(schema)}
     assert known | {"logging_dir"} >= reader.PATHS  # which older versions of transformers have
@@ -133,7 +166,7 @@ def test_a_list_may_be_written_on_the_command_line_as_in_a_file(tmp_path: Path, 
         ("micro_batch_size: 4", "unknown key 'micro_batch_size'; here it is per_device_train_batch_size"),
         ("torch_dtype: x", "here it is dtype: float32 | bfloat16 | float16"),
         ("eos_token: x", "unknown key 'eos_token'; the end of an answer is the model's own, see prompt"),
-        ("bos_token: x", "unknown key 'bos_token'; --help lists the keys"),
+        ("boss_token: x", "unknown key 'boss_token'; --help lists the keys"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
         ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
         ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
