@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
 def main(arguments: Sequence[str]) -> None:
     if config.asks_for_help(arguments):
         more = "The config may have every key of train_sft.py; those about data, prompt and lengths are read."
-        print(config.help_text(InspectConfig, __doc__ or "", more=more))
+        print(config.help_text(InspectConfig, __doc__ or "", more=more, word=config.searched_word(arguments)))
         return
     command_line = config.parse_command_line(arguments, flags=("column_map",))
     ours, settings = read_config(command_line)

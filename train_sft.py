@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings, SftConfig
+from heed.config.sft import BEGINNERS, GROUPS
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
 from heed.saying import Detail, count
@@ -36,9 +37,24 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.training.plan import Plan
 
 
+FIRST_COMMAND = """A model of your own from a CSV, in minutes and without a network:
+
+    python train_sft.py --config configs/csv.yaml --data my_rows.csv --output_dir runs/mine
+
+my_rows.csv has a header (instruction,output or question,answer) and a row for each question with its answer. At the end
+runs/mine/report.html says how many questions that were held out it answers right.
+
+    python inspect_data.py --config configs/csv.yaml --data my_rows.csv     looks at the rows first
+    python train_sft.py --help                                               all keys; --help WORD those about a word"""
+
+
 def main(arguments: Sequence[str]) -> None:
+    if not arguments:
+        print(FIRST_COMMAND)
+        return
     if config.asks_for_help(arguments):
-        print(config.help_text(SftConfig, __doc__ or ""))
+        word = config.searched_word(arguments)
+        print(config.help_text(SftConfig, __doc__ or "", word=word, groups=GROUPS, beginners=BEGINNERS))
         return
     command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "prepare", "verbose"))
     told = read_config(command_line)

@@ -14,7 +14,7 @@ from heed.config.conversion import convert
 from heed.config.evaluation import EvalConfig
 from heed.config.inspect import InspectConfig
 from heed.config.keys import explain, field_types, help_text, resolved_values, script_config
-from heed.config.load import Loaded, asks_for_help, load
+from heed.config.load import Loaded, asks_for_help, load, searched_word
 from heed.config.reader import parse_command_line, read_settings
 from heed.config.settings import CommandLine, Setting, Settings
 from heed.config.sft import SftConfig
@@ -48,5 +48,6 @@ __all__ = [
     "refuse_unread",
     "resolved_values",
     "script_config",
+    "searched_word",
     "training_settings",
 ]

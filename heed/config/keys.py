@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from heed.config.conditions import AnyOf, Condition
@@ -64,14 +65,36 @@ def default_text(item: dataclasses.Field[Any]) -> str:
     return "required" if default is dataclasses.MISSING else json.dumps(default)
 
 
-def help_text(schema: type, script_doc: str, *, more: str = "") -> str:
-    """What --help prints: the script's own words, then each key with its help, the values it may have, and default."""
-    lines = [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
+def help_text(
+    schema: type,
+    script_doc: str,
+    *,
+    more: str = "",
+    word: str = "",
+    groups: Mapping[str, str] = MappingProxyType({}),
+    beginners: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """What --help prints: the script's own words, then each key with its help, the values it may have, and default.
+
+    With a `word` only the keys whose name or help has it. `groups` are titles by the first key that each stands above,
+    `beginners` the keys to begin with, with the help of those that are not in the schema.
+    """
+    lines = [] if word else [script_doc.strip(), "", "Keys (in the YAML file, or as --key value):"]
+    if beginners and not word:
+        lines[-1] += " * marks those to begin with; --help WORD shows the keys about a word"
+        lines += [f"* --{name:<26} {said}" for name, said in beginners.items() if said]
     wanted = field_types(schema)
     for item in dataclasses.fields(schema):
+        if word.lower() not in f"{item.name} {item.metadata['help']}".lower():
+            continue
+        if item.name in groups and not word:
+            lines += ["", f"{groups[item.name]}:"]
         shown = default_text(item)
         shown = shown if shown == "required" else f"default {shown}"
         if choices := all_choices(wanted[item.name]):
             shown = f"{' | '.join(choices)}; {shown}"
-        lines.append(f"  --{item.name:<26} {item.metadata['help']} ({shown})")
+        mark = "*" if item.name in beginners else " "
+        lines.append(f"{mark} --{item.name:<26} {item.metadata['help']} ({shown})")
+    if not lines:
+        lines = [f"no key of this script has {word!r} in its name or help; --help shows all"]
     return "\n".join(lines + ([more] if more else []))

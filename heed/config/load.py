@@ -21,6 +21,12 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
     return "--help" in arguments or "-h" in arguments
 
 
+def searched_word(arguments: Sequence[str]) -> str:
+    """The word after --help: only keys that have it are shown."""
+    asked = next(place for place, word in enumerate(arguments) if word in ("--help", "-h"))
+    return arguments[asked + 1] if asked + 1 < len(arguments) else ""
+
+
 def load(
     schema: type[Script],
     arguments: Sequence[str],
@@ -37,7 +43,7 @@ def load(
     are unknown, wrong, missing or without effect.
     """
     if asks_for_help(arguments):
-        print(help_text(schema, doc or "", more=more))
+        print(help_text(schema, doc or "", more=more, word=searched_word(arguments)))
         return None
     line = parse_command_line(arguments, flags=flags)
     settings: dict[str, Setting] = (follows or {}) | read_settings(line, field_types(schema))

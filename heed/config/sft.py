@@ -7,13 +7,37 @@ from heed.config.conditions import when
 from heed.config.keys import key
 
 NOT_PREPARED = when("prepared", None)
+GROUPS = {
+    "model_name_or_path": "model and prompt",
+    "use_peft": "adapter",
+    "data": "data",
+    "loss_on": "what is learned",
+    "audit": "what is refused",
+    "batching": "how fast",
+    "early_stopping_patience": "while training",
+    "preflight": "starting and starting again",
+    "push_to_hub": "the Hub",
+}
+"""The first key of each group, as --help shows them."""
+BEGINNERS = {
+    "model_name_or_path": "",
+    "prompt": "",
+    "data": "",
+    "columns": "",
+    "output_dir": "folder of the run",
+    "num_train_epochs": "how often each row is learned from (default 3)",
+    "learning_rate": "how far a step goes (default 5e-5; 1e-4 to 3e-4 for adapters and tiny models)",
+    "per_device_train_batch_size": "rows at once; lower it when memory runs out (default 8)",
+    "max_length": "",
+    "compare_with_base": "",
+}
+"""The keys to begin with; help for those of TrainingArguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
     """Keys of train_sft.py besides those of TrainingArguments."""
 
-    # model and prompt
     model_name_or_path: str = key(help="folder or Hub id of the model to fine-tune, or a .gguf file")
     model_revision: str | None = key(None, help="branch, tag or commit of a Hub model")
     dtype: Literal["float32", "bfloat16", "float16"] = key(
@@ -22,7 +46,6 @@ class SftConfig:
     attn_implementation: str | None = key(None, help="transformers' attention: sdpa, eager, ...")
     dropout: float | None = key(None, help="replaces every dropout probability of the model; null keeps its own")
     prompt: str = key("alpaca", help="a file in prompts/, a path to a .jinja, or model for its own chat template")
-    # adapter
     use_peft: bool = key(False, help="train a LoRA adapter instead of all weights")
     lora_r: int = key(16, help="rank of the adapter", read_when=when("use_peft", True))
     lora_alpha: int = key(32, help="scale of the adapter, as alpha / r", read_when=when("use_peft", True))
@@ -33,7 +56,6 @@ class SftConfig:
         read_when=when("use_peft", True),
     )
     load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when=when("use_peft", True))
-    # data
     data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
     data_config: str | None = key(None, help="named configuration of a Hub data set")
     data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
@@ -61,7 +83,6 @@ class SftConfig:
     mixture: dict[str, float] = key(
         {}, help="file name -> how often its training rows count, as {web.jsonl: 0.5}", read_when=when("prepared")
     )
-    # what is learned
     loss_on: Literal["response", "all"] = key("response", help="learn the response only, or the prompt too")
     max_length: int | None = key(None, help="tokens a row may have; null: the model's own context length")
     on_long_row: Literal["error", "drop", "cut_prompt", "cut_response"] = key(
@@ -71,7 +92,6 @@ class SftConfig:
         None, help="rows in an optimizer step, over all processes; gradient_accumulation_steps follows from it"
     )
     processes: int | None = key(None, help="refuse to start with any other number of processes, over all machines")
-    # what is refused
     audit: dict[str, float] = key(
         {},
         help="highest share of rows that a finding may have, as {near_duplicate: 0.1}; the table lists the names",
@@ -81,7 +101,6 @@ class SftConfig:
     audit_against: list[str] = key(
         [], help="evaluation files whose questions must not be in the training rows", read_when=NOT_PREPARED
     )
-    # how fast
     batching: Literal["auto", "flat", "padded"] = key(
         "auto",
         help="examples end to end in one row, or padded to the longest; the loss is the same. auto: flat where the "
@@ -95,7 +114,6 @@ class SftConfig:
         help="steps run eagerly, from CUDA graphs, or compiled; auto: eagerly, since nothing else was found to pay off",
     )
     num_proc: int | None = key(None, help="processes that tokenize; null: by the CPUs and the number of rows")
-    # while training
     early_stopping_patience: int | None = key(
         None,
         help="stop after this many evaluations without a better eval_loss",
@@ -103,7 +121,6 @@ class SftConfig:
     )
     sample_max_new_tokens: int = key(64, help="length limit of the sample answered after each epoch; 0: no sample")
     record_row_loss: bool = key(False, help="write the loss of every row in every step into flight.jsonl")
-    # starting and starting again
     preflight: Literal["full", "quick"] = key(
         "full", help="check everything before step 0; quick: do not rehearse a step with the longest rows"
     )
@@ -130,7 +147,7 @@ class SftConfig:
         help="runs on so many shares of the training rows, 6 to 100 %, which tell what more rows would bring",
         read_when=NOT_PREPARED,
     )
-    # the Hub; these are TrainingArguments' names, and Trainer itself is told to push nothing
+    # these are TrainingArguments' names, and Trainer itself is told to push nothing
     push_to_hub: bool = key(
         False, help="send the model to the Hub without waiting for it; needs HF_TOKEN or `hf auth login`"
     )

@@ -21,6 +21,7 @@ from heed.config import (
     reader,
     training_arguments,
 )
+from heed.config.sft import BEGINNERS, GROUPS
 from heed.errors import UserError
 from heed.evaluation.judged import judge_settings
 from heed.judge.settings import JudgeSettings
@@ -378,6 +379,18 @@ def test_the_textbook_config_is_the_textbook() -> None:
         "optim": "adamw_torch_fused",
     }
     assert {name: values[name] for name in expected} == expected
+
+
+def test_help_is_grouped_marks_where_to_begin_and_finds_a_word() -> None:
+    text = config.help_text(SftConfig, "Doc.", groups=GROUPS, beginners=BEGINNERS)
+    marked = re.findall(r"^\* --(\w+)", text, re.M)
+    assert sorted(marked) == sorted(BEGINNERS) and len(marked) == 10
+    assert text.index("\nadapter:\n  --use_peft") < text.index("\ndata:\n* --data")
+    found = config.help_text(SftConfig, "Doc.", word="Shares", groups=GROUPS, beginners=BEGINNERS)
+    assert re.findall(r"--(\w+)", found) == ["split", "split_shares"]
+    assert config.help_text(SftConfig, "Doc.", word="xyzzy") == (
+        "no key of this script has 'xyzzy' in its name or help; --help shows all"
+    )
 
 
 def test_help_lists_every_key_with_its_default() -> None:

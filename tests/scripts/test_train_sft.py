@@ -123,6 +123,13 @@ def test_the_saved_model_answers_through_plain_transformers(config_file: Path) -
     assert model.generation_config.eos_token_id == contract["stop_token_ids"][0] == 0
 
 
+def test_without_arguments_the_command_for_a_csv_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    train_sft.main([])
+    shown = capsys.readouterr().out
+    [command] = [line.strip() for line in shown.splitlines() if "train_sft.py --config" in line]
+    assert command in (ROOT / "README.md").read_text()
+
+
 def test_a_dry_run_shows_three_rows_and_writes_nothing(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(config_file, "--split", "position", "--dry-run") == 0
     out = capsys.readouterr().out
