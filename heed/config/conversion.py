@@ -9,6 +9,16 @@ from typing import Any, Literal
 from heed.config.notation import NotYaml, free_value, number, parse
 from heed.errors import UserError
 
+POSSIBLE = {
+    "data": "one path, or one for each split as {train: a.csv, test: b.csv}; several files go into one folder",
+    "columns": "our names with yours, as {instruction: question, output: answer}",
+    "split_shares": "the shares of train, test and validation, as [0.85, 0.1, 0.05]",
+    "source_splits": "our splits with the source's, as {validation: test}",
+    "mixture": "files with how often their rows count, as {web.jsonl: 0.5}",
+    "audit": "findings with the share of rows they may have, as {near_duplicate: 0.1}",
+}
+"""Where what is possible says more than a type."""
+
 
 def convert(value: Any, wanted: Any, place: str) -> Any:
     """`value` (text, list, mapping or None) as the type `wanted`. Raises UserError naming the place and the value."""
@@ -32,7 +42,7 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
         nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
-    raise UserError(f"{place}: {value!r} is not {type_text(wanted)}")
+    raise UserError(f"{place}: {value!r} is not {POSSIBLE.get(place.split()[-1].lstrip('-'), type_text(wanted))}")
 
 
 def meant_options(options: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
@@ -76,12 +86,12 @@ def convert_to(value: Any, wanted: Any, place: str) -> Any:
     if wanted is type(None):
         raise ValueError
     if origin in (list, tuple) or wanted in (list, tuple):
-        items = value if isinstance(value, list) else split_list(value)
+        items = split_list(value) if isinstance(value, str) else value
         if not isinstance(items, list):
             raise ValueError
         return [convert(item, arguments[0] if arguments else str, place) for item in items]
     if origin is dict or wanted is dict:
-        mapping = value if isinstance(value, dict) else parse(value)
+        mapping = parse(value) if isinstance(value, str) else value
         if not isinstance(mapping, dict):
             raise ValueError
         item_type = arguments[1] if arguments else Any

@@ -16,6 +16,7 @@ GROUPS = {
     "batching": "how fast",
     "early_stopping_patience": "while training",
     "preflight": "starting and starting again",
+    "seeds": "several runs by one command",
     "push_to_hub": "the Hub",
 }
 """The first key of each group, as --help shows them."""
@@ -140,7 +141,6 @@ class SftConfig:
         read_when=when("compare_with_base", True),
     )
     overwrite_output_dir: bool = key(False, help="delete the earlier Heed run in output_dir first")
-    # several runs by one command
     seeds: list[int] = key([], help="a run for each seed, in output_dir/seed-N, and then compare them")
     learning_curve: int = key(
         0,

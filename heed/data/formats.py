@@ -110,6 +110,9 @@ def columns_by(separator: str, line: str) -> int:
     return 0 if any('"' in cell for cell in cells) else len(cells)  # a quotation mark in the wrong place
 
 
+NO_HEADER = ("column 1 (the file has no header)", "column 2")
+
+
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
     """Separated values with a header. Every cell is text: "NA" and "1" stay what they are."""
     undecodable: list[str] = []  # of the row being read: lines are read as it needs them
@@ -133,8 +136,10 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
             if not header and bad:
                 raise UserError(f"{place}: the header is {bad[0]}")
             if not header:
-                header = cells
+                header = list(NO_HEADER) if has_no_header(cells) else cells
                 refuse_twice(header, f"{place}: the header")
+                if header is not cells:
+                    yield RawRow(place=place, value=dict(zip(header, cells, strict=True)))
             elif bad:
                 yield RawRow(place=place, value=cells, problem=bad[0])
             elif cells and len(cells) != len(header):
@@ -145,6 +150,15 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
     except csv.Error as error:
         problem = f"{TOO_LONG} (is a quotation mark missing?)" if "field limit" in str(error) else f"not CSV: {error}"
         raise UserError(f"{name}:{reader.line_num}: {problem}") from error
+
+
+def has_no_header(cells: Sequence[str]) -> bool:
+    """Whether the first line is a question and its answer: names are shorter, and end in no full stop."""
+    if len(cells) != len(NO_HEADER):
+        return False
+    question, answer = (cell.strip() for cell in cells)
+    said = len(answer.split()) > 2 or answer.endswith(".") or answer.isdigit()
+    return said and not answer.endswith("?") and question.endswith(("?", ".")) and len(question.split()) > 2
 
 
 def refuse_twice(names: Sequence[str], what: str) -> None:

@@ -168,6 +168,7 @@ def test_a_list_may_be_written_on_the_command_line_as_in_a_file(tmp_path: Path, 
         ("torch_dtype: x", "here it is dtype: float32 | bfloat16 | float16"),
         ("eos_token: x", "unknown key 'eos_token'; the end of an answer is the model's own, see prompt"),
         ("boss_token: x", "unknown key 'boss_token'; --help lists the keys"),
+        ("split_shares: {}", "split_shares: {} is not the shares of train, test and validation, as [0.85, 0.1, 0.05]"),
         ("learning_rate: fast", "run.yaml:4: learning_rate: 'fast' is not a number"),
         ("gradient_accumulation_steps: 0", "run.yaml:4: gradient_accumulation_steps: 0, but it must be at least 1"),
         ("max_length: 0", "run.yaml:4: max_length: 0, but it must be at least 1"),
@@ -184,7 +185,10 @@ def test_a_list_may_be_written_on_the_command_line_as_in_a_file(tmp_path: Path, 
         ("loss_on: answer", "'answer' is not one of response, all"),
         ("on_long_row: cut_promt", "did you mean cut_prompt?"),
         ("lr_scheduler_type: cosin", "did you mean cosine?"),
-        ("columns: task", "run.yaml:4: columns: 'task' is not a mapping {key: value}"),
+        (
+            "columns: task",
+            "columns: 'task' is not our names with yours, as {instruction: question, output: answer}",
+        ),
         ("seed: 1\nseed: 2", "run.yaml:5: seed is given twice"),
         ("seed: [1", "not YAML"),
     ],
@@ -193,6 +197,14 @@ def test_a_wrong_value_is_named_with_file_line_and_way_out(tmp_path: Path, text:
     with pytest.raises(UserError) as error:
         settings(tmp_path, text)
     assert message in str(error.value)
+
+
+def test_a_list_of_files_is_answered_with_what_is_possible(tmp_path: Path) -> None:
+    path = tmp_path / "list.yaml"
+    path.write_text("data: [a.csv, b.csv]\n")
+    line = config.parse_command_line(["--config", str(path)], flags=())
+    with pytest.raises(UserError, match=r"data: .* is not one path, or one for each split as"):
+        config.read_settings(line, config.field_types(SftConfig))
 
 
 def test_stray_and_doubled_words_on_the_command_line_are_refused(tmp_path: Path) -> None:
@@ -386,8 +398,8 @@ def test_help_is_grouped_marks_where_to_begin_and_finds_a_word() -> None:
     marked = re.findall(r"^\* --(\w+)", text, re.M)
     assert sorted(marked) == sorted(BEGINNERS) and len(marked) == 10
     assert text.index("\nadapter:\n  --use_peft") < text.index("\ndata:\n* --data")
-    found = config.help_text(SftConfig, "Doc.", word="Shares", groups=GROUPS, beginners=BEGINNERS)
-    assert re.findall(r"--(\w+)", found) == ["split", "split_shares"]
+    found = config.help_text(SftConfig, "Doc.", word="split_shares", groups=GROUPS, beginners=BEGINNERS)
+    assert re.findall(r"--(\w+)", found) == ["split_shares"]
     assert config.help_text(SftConfig, "Doc.", word="xyzzy") == (
         "no key of this script has 'xyzzy' in its name or help; --help shows all"
     )

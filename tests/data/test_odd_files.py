@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from heed.data.formats import read_csv
+from heed.data.rows import notes
 from heed.data.sources import Source, file_hashes, read, stream
 from heed.errors import UserError
 
@@ -213,3 +215,23 @@ def test_a_stream_gives_the_same_rows_as_reading_including_bad_ones(tmp_path: Pa
     assert [row for row in rows if row not in reading.rows.rejected] == reading.rows.records
     assert rows[2] == reading.rows.rejected[0]
     assert file_hashes(source) == reading.files
+
+
+def test_a_csv_without_a_header_is_read_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("What is 2 + 2?,4\nWhat is 2 + 3?,5\n")
+    rows = read(Source(data=str(path))).rows
+    assert [(record.instruction, record.output) for record in rows.records] == [
+        ("What is 2 + 2?", "4"),
+        ("What is 2 + 3?", "5"),
+    ]
+    assert "read column 1 (the file has no header) as instruction, column 2 as output" in " ".join(
+        notes(rows.understood, rows.ignored_fields)
+    )
+
+
+@pytest.mark.parametrize("header", ["What is your question?,Answer", "question,answer", "Frage?,What do you say?"])
+def test_names_of_columns_are_no_row(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{header}\nWhat is 2 + 2?,4\n")
+    assert [row.place for row in read_csv(path, "rows.csv")] == ["rows.csv:2"]
