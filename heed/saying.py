@@ -130,6 +130,8 @@ class Unbroken:
     def write(self, text: str) -> int:
         try:
             return self.stream.write(text)
+        except UnicodeEncodeError:  # half a surrogate pair, or a terminal that knows less than UTF-8
+            return self.stream.write(text.encode(self.stream.encoding, "replace").decode(self.stream.encoding))
         except BrokenPipeError:
             self.say_no_more()
             return len(text)

@@ -1,6 +1,7 @@
 """Odd places: folders that are gone, closed or oddly named end in a sentence, or work."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from world.short_run import run
 from world.small_world import ROOT, TINY
 
 INSPECT = ["--model_name_or_path", str(TINY), "--data", str(ROOT / "data" / "instructions.json")]
-SCRIPTS = ["train_sft", "eval_responses", "inspect_data", "chat", "arena", "eval_benchmarks"]
+SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -111,6 +112,16 @@ def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         exit_code(fail)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "?é"), ("ascii", "??"), ("latin-1", "?é")])
+def test_what_a_terminal_cannot_show_is_a_question_mark(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    assert exit_code(lambda: print("\ud83dé")) == 0
+    assert raw.getvalue().decode(encoding) == shown + "\n"
 
 
 def test_a_reader_that_closes_the_output_ends_nothing(tmp_path: Path) -> None:

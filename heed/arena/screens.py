@@ -10,6 +10,7 @@ from heed.arena.matches import Match, Matches, Side, vote_of
 from heed.arena.ratings import agreements, leaderboards
 from heed.arena.votes import Vote, VoteFile
 from heed.files import run_folder
+from heed.saying import writable
 
 MAX_NOTE, MAX_QUESTION = 1000, 4000
 STALE = "The server has been restarted, so nothing was counted; please reload this page."
@@ -81,7 +82,7 @@ def skip(arena: Arena, voter: str, shown: Shown | None) -> Iterator[Screen]:
 
 def ask(arena: Arena, voter: str, words: str) -> Iterator[Screen]:
     """Two answers to the voter's own question."""
-    words = words.strip()[:MAX_QUESTION]
+    words = writable(words.strip())[:MAX_QUESTION]
     if not voter or not words:
         yield from next_pair(arena, voter)
         return
@@ -144,7 +145,7 @@ def vote(arena: Arena, voter: str, side: Side, shown: Shown | None, note: str) -
             left=shown.left.text,
             right=shown.right.text,
             live=arena.live,
-            note=note.strip()[:MAX_NOTE],
+            note=writable(note.strip())[:MAX_NOTE],
             time=run_folder.now(),
             seconds=time.monotonic() - shown.since,
         )

@@ -17,6 +17,7 @@ from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.lines import line_of, said_of, scan
 from heed.files.lock import wait_for_lock
+from heed.saying import writable
 
 Name = Literal["a", "b"]
 Winner = Literal["a", "b", "tie", "both_bad"]
@@ -81,7 +82,7 @@ def sha256(text: str) -> str:
 
 def voter_name(words: str) -> str:
     """A person's name as it is in the file: one line, not too long; empty for a name that a judge could have."""
-    name = " ".join(words.split())[:MAX_NAME]
+    name = writable(" ".join(words.split()))[:MAX_NAME]
     return "" if name.startswith(JUDGE) else name
 
 

@@ -170,4 +170,10 @@ def test_votes_are_exported_in_arena_ranks_columns(tmp_path: Path) -> None:
 
 
 def test_a_name_is_one_short_line_and_not_a_judges() -> None:
-    assert [voter_name(words) for words in ("  Ada \n L. ", "x" * 99, "judge:gpt", "")] == ["Ada L.", "x" * 40, "", ""]
+    assert [voter_name(words) for words in ("  Ada \n L. ", "x" * 99, "judge:gpt", "", "\ud83d")] == [
+        "Ada L.",
+        "x" * 40,
+        "",
+        "",
+        "?",
+    ]

@@ -26,7 +26,7 @@ from world.arena_server import Voter, served
 from world.small_world import gpt2, save_model
 from world.stub_judge import serve as serve_judge
 
-POINTS = 20
+POINTS = 10
 KEPT_AS_THEY_COME = ("responses.partial.jsonl", "responses_base.partial.jsonl", "judge_cache.jsonl")
 """Whose last line may be torn."""
 WRITTEN_TWICE = ("rows.jsonl",)
