@@ -73,9 +73,9 @@ class Prompt:
 
     @cached_property
     def marks(self) -> dict[str, int]:
-        """Control tokens and their ids, without the one for letters that the tokenizer does not know."""
+        """Control tokens and their ids; not those that stand for letters which the tokenizer has no token for."""
         ids = {token.content: number for number, token in self.tokenizer.added_tokens_decoder.items()}
-        unknown = {self.tokenizer.unk_token} - {self.tokenizer.eos_token}
+        unknown = {self.tokenizer.unk_token} - {self.tokenizer.eos_token} | {f"<0x{byte:02X}>" for byte in range(256)}
         return {mark: ids[mark] for mark in ids if mark not in unknown and self.control_tokens.fullmatch(mark)}
 
     @cached_property

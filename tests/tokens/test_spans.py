@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AddedToken, PreTrainedTokenizerBase, TrainingArguments
+from tokenizers import Tokenizer, decoders, models, trainers
+from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast, TrainingArguments
 
 from heed.data.records import Record
 from heed.errors import UserError
@@ -56,6 +57,18 @@ def separate(prompt: Prompt, record: Record) -> list[dict[str, Any]]:
         assert ids[:start] == prompt.encode_prompt(record.messages[:turn])
         found.append(example(ids[:start], ids[start:]))
     return found
+
+
+def test_tokens_that_stand_for_unknown_letters_are_no_control_tokens() -> None:
+    """Some tokenizers call their bytes special too."""
+    special = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    letters = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    backend.train_from_iterator(["What is asked? Me."], letters)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    [found] = encode_row(talk("Was?", "\u00e9"), load_prompt("alpaca_short", tokenizer), POLICY)
+    assert texts(tokenizer, found) == ["\u00e9</s>"]
 
 
 @pytest.mark.parametrize("style", ["chatml", "alpaca", "alpaca_short", "phi3", "question"])
