@@ -83,7 +83,8 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     said = isinstance(error, RuntimeError | ImportError) and OUT_OF_MEMORY.search(str(error))
-    return isinstance(error, MemoryError) or bool(said)
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's own, known by its name: nothing here imports torch
+    return isinstance(error, MemoryError) or named or bool(said)
 
 
 def check_surroundings(arguments: Sequence[str]) -> None:
