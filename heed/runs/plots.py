@@ -40,7 +40,8 @@ def plot_losses(folder: Path) -> Path:
     axes.legend()
     add_token_axis(axes, train)
     path = folder / run_folder.LOSS_PLOT
-    figure.savefig(path, dpi=120)
+    with run_folder.whole_file(path) as file:
+        figure.savefig(file.buffer, format="png", dpi=120)
     return path
 
 
