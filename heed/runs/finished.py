@@ -98,6 +98,9 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
             sft, lambda text: None, lambda record: "left out by the run" if record.row_id in left_out else None
         )
         sha256 = reading.sha256
+        if sft.prepared is None and (run / run_folder.SPLITS_FILE).is_file():  # how rows are split may have changed
+            ids = set(run_folder.read_json(run / run_folder.SPLITS_FILE).get(split, []))
+            splits = {split: [record for record in reading.rows.records if record.row_id in ids]}
     trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
     if sha256 != trained_on:
         raise UserError(
