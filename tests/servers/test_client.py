@@ -180,7 +180,7 @@ def test_a_redirect_is_named_and_not_followed(ask: Callable[..., Completion], st
     ],
 )
 def test_a_reply_that_is_something_else_is_shown(body: bytes) -> None:
-    with serve_raw(answer(body)) as server, pytest.raises(NoReply, match="a reply that is no ") as caught:
+    with serve_raw(answer(body)) as server, pytest.raises(NoReply, match="a reply that is not a ") as caught:
         asked(server)
     assert caught.value.kind == "protocol" and len(caught.value.detail) < 400
 
