@@ -21,6 +21,7 @@ from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
 from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
+from heed.prompts.dates import reads_clock, with_fixed_date
 from heed.prompts.probes import MORE, PLAIN_PROBE, PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, PROBES
 from heed.prompts.rendering import refuse_bomb, render
 
@@ -275,7 +276,8 @@ def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") 
     """
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no EOS token, so a model could not stop")
-    if "strftime_now" in template:
+    template = with_fixed_date(template)
+    if reads_clock(template):
         raise UserError(f"prompt {name!r}: strftime_now makes prompts change by the day; write the date as text")
     refuse_bomb(tokenizer, template, PROBE, name)
     rendered = render(tokenizer, template, PROBE[:1], True, name)

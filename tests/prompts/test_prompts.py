@@ -200,7 +200,7 @@ def test_a_stop_mark_that_is_not_eos_is_learned_and_stops_generation() -> None:
             "{% if add_generation_prompt %}{{ 'a: ' }}{% endif %}",
             "the prompt ends in a space",
         ),
-        ("{{ strftime_now('%Y') }}{{ messages[0].content }}", "strftime_now"),
+        ("{% set form = '%Y' %}{{ strftime_now(form) }}{{ messages[0].content }}", "write the date as text"),
         ("{% for m in messages %}{{ m.role }}{% endfor %}", "does not show the user's message"),
         ("{{ messages[0].content }}", "does not show the assistant's message"),
         ("{% for m in messages %}{{ m.content }", "cannot render"),
@@ -212,6 +212,21 @@ def test_a_template_that_breaks_a_law_is_refused_with_the_law(
 ) -> None:
     with pytest.raises(UserError, match=message):
         make_prompt("mine", template, tokenizer)
+
+
+def test_a_template_that_asks_for_the_date_is_given_one_day_for_ever(tokenizer: PreTrainedTokenizerBase) -> None:
+    """As Llama 3 and SmolLM3 do."""
+    tokenizer.chat_template = (
+        "{% if strftime_now is defined %}{% set today = strftime_now( '%d %b %Y') %}{% endif %}"
+        'Today: {{ today }}, {{ strftime_now("%Y") }}\n'
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}"
+        "{% if m.role[0] == 'a' %}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    prompt = load_prompt("model", tokenizer)
+    text = prompt.render([{"role": "user", "content": "Hi"}], generation_prompt=True)
+    assert text == "Today: 26 Jul 2024, 2024\nuser:Hiassistant:"
+    assert "strftime_now(" not in prompt.contract().template
 
 
 def test_an_unknown_style_names_the_known_ones(tokenizer: PreTrainedTokenizerBase) -> None:
