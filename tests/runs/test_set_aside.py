@@ -17,4 +17,4 @@ def test_the_rows_are_those_that_the_run_wrote_down_however_rows_would_be_split_
     told["split"]["value"], told["split_shares"]["value"] = "hash", [0.4, 0.3, 0.3]  # not how the run split them
     (run / "resolved_config.json").write_text(json.dumps(told))
     for name in ("train", "validation"):
-        assert sorted(record.row_id for record in set_aside(run, name)) == sorted(splits[name])  # type: ignore[arg-type]
+        assert sorted(record.row_id for record in set_aside(run, name)) == sorted(splits[name])
