@@ -1,9 +1,6 @@
-"""Loading a model and its tokenizer, with an adapter if asked: facts about architectures live here."""
+"""Loading a model, or an adapter with its base, and its tokenizer: facts about architectures live here."""
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +18,12 @@ from transformers import (
 
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.models.adapters import without_peft_warning
 from heed.models.bars import silence_loading
 from heed.models.gguf import folder_of
 from heed.runs.finished import from_here
 
 INDEX_FILE = "model.safetensors.index.json"
-# Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
-LIKE_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-LIKE_NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-LORA_TARGETS: Mapping[str, tuple[str, ...]] = {
-    "gpt2": ("c_attn", "c_proj", "c_fc"),
-    "gpt_neo": ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"),
-    "gptj": ("q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"),
-    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
-    "mpt": ("Wqkv", "out_proj", "up_proj", "down_proj"),
-    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
-    **dict.fromkeys(("gpt_neox", "bloom", "falcon"), LIKE_NEOX),
-    **dict.fromkeys(
-        (
-            "llama",
-            "qwen2",
-            "qwen3",
-            "mistral",
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "olmo",
-            "olmo2",
-            "smollm3",
-            "stablelm",
-        ),
-        LIKE_LLAMA,
-    ),
-}
 # Every dropout probability in the configurations of these families.
 DROPOUTS = (
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "emb_pdrop", "attention_dropout", "hidden_dropout"),
@@ -62,17 +32,6 @@ DROPOUTS = (
 # Where configurations write how long a row may be. Bloom has no table of positions and was trained on 2,048.
 POSITIONS = ("max_position_embeddings", "max_seq_len", "seq_length")
 BLOOM_POSITIONS = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapter:
-    """A low-rank adapter (LoRA, Hu et al. 2021): rank, scale, and the modules it sits on."""
-
-    rank: int
-    alpha: int
-    dropout: float
-    target_modules: Sequence[str] | None
-    """None: the right ones for the architecture (LORA_TARGETS)."""
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -207,61 +166,6 @@ def keep_differentiable(model: torch.nn.Module) -> None:
     for module in model.modules():
         if "support_avx512bf16_for_cpu" in vars(module):
             vars(module)["support_avx512bf16_for_cpu"] = False
-
-
-def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
-    """Wrap `model` in a trainable LoRA adapter; the model's own weights are frozen.
-
-    Raises UserError for an architecture without known targets when none are given.
-    """
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    model_type = model.config.model_type
-    targets = adapter.target_modules or LORA_TARGETS.get(model_type)
-    if not targets:
-        raise UserError(
-            f"use_peft: no adapter targets are known for {model_type} models; name them with lora_target_modules "
-            f"(linear layers here: {', '.join(linear_layer_names(model))})"
-        )
-    known = linear_layer_names(model)
-    missing = [name for name in targets if name not in known]
-    if missing:
-        raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
-    if getattr(model, "is_loaded_in_4bit", False):
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=list(targets),
-        # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
-        fan_in_fan_out=model_type == "gpt2" and not getattr(model, "is_loaded_in_4bit", False),
-    )
-    with without_peft_warning():
-        return get_peft_model(model, config)
-
-
-@contextmanager
-def without_peft_warning() -> Iterator[None]:
-    """peft reads an attribute that transformers 5.23 calls deprecated, which no user can change."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
-
-
-def linear_layer_names(model: PreTrainedModel) -> list[str]:
-    """Names of the projections inside the blocks, without the output head."""
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    return sorted(
-        {
-            name.rsplit(".", 1)[-1]
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-        }
-    )
 
 
 def load_finished(

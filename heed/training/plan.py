@@ -21,7 +21,7 @@ from heed.data.rows import Rows
 from heed.data.sources import Reading, named_splits
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
-from heed.models import loading
+from heed.models import adapters, loading
 from heed.prompts.dates import DAY
 from heed.prompts.template import Contract, Prompt, load_prompt
 from heed.saying import Say, count
@@ -238,13 +238,13 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
         load_in_4bit=load_in_4bit,
     )
     if sft.use_peft:
-        adapter = loading.Adapter(
+        adapter = adapters.Adapter(
             rank=sft.lora_r,
             alpha=sft.lora_alpha,
             dropout=sft.lora_dropout,
             target_modules=sft.lora_target_modules,
         )
-        model = loading.add_adapter(model, adapter)
+        model = adapters.add_adapter(model, adapter)
     total, trained = loading.parameter_counts(model)
     say(
         f"model     {sft.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"

@@ -168,7 +168,7 @@ def test_settings_of_the_model_change_no_greedy_answer(engine: Engine, tokenizer
 
 
 def test_an_adapter_answers_through_every_engine(tokenizer: PreTrainedTokenizerBase) -> None:
-    from heed.models.loading import Adapter, add_adapter
+    from heed.models.adapters import Adapter, add_adapter
 
     torch.manual_seed(1)
     model = add_adapter(gpt2(), Adapter(rank=2, alpha=64, dropout=0.0, target_modules=None))

@@ -301,7 +301,7 @@ def test_a_models_weights_are_hashed_and_loaded_once_for_all_benchmarks(
 
 
 def test_an_adapter_is_asked_with_its_base(asked: tuple[Path, Prompt], mirror: Path, tmp_path: Path) -> None:
-    from heed.models.loading import Adapter, add_adapter
+    from heed.models.adapters import Adapter, add_adapter
 
     folder, prompt = asked
     model = gpt2(n_positions=160)

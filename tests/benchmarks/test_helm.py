@@ -12,7 +12,8 @@ from heed.benchmarks.loaded import Loaded, whole_model
 from heed.benchmarks.measuring import outcome_of
 from heed.benchmarks.suite import BENCHMARKS
 from heed.errors import UserError
-from heed.models.loading import Adapter, add_adapter, load_tokenizer
+from heed.models.adapters import Adapter, add_adapter
+from heed.models.loading import load_tokenizer
 from heed.prompts.template import Prompt, load_prompt
 from heed.runs.finished import Subject
 from world.small_world import gpt2, records, save_model

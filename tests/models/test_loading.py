@@ -8,20 +8,20 @@ import torch
 from transformers import BloomConfig, MambaConfig, MptConfig, PreTrainedModel
 
 from heed.errors import UserError
-from heed.models import loading
+from heed.models import adapters, loading
 from heed.prompts.template import load_prompt
 from heed.tokens.batches import PaddingCollator
 from world.loopback_hub import environment, serve
 from world.small_world import MODELS, ROOT, example, gemma2, gpt2, save_model, tiny_tokenizer
 
-ADAPTER = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
+ADAPTER = adapters.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
 EXAMPLES = [example([1, 2], [3, 4, 0]), example([5], [6, 0])]
 PADDED = PaddingCollator(pad_token_id=0, loss_on="response")(EXAMPLES)
 BATCH = {name: PADDED[name] for name in ("input_ids", "attention_mask", "labels")}
 
 
 def test_lora_sits_on_every_projection_of_a_block(model: PreTrainedModel) -> None:
-    adapted = loading.add_adapter(model, ADAPTER)
+    adapted = adapters.add_adapter(model, ADAPTER)
     found = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in adapted.named_parameters() if "lora_A" in name}
     expected = {
         "gpt2": {"c_attn", "c_proj", "c_fc"},
@@ -33,7 +33,7 @@ def test_lora_sits_on_every_projection_of_a_block(model: PreTrainedModel) -> Non
 
 def test_a_fresh_adapter_changes_nothing_and_a_saved_one_loads_to_the_same_logits(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", gpt2())
-    adapted = loading.add_adapter(loading.load_model(str(base)), ADAPTER)
+    adapted = adapters.add_adapter(loading.load_model(str(base)), ADAPTER)
     assert loading.max_logit_difference(adapted, gpt2(), BATCH) == 0.0
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -46,9 +46,9 @@ def test_a_fresh_adapter_changes_nothing_and_a_saved_one_loads_to_the_same_logit
 
 
 def test_wrong_adapter_targets_name_the_right_layers() -> None:
-    adapter = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj"])
+    adapter = adapters.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj"])
     with pytest.raises(UserError, match="no layer 'q_proj'; it has c_attn, c_fc, c_proj"):
-        loading.add_adapter(gpt2(), adapter)
+        adapters.add_adapter(gpt2(), adapter)
 
 
 def test_weights_are_loaded_as_float32_whatever_they_are_stored_as(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
 
 def test_a_pickled_adapter_is_not_loaded(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", gpt2())
-    adapted = loading.add_adapter(loading.load_model(str(base)), ADAPTER)
+    adapted = adapters.add_adapter(loading.load_model(str(base)), ADAPTER)
     adapted.save_pretrained(tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     torch.save({}, tmp_path / "adapter" / "adapter_model.bin")
@@ -124,7 +124,7 @@ def test_a_model_that_caps_its_scores_gets_an_attention_that_can(tmp_path: Path)
 
 
 def test_parameters_are_counted() -> None:
-    total, trained = loading.parameter_counts(loading.add_adapter(gpt2(), ADAPTER))
+    total, trained = loading.parameter_counts(adapters.add_adapter(gpt2(), ADAPTER))
     # c_attn 32x96, c_proj 32x32 and 128x32, c_fc 32x128: rank 4 adds 4 * (inputs + outputs) for each of 2 layers
     assert trained == 2 * 4 * ((32 + 96) + (32 + 32) + (128 + 32) + (32 + 128))
     assert total > trained
@@ -137,7 +137,7 @@ def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Pa
     pytest.importorskip("bitsandbytes", reason="make setup-qlora")
     sizes = {"gpt2": {"n_embd": 64}, "gpt_neox": {"hidden_size": 64, "intermediate_size": 128}}  # blocks of 64
     base = save_model(tmp_path / "base", MODELS[name](**sizes[name]))
-    model = loading.add_adapter(loading.load_model(str(base), load_in_4bit=True), ADAPTER)
+    model = adapters.add_adapter(loading.load_model(str(base), load_in_4bit=True), ADAPTER)
     assert any("Linear4bit" in type(module).__name__ for module in model.modules())
     optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-2)
     losses = []
@@ -160,7 +160,7 @@ def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Pa
 
 LOAD_FROM_HUB = """
 import json, sys
-from heed.models import loading
+from heed.models import adapters, loading
 from heed.errors import UserError
 from heed.prompts.template import load_prompt
 from heed.prompts.template import fetch_contract, prompt_from_contract
@@ -184,7 +184,7 @@ def test_models_adapters_and_contracts_are_found_by_hub_id(tmp_path: Path) -> No
     models = tmp_path / "hub" / "models" / "us"
     save_model(models / "base", gpt2())
     load_prompt("question", tiny_tokenizer()).contract().save(save_model(models / "tuned", gpt2()))
-    adapted = loading.add_adapter(loading.load_model(str(models / "base")), ADAPTER)
+    adapted = adapters.add_adapter(loading.load_model(str(models / "base")), ADAPTER)
     adapted.peft_config["default"].base_model_name_or_path = "us/base"
     adapted.save_pretrained(models / "adapter")
     with serve(tmp_path / "hub") as endpoint:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heed.answers.generation import generate
 from heed.data.records import RawRow, Record
 from heed.data.rows import check_rows
-from heed.models import loading
+from heed.models import adapters, loading
 from heed.prompts.template import Prompt, load_prompt
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.encoding import Policy, encode_split
@@ -141,7 +141,7 @@ def test_a_run_that_stops_resumes_exactly(tmp_path: Path, tokenizer: PreTrainedT
 
 def test_an_adapter_learns_and_loads_again(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     data = encoded(chats()[:8], load_prompt("model", tokenizer))
-    adapted = loading.add_adapter(model(), loading.Adapter(rank=8, alpha=16, dropout=0.0, target_modules=None))
+    adapted = adapters.add_adapter(model(), adapters.Adapter(rank=8, alpha=16, dropout=0.0, target_modules=None))
     options = {"max_steps": 8, "learning_rate": 2e-4, "per_device_train_batch_size": 4}
     found = losses(train(tmp_path, adapted, data, flat(), **options))
     assert found[-1] < found[0]

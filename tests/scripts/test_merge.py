@@ -7,7 +7,7 @@ import torch
 
 from heed import merge
 from heed.errors import UserError
-from heed.models import loading
+from heed.models import adapters, loading
 from heed.prompts.template import load_prompt
 from world.small_world import gpt2, tiny_tokenizer
 
@@ -15,8 +15,8 @@ from world.small_world import gpt2, tiny_tokenizer
 @pytest.fixture
 def adapter(model_folder: Path, tmp_path: Path) -> Path:
     """As a run leaves it, with an adapter that does something."""
-    chosen = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
-    model = loading.add_adapter(loading.load_model(str(model_folder)), chosen)
+    chosen = adapters.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
+    model = adapters.add_adapter(loading.load_model(str(model_folder)), chosen)
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:

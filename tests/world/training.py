@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from heed.data.records import RawRow
 from heed.data.rows import check_rows
-from heed.models import loading
+from heed.models import adapters
 from heed.prompts.template import load_prompt
 from heed.runs.recorder import RowLosses
 from heed.tokens.batches import FlatCollator, LossOn, PaddingCollator
@@ -128,8 +128,8 @@ def gradients(
     """The gradient of one optimizer step over 8 rows, in float64."""
     model: Any = MODELS[name]()
     if adapter:
-        chosen = loading.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
-        model = loading.add_adapter(model, chosen)
+        chosen = adapters.Adapter(rank=4, alpha=8, dropout=0.0, target_modules=None)
+        model = adapters.add_adapter(model, chosen)
         torch.manual_seed(1)
         for parameter in model.parameters():  # a fresh adapter's second half is zero, and so its first's gradient
             if parameter.requires_grad:
@@ -181,7 +181,7 @@ def trainer_of(
     model: PreTrainedModel = gpt2(**cell.pop("model", {}))
     if cell.pop("adapter", False):
         torch.manual_seed(1)
-        model = loading.add_adapter(model, loading.Adapter(rank=4, alpha=8, dropout=0.1, target_modules=None))
+        model = adapters.add_adapter(model, adapters.Adapter(rank=4, alpha=8, dropout=0.1, target_modules=None))
     collator: FlatCollator | PaddingCollator = cell.pop("collator", SHARED)
     options = {"max_steps": -1, "num_train_epochs": 2, "save_strategy": "steps", "logging_steps": 3}
     options |= {
