@@ -15,6 +15,8 @@ POSSIBLE = {
     "split_shares": "the shares of train, test and validation, as [0.85, 0.1, 0.05]",
     "source_splits": "our splits with the source's, as {validation: test}",
     "mixture": "files with how often their rows count, as {web.jsonl: 0.5}",
+    "init_lora_weights": "true, false, gaussian or orthogonal; the others rewrite the base's weights, so that the "
+    "adapter is wrong on the base itself, or read data first",
     "audit": "findings with the share of rows they may have, as {near_duplicate: 0.1}",
 }
 """Where what is possible says more than a type."""
@@ -38,11 +40,12 @@ def convert(value: Any, wanted: Any, place: str) -> Any:
             raise UserError(f"{place}: {error}") from error
         except (ValueError, TypeError):
             continue
-    if choices := all_choices(wanted):
+    possible = POSSIBLE.get(place.split()[-1].lstrip("-"))
+    if possible is None and (choices := all_choices(wanted)):
         nearest = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"{place}: {value!r} is not one of {', '.join(choices)}{hint}")
-    raise UserError(f"{place}: {value!r} is not {POSSIBLE.get(place.split()[-1].lstrip('-'), type_text(wanted))}")
+    raise UserError(f"{place}: {value!r} is not {possible or type_text(wanted)}")
 
 
 def meant_options(options: tuple[Any, ...], value: Any) -> tuple[Any, ...]:

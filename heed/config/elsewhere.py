@@ -109,6 +109,10 @@ RENAMED: Mapping[str, str] = {
     **dict.fromkeys(("bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage"), FOUR_BIT),
     **dict.fromkeys(("double_quantization", "quantization_method", "quantization_type", "bnb_config_kwargs"), FOUR_BIT),
     **dict.fromkeys(("target_modules", "lora_target_parameters"), TARGETS),
+    **dict.fromkeys(("lora_modules_to_save", "additional_target"), "modules_to_save: [NAME, ...]"),
+    "peft_use_rslora": "use_rslora",
+    "peft_use_dora": "use_dora",
+    "peft_init_lora_weights": "init_lora_weights: true | false | gaussian | orthogonal",
     **dict.fromkeys(("noisy_embedding_alpha", "neftune_alpha"), NOISE),
     "model_init_kwargs": "dtype, attn_implementation and dropout are keys of their own",
     "mix_strategy": "mixture: {FILE: how often its rows count}, with --prepare",
@@ -134,9 +138,6 @@ TUNING = "train_sft.py is supervised fine-tuning; leave it out"
 
 ABSENT: Mapping[str, str] = {
     "load_in_8bit": "frozen weights are kept whole or, with load_in_4bit, in 4 bits",
-    "additional_target": "an adapter is all that LoRA trains here; leave use_peft out to train all weights",
-    "lora_modules_to_save": "an adapter is all that LoRA trains here; leave use_peft out to train all weights",
-    "modules_to_save": "an adapter is all that LoRA trains here; leave use_peft out to train all weights",
     "eos_token": "the end of an answer is the model's own, see prompt",
     "pad_token": "padding is never learned, and needs no separate token",
     **dict.fromkeys(("special_tokens", "tokens", "added_tokens_overrides", "resize_vocab"), VOCABULARY),
@@ -153,6 +154,7 @@ ABSENT: Mapping[str, str] = {
     **dict.fromkeys(("fp8", "fp8_backend"), "steps are computed in bf16, fp16 or float32"),
     **dict.fromkeys(("enable_liger_kernel", "plugins"), "the head is already computed only at labels; leave it out"),
     **dict.fromkeys(("freeze_trainable_layers", "unfrozen_parameters"), "all weights are trained, or an adapter"),
+    **dict.fromkeys(("pissa_init", "pissa_convert", "loftq_config"), "an adapter never rewrites its base's weights"),
     "loss_type": "the loss is the mean cross-entropy over learned tokens",
     "dataset_kwargs": "rows are never left as they are; prompt renders them",
     "default_system": "write it into the rows as `system`, or into a prompt of your own",

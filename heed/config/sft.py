@@ -56,6 +56,20 @@ class SftConfig:
         help="layers that get an adapter; null: the right ones for the architecture",
         read_when=when("use_peft", True),
     )
+    use_rslora: bool = key(
+        False, help="scale the adapter by alpha / sqrt(r) instead, for high ranks", read_when=when("use_peft", True)
+    )
+    use_dora: bool = key(
+        False, help="DoRA: learn the length of each weight apart from its direction", read_when=when("use_peft", True)
+    )
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = key(
+        True, help="how the adapter begins, as LoraConfig has it", read_when=when("use_peft", True)
+    )
+    modules_to_save: list[str] | None = key(
+        None,
+        help="modules that are trained whole and saved with the adapter, as [lm_head]",
+        read_when=when("use_peft", True),
+    )
     load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when=when("use_peft", True))
     data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
     data_config: str | None = key(None, help="named configuration of a Hub data set")

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -50,6 +50,11 @@ class Adapter:
     dropout: float
     target_modules: Sequence[str] | None
     """None: the right ones for the architecture (LORA_TARGETS)."""
+    use_rslora: bool = False
+    use_dora: bool = False
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
+    modules_to_save: Sequence[str] | None = None
+    """Trained whole, beside the low-rank part."""
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
@@ -70,6 +75,7 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
     missing = [name for name in targets if name not in known]
     if missing:
         raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
+    whole = whole_modules(model, adapter.modules_to_save or (), targets)
     if getattr(model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
@@ -78,11 +84,49 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=list(targets),
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
+        init_lora_weights=adapter.init_lora_weights,
+        modules_to_save=whole or None,
         # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
         fan_in_fan_out=model_type == "gpt2" and not getattr(model, "is_loaded_in_4bit", False),
     )
-    with without_peft_warning():
-        return get_peft_model(model, config)
+    try:
+        with without_peft_warning():
+            return get_peft_model(model, config)
+    except ValueError as error:  # such as an odd rank where it must be even
+        raise UserError(f"use_peft: {error}") from error
+
+
+def whole_modules(model: PreTrainedModel, names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Full names of the modules that are trained whole; peft would take every module whose name ends alike.
+
+    Raises UserError for one that the model has not, that gets an adapter, or that shares its weights.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    tied = (embedding, head) if head is not None and head.weight is embedding.weight else ()
+    possible = []
+    for path, module in model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and all(each.is_floating_point() for each in own) and path.rsplit(".", 1)[-1] not in targets:
+            possible.append((path, module))
+    found = []
+    for name in names:
+        meant = [(path, module) for path, module in possible if f".{path}".endswith(f".{name}")]
+        if not meant:
+            known = sorted({path.rsplit(".", 1)[-1] for path, module in possible if module not in tied})
+            raise UserError(
+                f"modules_to_save: {name!r} is no module that can be trained whole beside the adapter; "
+                f"those are {', '.join(known)}"
+            )
+        if any(module in tied for _, module in meant):
+            raise UserError(
+                f"modules_to_save: {name!r} shares its weights (embedding and head are one table in this model), and "
+                "saved beside an adapter they would be two; leave it out, or train all weights with use_peft: false"
+            )
+        found += [path for path, _ in meant]
+    return found
 
 
 @contextmanager

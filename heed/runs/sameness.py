@@ -10,7 +10,10 @@ from heed.errors import UserError
 Fingerprint = dict[str, Any]
 
 # A checkpoint's tensors have the shapes and the meaning that these give them.
-UNCHANGEABLE = ("model.", "optim", "use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "dtype")
+UNCHANGEABLE = (
+    *("model.", "optim", "use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "dtype"),
+    *("use_dora", "modules_to_save"),
+)
 
 
 def refuse_unknown(allowed: Sequence[str], known: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from heed.tokens.recipe import Recipe, make_recipe
 from heed.tokens.shards import read_whole
 from heed.training.batching import hot_path, why_padded
 from heed.training.choices import try_choices
+from heed.training.fingerprint import LORA_CONFIG_KEYS
 from heed.training.speed import SpeedChoice
 
 PREVIEW_ROWS = 3
@@ -243,6 +244,7 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
             alpha=sft.lora_alpha,
             dropout=sft.lora_dropout,
             target_modules=sft.lora_target_modules,
+            **{name: getattr(sft, name) for name in LORA_CONFIG_KEYS},
         )
         model = adapters.add_adapter(model, adapter)
     total, trained = loading.parameter_counts(model)
