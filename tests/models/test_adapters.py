@@ -83,6 +83,13 @@ def test_what_cannot_be_trained_beside_an_adapter_is_refused(changes: dict[str, 
         adapters.add_adapter(gpt2(), replace(PLAIN, **changes))
 
 
+def test_an_orthogonal_beginning_is_refused_on_4_bit_weights() -> None:
+    model: Any = gpt2()
+    model.is_loaded_in_4bit = True
+    with pytest.raises(UserError, match="orthogonal does not work with load_in_4bit: true; set gaussian or true"):
+        adapters.add_adapter(model, replace(PLAIN, init_lora_weights="orthogonal"))
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("true", True), ("false", False), ("gaussian", "gaussian"), ("orthogonal", "orthogonal")]
 )
