@@ -206,7 +206,7 @@ def test_the_arena_is_shown_with_its_ratings(folder: Path) -> None:
 
 
 def test_losses_that_are_not_numbers_are_counted(folder: Path) -> None:
-    assert "1 loss was no finite number and is not drawn." in text_of(folder)
+    assert "1 loss was not finite and is not drawn." in text_of(folder)
 
 
 def test_rows_left_out_are_counted_by_reason(folder: Path) -> None:
