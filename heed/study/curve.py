@@ -12,7 +12,6 @@ import numpy as np
 
 from heed.measure.intervals import TAIL, Estimate
 from heed.study.recipes import Recipe
-from heed.study.runs import Run
 from heed.study.standings import Study
 
 SHARE = "train_share"
@@ -57,7 +56,7 @@ def curve_of(study: Study) -> Curve | None:
         return None
     ordered = sorted(found, key=lambda recipe: trained_rows(recipe))
     rows = np.array([trained_rows(each) for each in ordered], dtype=float)
-    scores = [np.array([values_of(study, run) for run in recipe.runs]) for recipe in ordered]
+    scores = [np.array([study.values[run.name] for run in recipe.runs]) for recipe in ordered]
     drawn = draws(scores)
     end = study.within[1] if study.better == "higher" else study.within[0]
     sign = 1.0 if study.better == "higher" else -1.0
@@ -89,11 +88,6 @@ def curve_of(study: Study) -> Curve | None:
 def trained_rows(recipe: Recipe) -> int:
     rows: int = recipe.runs[0].facts["encoded"]["train"]["rows"]
     return rows
-
-
-def values_of(study: Study, run: Run) -> list[float]:
-    given = run.values(study.metric, run.evidence.ours)
-    return [given[question] for question in study.questions]
 
 
 def draws(scores: Sequence[np.ndarray]) -> np.ndarray:

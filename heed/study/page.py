@@ -1,6 +1,6 @@
 """compared.html: what a comparison of runs shows, in the report's style."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from heed.report.figures import Measure, Series, bars, curves, scatter
 from heed.report.svg import short
 from heed.saying import count
 from heed.study.curve import Curve
-from heed.study.recipes import Recipe
-from heed.study.runs import Question, Run
+from heed.study.runs import Run
 from heed.study.standings import Standing, Study
 from heed.study.terminal import conclusion, curve_text, gain_text, told, wide_of
 
@@ -29,6 +28,7 @@ LOOKS = 6
 """As many recipes have a colour each; the others are grey."""
 ROWS_SHOWN = 50
 LONGEST_NAME = 14
+LOSSES_OVER = (("num_input_tokens_seen", "tokens seen"), ("seconds", "seconds of training"))
 
 
 def write_page_of(study: Study, curve: Curve | None, path: Path) -> None:
@@ -53,7 +53,7 @@ def page_values(study: Study, curve: Curve | None, folder: Path) -> dict[str, An
         "settings": list(study.standings[0].recipe.settings),
         "measures": measures(study),
         "costs": [cost(each) for each in study.standings],
-        "losses": [chart for chart in (over_tokens(study, looks), over_seconds(study, looks)) if chart is not None],
+        "losses": list(filter(None, (loss_curves(study, looks, *each) for each in LOSSES_OVER))),
         "score_against_cost": score_against_cost(study, looks),
         "disagreements": disagreements(study),
         "curve": curve_text(curve, study) if curve else None,
@@ -89,7 +89,7 @@ def hero(study: Study, looks: dict[str, str]) -> Markup:
         )
         for each in study.standings[: 2 * LOOKS]
     ]
-    low, high = study.within if np.isfinite(study.within).all() else ends_of(study)
+    low, high = scale_of(study)
     label = f"{words.label(study.metric)}: " + ", ".join(f"{name} {figure}" for name, figure, _ in drawn)
     return bars(drawn, low=low, high=high, label=label)
 
@@ -99,7 +99,10 @@ def shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else "\N{HORIZONTAL ELLIPSIS}" + name[1 - LONGEST_NAME :]
 
 
-def ends_of(study: Study) -> tuple[float, float]:
+def scale_of(study: Study) -> tuple[float, float]:
+    """The metric's own range; where it has no end, what the recipes span."""
+    if np.isfinite(study.within).all():
+        return study.within
     ends = [end for each in study.standings for end in (each.rows.value, *(each.rows.ci95 or ()))]
     return min(0.0, *ends), max(ends)
 
@@ -140,9 +143,8 @@ def known_values(run: Run) -> dict[tuple[str, str], float | None]:
         for each in findings:
             value = each.of(run.evidence.ours)
             known[group, each.metric] = value.value if value is not None else None
-    return known | {
-        (KINDS[row.task][0], row.metric): row.value for row in run.evidence.rows if row.system == "controls"
-    }
+    controls = [row for row in run.evidence.rows if row.system == "controls"]
+    return known | {(f"controls, {words.label(row.metric)}", KINDS[row.task][0]): row.value for row in controls}
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -176,25 +178,13 @@ def cost(standing: Standing) -> Cost:
     )
 
 
-Place = Callable[[Run, dict[str, Any]], float | None]
-"""Where a log is on the horizontal axis."""
-
-
-def over_tokens(study: Study, looks: dict[str, str]) -> tuple[str, Markup] | None:
-    return loss_curves(study, looks, "tokens seen", lambda run, log: log.get("num_input_tokens_seen"))
-
-
-def over_seconds(study: Study, looks: dict[str, str]) -> tuple[str, Markup] | None:
-    return loss_curves(study, looks, "seconds of training", lambda run, log: log.get("seconds"))
-
-
-def loss_curves(study: Study, looks: dict[str, str], x_title: str, place: Place) -> tuple[str, Markup] | None:
-    """A line for each run, in its recipe's colour; None where no run knows the place."""
+def loss_curves(study: Study, looks: dict[str, str], field: str, x_title: str) -> tuple[str, Markup] | None:
+    """Over a field of the logs, a line for each run in its recipe's colour; None where no run has it."""
     series = []
     for standing in reversed(study.standings):  # the best is drawn last, over the others
         for run in standing.recipe.runs:
-            points = [(place(run, log), log["eval_loss"]) for log in run.evidence.losses if "eval_loss" in log]
-            known = [(float(x), float(y)) for x, y in points if x is not None and np.isfinite(y)]
+            logs = [log for log in run.evidence.losses if "eval_loss" in log and field in log]
+            known = [(float(log[field]), float(log["eval_loss"])) for log in logs if np.isfinite(log["eval_loss"])]
             if len(known) > 1:
                 series.append(Series(name=run.name, points=known, look=looks[standing.recipe.name]))
     if not series:
@@ -218,7 +208,7 @@ def score_against_cost(study: Study, looks: dict[str, str]) -> Markup | None:
     label = f"{words.label(study.metric)} against seconds of training: " + ", ".join(
         f"{each.name} {each.points[0][1]:.3f} in {short(each.points[0][0])} s" for each in series
     )
-    low, high = study.within if np.isfinite(study.within).all() else ends_of(study)
+    low, high = scale_of(study)
     return scatter(series, x_title="seconds of training", y_low=low, y_high=high, label=label)
 
 
@@ -232,7 +222,7 @@ def curve_chart(curve: Curve, study: Study) -> Markup:
         (name, words.number(each.value, wide=wide), Measure(look=look, value=each.value, ci95=each.ci95))
         for name, each, look in lines
     ]
-    low, high = study.within if np.isfinite(study.within).all() else ends_of(study)
+    low, high = scale_of(study)
     told = ", ".join(f"{name} {figure}" for name, figure, _ in drawn)
     return bars(drawn, low=low, high=high, label=f"{words.label(study.metric)} by training rows: {told}")
 
@@ -258,31 +248,21 @@ class Disagreement:
 
 def disagreements(study: Study) -> list[Disagreement]:
     """The rows whose values differ most between recipes, 50 at most."""
-    runs = [run for each in study.standings for run in each.recipe.runs]
-    values = {run.name: run.values(study.metric, run.evidence.ours) for run in runs}
-
-    def spread(question: Question) -> float:
-        means = [recipe_mean(each.recipe, values, question) for each in study.standings]
-        return max(means) - min(means)
-
-    ordered = sorted(study.questions, key=lambda question: -spread(question))
-    return [disagreement(study, runs, values, each) for each in ordered[:ROWS_SHOWN] if spread(each) > 0]
+    means = np.array([study.means(each.recipe) for each in study.standings])
+    spread = means.max(axis=0) - means.min(axis=0)
+    order = np.argsort(-spread, kind="stable")[:ROWS_SHOWN]
+    return [disagreement(study, place) for place in order.tolist() if spread[place] > 0]
 
 
-def recipe_mean(recipe: Recipe, values: dict[str, dict[Question, float]], question: Question) -> float:
-    return sum(values[run.name][question] for run in recipe.runs) / len(recipe.runs)
-
-
-def disagreement(
-    study: Study, runs: Sequence[Run], values: dict[str, dict[Question, float]], question: Question
-) -> Disagreement:
-    """Equal answers are together, the better ones first."""
+def disagreement(study: Study, place: int) -> Disagreement:
+    """Of the common row at `place`. Equal answers are together, the better ones first."""
+    question = study.questions[place]
+    given = [(run, run.answers[run.questions[question]]) for each in study.standings for run in each.recipe.runs]
     said: dict[tuple[float, str], list[str]] = {}
-    for run in runs:
-        answer = run.evidence.responses[run.evidence.ours or ""][run.questions[question]]
-        said.setdefault((values[run.name][question], answer.model_response), []).append(run.name)
+    for run, answer in given:
+        said.setdefault((float(study.values[run.name][place]), answer.model_response), []).append(run.name)
     sign = -1 if study.better == "higher" else 1
-    asked = runs[0].evidence.responses[runs[0].evidence.ours or ""][runs[0].questions[question]]
+    asked = given[0][1]
     return Disagreement(
         instruction=asked.instruction,
         input=asked.input,

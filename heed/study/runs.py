@@ -1,7 +1,5 @@
 """The runs of a comparison, read from their folders."""
 
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.files import run_folder
+from heed.files.hashes import json_sha256
 from heed.measure.verdict import JUDGE_SCORE
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.judges import judge_key, scores
@@ -61,7 +60,7 @@ class Run:
     @cached_property
     def questions(self) -> dict[Question, int]:
         """Question -> row_id, of the rows that the run's model answered."""
-        return dict(numbered(self.evidence.responses.get(self.evidence.ours or "", {})))
+        return dict(numbered(self.answers))
 
     @property
     def contract(self) -> str | None:
@@ -72,6 +71,11 @@ class Run:
         """What its own headline is about."""
         primary = self.found.primary
         return None if primary is None else JUDGE_SCORE if primary.system == "judge" else primary.metric
+
+    @property
+    def answers(self) -> dict[int, Answer]:
+        """Row id -> what the run's model answered."""
+        return self.evidence.responses.get(self.evidence.ours or "", {})
 
     def values(self, metric: str, name: str | None) -> dict[Question, float]:
         """Question -> value, of a system that the run has asked."""
@@ -101,8 +105,7 @@ def numbered(answers: dict[int, Answer]) -> Iterator[tuple[Question, int]]:
     seen: Counter[str] = Counter()
     for row_id in sorted(answers):
         each = answers[row_id]
-        asked = [each.instruction, each.input, each.output, each.system_prompt, each.history]
-        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        digest = json_sha256([each.instruction, each.input, each.output, each.system_prompt, each.history])
         yield (digest, seen[digest]), row_id
         seen[digest] += 1
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,15 @@ class Study:
     within: Range
     better: str
     questions: list[Question]
+    values: dict[str, np.ndarray]
+    """Name of a run -> the value of each common row, in the order of `questions`."""
     standings: list[Standing]
     apart: list[Apart]
+
+    def means(self, recipe: Recipe) -> list[float]:
+        """Each common row's mean over the recipe's seeds."""
+        means: list[float] = np.mean([self.values[run.name] for run in recipe.runs], axis=0).tolist()
+        return means
 
     def as_json(self, folder: Path) -> dict[str, Any]:
         """With the runs' paths from the folder that the file is in."""
@@ -106,20 +113,18 @@ def study(runs: Sequence[Run], metric: str | None = None) -> Study:
     if len(alike) < 2:
         reasons = "".join(f"\n  {each.run.name}: {each.reason}" for each in apart)
         raise UserError(f"runs: there are no two that can be compared{reasons}")
-    questions = [each for each in alike[0].questions if all(each in run.questions for run in alike[1:])]
     values = {run.name: run.values(metric, run.evidence.ours) for run in alike}
-    questions = [each for each in questions if all(each in given for given in values.values())]
-    within = range_of([value for given in values.values() for value in given.values()])
-    better = "higher" if higher_is_better(alike[0], metric) else "lower"
-    table = {name: np.array([given[each] for each in questions]) for name, given in values.items()}
-    return Study(
+    questions = [each for each in alike[0].questions if all(each in given for given in values.values())]
+    found = Study(
         metric=metric,
-        within=within,
-        better=better,
+        within=range_of([value for given in values.values() for value in given.values()]),
+        better="higher" if higher_is_better(alike[0], metric) else "lower",
         questions=questions,
-        standings=ranked(recipes(alike), table, metric, questions, within, better),
+        values={name: np.array([given[each] for each in questions]) for name, given in values.items()},
+        standings=[],
         apart=apart,
     )
+    return replace(found, standings=ranked(recipes(alike), found))
 
 
 def higher_is_better(run: Run, metric: str) -> bool:
@@ -171,21 +176,14 @@ def other_prompt(run: Run, first: Run) -> str:
     return f"another prompt{names}: a difference would not come from the training alone"
 
 
-def ranked(
-    found: Sequence[Recipe],
-    table: dict[str, np.ndarray],
-    metric: str,
-    questions: Sequence[Question],
-    within: Range,
-    better: str,
-) -> list[Standing]:
+def ranked(found: Sequence[Recipe], study: Study) -> list[Standing]:
     """The best first, with each other's distance to it."""
-    sign = 1 if better == "higher" else -1
-    means = [np.mean([table[run.name] for run in recipe.runs], axis=0) for recipe in found]
-    order = sorted(range(len(found)), key=lambda place: -sign * means[place].mean())
+    sign = 1 if study.better == "higher" else -1
+    means = [study.means(recipe) for recipe in found]
+    order = sorted(range(len(found)), key=lambda place: -sign * sum(means[place]))
     best = order[0]
-    seeds = [[float(table[run.name].mean()) for run in recipe.runs] for recipe in found]
-    behind = {place: paired_difference(means[best], means[place], within=within) for place in order[1:]}
+    seeds = [[float(study.values[run.name].mean()) for run in recipe.runs] for recipe in found]
+    behind = {place: paired_difference(means[best], means[place], within=study.within) for place in order[1:]}
     chances = {
         str(place): max(each.p, seeds_differ(seeds[best], seeds[place]) or 0.0)
         for place, each in behind.items()
@@ -196,12 +194,12 @@ def ranked(
     return [
         Standing(
             recipe=found[place],
-            rows=mean_estimate(means[place], within=within),
+            rows=mean_estimate(means[place], within=study.within),
             seeds=over_seeds(seeds[place]),
-            gain=gain(found[place], metric, questions, table, within),
+            gain=gain(found[place], study),
             behind=behind.get(place),
             p_adjusted=adjusted.get(str(place)),
-            verdict=verdict_of(behind.get(place), adjusted.get(str(place)), better),
+            verdict=verdict_of(behind.get(place), adjusted.get(str(place)), study.better),
         )
         for place in order
     ]
@@ -212,16 +210,16 @@ def verdict_of(behind: Estimate | None, p: float | None, better: str) -> str:
     return "" if behind is None else verdict(behind.value, behind.ci95, p, better)
 
 
-def gain(
-    recipe: Recipe, metric: str, questions: Sequence[Question], table: dict[str, np.ndarray], within: Range
-) -> Gain | None:
+def gain(recipe: Recipe, study: Study) -> Gain | None:
     """None if a run was not compared with what it started from, or not on all common rows."""
-    before = [run.values(metric, run.evidence.theirs) if run.evidence.theirs == "base" else {} for run in recipe.runs]
-    if any(each not in known for known in before for each in questions):
+    before = [
+        run.values(study.metric, run.evidence.theirs) if run.evidence.theirs == "base" else {} for run in recipe.runs
+    ]
+    if any(each not in known for known in before for each in study.questions):
         return None
-    after = [table[run.name] for run in recipe.runs]
-    began = [np.array([known[each] for each in questions]) for known in before]
-    rows = paired_difference(np.mean(after, axis=0), np.mean(began, axis=0), within=within)
+    after = [study.values[run.name] for run in recipe.runs]
+    began = [np.array([known[each] for each in study.questions]) for known in before]
+    rows = paired_difference(study.means(recipe), np.mean(began, axis=0).tolist(), within=study.within)
     seeds = [float((ours - base).mean()) for ours, base in zip(after, began, strict=True)]
     agree = sum(np.sign(each) == np.sign(rows.value) for each in seeds)
     return Gain(rows=rows, seeds=over_seeds(seeds), agree=int(agree))
