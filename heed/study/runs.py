@@ -82,7 +82,8 @@ class Run:
         if name is None:
             return {}
         if metric == JUDGE_SCORE:
-            judge = next((judge_key(each) for each in self.evidence.judges), None)
+            trusted = self.found.primary.judge if self.found.primary is not None else None
+            judge = trusted or next((judge_key(each) for each in self.evidence.judges), None)
             given = {
                 each["row_id"]: each["score"]
                 for each in scores(self.evidence)
