@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from heed.errors import UserError
+from heed.measure.clusters import clusters_of
 from heed.measure.intervals import Estimate, Range, mean_estimate, paired_difference, range_of
 from heed.measure.seeds import over_seeds, seeds_differ
 from heed.measure.verdict import holm, verdict
@@ -63,6 +64,8 @@ class Study:
     questions: list[Question]
     values: dict[str, np.ndarray]
     """Name of a run -> the value of each common row, in the order of `questions`."""
+    clusters: list[Hashable] | None
+    """Of the common rows; those of one cluster count as one draw, as in the runs' own reports."""
     standings: list[Standing]
     apart: list[Apart]
 
@@ -121,10 +124,18 @@ def study(runs: Sequence[Run], metric: str | None = None) -> Study:
         better="higher" if higher_is_better(alike[0], metric) else "lower",
         questions=questions,
         values={name: np.array([given[each] for each in questions]) for name, given in values.items()},
+        clusters=clusters_in(alike[0], questions),
         standings=[],
         apart=apart,
     )
     return replace(found, standings=ranked(recipes(alike), found))
+
+
+def clusters_in(run: Run, questions: Sequence[Question]) -> list[Hashable] | None:
+    """Which of the rows ask the same or nearly repeat each other; None where none do."""
+    rows = [run.questions[each] for each in questions]
+    found = clusters_of([run.answers[row] for row in rows], None) if rows else None
+    return [found[row] for row in rows] if found is not None else None
 
 
 def higher_is_better(run: Run, metric: str) -> bool:
@@ -183,7 +194,10 @@ def ranked(found: Sequence[Recipe], study: Study) -> list[Standing]:
     order = sorted(range(len(found)), key=lambda place: -sign * sum(means[place]))
     best = order[0]
     seeds = [[float(study.values[run.name].mean()) for run in recipe.runs] for recipe in found]
-    behind = {place: paired_difference(means[best], means[place], within=study.within) for place in order[1:]}
+    behind = {
+        place: paired_difference(means[best], means[place], within=study.within, clusters=study.clusters)
+        for place in order[1:]
+    }
     chances = {
         str(place): max(each.p, seeds_differ(seeds[best], seeds[place]) or 0.0)
         for place, each in behind.items()
@@ -194,7 +208,7 @@ def ranked(found: Sequence[Recipe], study: Study) -> list[Standing]:
     return [
         Standing(
             recipe=found[place],
-            rows=mean_estimate(means[place], within=study.within),
+            rows=mean_estimate(means[place], within=study.within, clusters=study.clusters),
             seeds=over_seeds(seeds[place]),
             gain=gain(found[place], study),
             behind=behind.get(place),
@@ -219,7 +233,8 @@ def gain(recipe: Recipe, study: Study) -> Gain | None:
         return None
     after = [study.values[run.name] for run in recipe.runs]
     began = [np.array([known[each] for each in study.questions]) for known in before]
-    rows = paired_difference(study.means(recipe), np.mean(began, axis=0).tolist(), within=study.within)
+    before_all = np.mean(began, axis=0).tolist()
+    rows = paired_difference(study.means(recipe), before_all, within=study.within, clusters=study.clusters)
     seeds = [float((ours - base).mean()) for ours, base in zip(after, began, strict=True)]
     agree = sum(np.sign(each) == np.sign(rows.value) for each in seeds)
     return Gain(rows=rows, seeds=over_seeds(seeds), agree=int(agree))

@@ -107,6 +107,21 @@ def test_what_cannot_be_compared_is_listed_with_the_reason(tmp_path: Path) -> No
     }
 
 
+def test_rows_that_ask_the_same_count_as_one_draw_as_in_the_runs_own_reports(tmp_path: Path) -> None:
+    for name, values in (("a", RIGHT), ("b", HALF)):
+        run = write_run(tmp_path / name, values, config={"learning_rate": ord(name)})
+        answers = json.loads((run / "responses.json").read_text())
+        for row, answer in enumerate(answers):
+            answer["instruction"] = "Name the colour of the sky." if row < 20 else chr(97 + row % 26) * 9
+        (run / "responses.json").write_text(json.dumps(answers))
+    study, _ = compared(tmp_path)
+    assert study.clusters is not None
+    assert len(set(study.clusters)) == 21
+    best = study.standings[0].rows.ci95
+    assert best is not None
+    assert best[0] < 0.85  # forty draws that are all right would give 0.912
+
+
 def test_only_rows_that_all_answered_count(tmp_path: Path) -> None:
     write_run(tmp_path / "a", RIGHT, config={"learning_rate": 1})
     write_run(tmp_path / "b", RIGHT, config={"learning_rate": 2})
