@@ -104,12 +104,17 @@ def step_rows(
     return StepRows(step=step, rows=row_ids[places].tolist(), supervised=supervised[places].tolist())
 
 
+def recorded_steps(run: Path) -> list[StepRows]:
+    """All that a run's recorder has written; nothing where it wrote no file."""
+    return whole(read_kept(run / run_folder.FLIGHT_FILE, lambda value: StepRows(**value)))
+
+
 def rows_of_step(run: Path, step: int) -> StepRows:
     """What a step of a run learned from. Raises UserError when the run's recorder does not know the step."""
     path = run / run_folder.FLIGHT_FILE
     if not path.is_file():
         raise UserError(f"{run} has no {run_folder.FLIGHT_FILE}; is it the folder of a run?")
-    steps = {rows.step: rows for rows in whole(read_kept(path, lambda value: StepRows(**value)))}
+    steps = {rows.step: rows for rows in recorded_steps(run)}
     if step in steps:
         return steps[step]
     known = f"it knows steps {min(steps)} to {max(steps)}" if steps else "it knows none yet"

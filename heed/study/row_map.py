@@ -5,8 +5,9 @@ A row that the model keeps getting wrong while it learns the others most often h
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +19,9 @@ from heed.audit import duplicates
 from heed.data.records import Record
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.lines import kept_values
 from heed.pages import render_page, write_page
 from heed.report.figures import Series, scatter
-from heed.runs.recorder import spoken
+from heed.runs.recorder import recorded_steps, spoken
 from heed.saying import count
 from heed.tokens.preview import one_line
 
@@ -71,20 +71,19 @@ def row_map(run: Path, records: Sequence[Record]) -> list[MappedRow]:
 
 def row_losses(run: Path) -> dict[int, list[float]]:
     """Row id -> its loss each time the run learned from it. Turns of a conversation count by their learned tokens."""
-    path = run / run_folder.FLIGHT_FILE
-    lines = kept_values(path) if path.is_file() else []
-    if not lines or lines[0].get("losses") is None:
+    steps = recorded_steps(run)
+    if not steps or steps[0].losses is None:
         raise UserError(f"{run}: the losses of its rows were not recorded; train with record_row_loss: true")
     found: dict[int, list[float]] = {}
-    for line in lines:
+    for step in steps:
         sums: dict[int, list[float]] = {}
-        for row, tokens, loss in zip(line["rows"], line["supervised"], line["losses"], strict=True):
+        for row, tokens, loss in zip(step.rows, step.supervised, step.losses or (), strict=True):
             total = sums.setdefault(row, [0.0, 0.0])
             total[0] += loss * tokens
             total[1] += tokens
-        for row, (loss, tokens) in sums.items():
-            if tokens and math.isfinite(loss):
-                found.setdefault(row, []).append(loss / tokens)
+        for row, (nats, learned) in sums.items():
+            if learned and math.isfinite(nats):
+                found.setdefault(row, []).append(nats / learned)
     return found
 
 
@@ -101,22 +100,17 @@ def with_twins(rows: Sequence[MappedRow], records: Sequence[Record]) -> list[Map
     texts = [duplicates.normalized(record.question) for record in records]
     signatures = np.stack([duplicates.signature(duplicates.runs(text)) for text in texts])
     place_of = {record.row_id: place for place, record in enumerate(records)}
-    every = np.arange(len(records))
-    wanted = np.array([place_of[row.record.row_id] for row in rows], dtype=np.int64)
-    twins: dict[int, list[Record]] = {}
-    for place in wanted.tolist():
-        likely = every[(signatures == signatures[place]).mean(axis=1) >= duplicates.LIKELY]
+
+    def twins(row: MappedRow) -> Iterator[Record]:
+        place = place_of[row.record.row_id]
         mine = duplicates.runs(texts[place])
-        twins[place] = [
-            records[other]
-            for other in likely.tolist()
-            if records[other].output != records[place].output
-            and duplicates.similarity(mine, duplicates.runs(texts[other])) >= duplicates.SIMILAR
-        ]
-    return [
-        MappedRow(record=row.record, losses=row.losses, kind=row.kind, twins=tuple(twins[place][:MOST_TWINS]))
-        for row, place in zip(rows, wanted.tolist(), strict=True)
-    ]
+        likely = (signatures == signatures[place]).mean(axis=1) >= duplicates.LIKELY
+        for other in np.flatnonzero(likely).tolist():
+            alike = duplicates.similarity(mine, duplicates.runs(texts[other])) >= duplicates.SIMILAR
+            if alike and records[other].output != row.record.output:
+                yield records[other]
+
+    return [replace(row, twins=tuple(islice(twins(row), MOST_TWINS))) for row in rows]
 
 
 def suspects(rows: Sequence[MappedRow], records: Sequence[Record]) -> list[MappedRow]:

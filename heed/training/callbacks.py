@@ -28,7 +28,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        earlier = kept_values(self.path) if self.path.is_file() else []
+        earlier = kept_values(self.path)
         self.began = time.monotonic() - (earlier[-1].get("seconds", 0.0) if earlier else 0.0)
 
     def on_log(
