@@ -73,20 +73,19 @@ def train_several(told: Told, command_line: config.CommandLine) -> None:
 
     Given again, finished runs are not made again. A dry run is one of the first.
     """
-    from accelerate import PartialState
-
     from heed.study import compare_runs
     from heed.training.variants import variants
 
+    first = os.environ.get("RANK", "0") == "0"  # as the launcher says: the processes have not met yet
     runs = variants(told, command_line)
     for place, run in enumerate(runs, 1):
         own = read_config(run.command_line)
-        if os.environ.get("RANK", "0") == "0":
+        if first:
             print(f"\nrun {place} of {len(runs)}: {run.folder}")
         train_and_compare(own, dry_run=command_line.dry_run, verbose=command_line.verbose)
         if command_line.dry_run:
             return
-    if PartialState().is_main_process:
+    if first:
         compare_runs([run.folder for run in runs], Path(told.settings["output_dir"].value), None, link=True)
 
 

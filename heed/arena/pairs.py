@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heed.arena.contestants import Recording
+from heed.arena.contestants import Recording, common_questions
 from heed.arena.matches import Question
 from heed.arena.votes import Vote
 from heed.data.records import Message
@@ -32,51 +32,60 @@ class Pairs:
     """Pairs that some votes were against and the majority for."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """A vote with what was voted on."""
+
+    vote: Vote
+    question: Question
+    chosen: str
+    rejected: str
+
+
 def make_pairs(votes: Sequence[Vote], recordings: Mapping[str, Recording]) -> Pairs:
-    """`recordings` are the answers that recorded votes were about, by the models' names."""
+    """`recordings` are the answers that recorded votes were about, by the models' names.
+
+    Raises UserError where two of them answer different data.
+    """
     left_out: Counter[str] = Counter()
-    asked: dict[tuple[str, Texts], list[tuple[Vote, str, str]]] = {}
-    questions: dict[str, Question] = {}
+    asked: dict[tuple[str, Texts], list[Preference]] = {}
+    recorded = {question.item: question for question in common_questions(recordings)}
     for vote in votes:
-        if vote.preferred is None:
-            left_out["a tie" if vote.winner == "tie" else "both answers bad"] += 1
-            continue
-        found = seen_by(vote, recordings)
+        found = preference(vote, recordings, recorded)
         if isinstance(found, str):
             left_out[found] += 1
-            continue
-        question, chosen, rejected = found
-        if chosen.strip() == rejected.strip():
-            left_out["the answers are equal"] += 1
-            continue
-        questions[question.text] = question
-        first, second = sorted((chosen, rejected))
-        asked.setdefault((question.text, (first, second)), []).append((vote, chosen, rejected))
+        else:
+            first, second = sorted((found.chosen, found.rejected))
+            asked.setdefault((found.question.text, (first, second)), []).append(found)
     pairs, contradicted = [], 0
-    for (text, _), cast in asked.items():
-        by_people = [each for each in cast if not each[0].by_judge]
+    for cast in asked.values():
+        by_people = [each for each in cast if not each.vote.by_judge]
         left_out["a person has decided"] += len(cast) - len(by_people) if by_people else 0
         deciding = by_people or cast
-        [(chosen, most), *others] = Counter(each[1] for each in deciding).most_common()
+        [(chosen, most), *others] = Counter(each.chosen for each in deciding).most_common()
         if others and others[0][1] == most:
             left_out["as many votes for as against"] += len(deciding)
             continue
         contradicted += bool(others)
-        pairs.append(pair(questions[text], [each for each in deciding if each[1] == chosen]))
+        pairs.append(pair([each for each in deciding if each.chosen == chosen]))
     return Pairs(pairs=pairs, left_out={reason: n for reason, n in left_out.items() if n}, contradicted=contradicted)
 
 
-def seen_by(vote: Vote, recordings: Mapping[str, Recording]) -> tuple[Question, str, str] | str:
-    """The question, the answer that won and the one that lost; or why that is not known."""
+def preference(
+    vote: Vote, recordings: Mapping[str, Recording], recorded: Mapping[int | str, Question]
+) -> Preference | str:
+    """What a vote prefers; or why it gives no pair. `recorded` are the questions of the recordings."""
+    if vote.preferred is None:
+        return "a tie" if vote.winner == "tie" else "both answers bad"
     texts = answers(vote, recordings)
     if isinstance(texts, str):
         return texts
-    asked = [each for name in (vote.a, vote.b) if name in recordings for each in recordings[name].questions]
-    question = next((each for each in asked if vote.row_id is not None and each.row_id == vote.row_id), None)
-    if question is None:  # it was asked live
-        question = Question(row_id=vote.row_id, messages=({"role": "user", "content": vote.prompt or ""},))
-    a, b = texts
-    return (question, a, b) if vote.winner == "a" else (question, b, a)
+    chosen, rejected = texts if vote.winner == "a" else texts[::-1]
+    if chosen.strip() == rejected.strip():
+        return "the answers are equal"
+    live = Question(row_id=vote.row_id, messages=({"role": "user", "content": vote.prompt or ""},))
+    question = recorded.get(vote.key.item, live)
+    return Preference(vote=vote, question=question, chosen=chosen, rejected=rejected)
 
 
 def answers(vote: Vote, recordings: Mapping[str, Recording]) -> tuple[str, str] | str:
@@ -91,23 +100,23 @@ def answers(vote: Vote, recordings: Mapping[str, Recording]) -> tuple[str, str] 
     return found[0].text, found[1].text
 
 
-def pair(question: Question, votes: Sequence[tuple[Vote, str, str]]) -> dict[str, Any]:
+def pair(preferences: Sequence[Preference]) -> dict[str, Any]:
     """A line of TRL's conversational format, and who preferred what when."""
-    vote, chosen, rejected = votes[0]
-    winner, loser = (vote.a, vote.b) if vote.winner == "a" else (vote.b, vote.a)
+    first = preferences[0]
+    winner, loser = (first.vote.a, first.vote.b) if first.vote.winner == "a" else (first.vote.b, first.vote.a)
     return {
-        "prompt": [turn(message) for message in question.messages],
-        "chosen": [{"role": "assistant", "content": chosen}],
-        "rejected": [{"role": "assistant", "content": rejected}],
-        "row_id": question.row_id,
+        "prompt": [turn(message) for message in first.question.messages],
+        "chosen": [{"role": "assistant", "content": first.chosen}],
+        "rejected": [{"role": "assistant", "content": first.rejected}],
+        "row_id": first.question.row_id,
         "models": {"chosen": winner, "rejected": loser},
-        "votes": [{"voter": each.voter, "time": each.time} for each, _, _ in votes],
+        "votes": [{"voter": each.vote.voter, "time": each.vote.time} for each in preferences],
     }
 
 
-def turn(message: Message) -> dict[str, str]:
+def turn(message: Message) -> dict[str, Any]:
     """Instruction and input stay separate, so that a prompt can show them as before."""
-    return {name: str(value) for name, value in message.items() if value}
+    return {name: value for name, value in message.items() if value}
 
 
 def refuse_held_out(pairs: Sequence[Mapping[str, Any]], run: Path | None, allowed: Sequence[str]) -> None:
