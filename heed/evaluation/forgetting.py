@@ -12,7 +12,7 @@ from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.measure.intervals import ratio_estimate
 from heed.measure.measurements import HEED
-from heed.measure.rows import Row
+from heed.measure.rows import Row, measured
 from heed.runs.finished import resolved_sft_config
 from heed.saying import Say
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parents[2]
 GENERAL = HERE / "data" / "plain_text.txt"
 MOST = 1000  # lines
-SIZES = {"loss_per_token": "tokens", "bits_per_byte": "bytes"}
+# metric -> what it is per, and how many nats are one of it
+SIZES = {"loss_per_token": ("tokens", 1.0), "bits_per_byte": ("bytes", math.log(2))}
 
 
 def read_texts(path: Path, say: Say) -> list[str]:
@@ -103,41 +104,34 @@ def forgetting_rows(folder: Path, evaluation: Evaluation) -> list[Row]:
     """Loss per token and bits per byte of both models, and the difference over the same texts."""
     lines = read_kept(folder)
     of = {name: [line for line in lines if line["name"] == name] for name in evaluation.systems}
-    ours, others = of.pop(evaluation.evaluated), {name: found for name, found in of.items() if found}
-    if not ours or not others:
+    after = of.pop(evaluation.evaluated)
+    other, before = next(((name, found) for name, found in of.items() if found), ("", []))
+    if not after or [each["text_sha256"] for each in after] != [each["text_sha256"] for each in before]:
         return []
-    other, theirs = next(iter(others.items()))
-    same = [each["text_sha256"] for each in ours] == [each["text_sha256"] for each in theirs]
+    text = {"data": after[0]["text"], "data_sha256": after[0]["text_sha256"], "limit": None}
     rows = []
-    for metric, size in SIZES.items() if same else ():
-        sizes = [each[size] for each in ours]
-        if sizes != [each[size] for each in theirs]:
+    for metric, (size, unit) in SIZES.items():
+        sizes = [each[size] for each in after]
+        if sizes != [each[size] for each in before]:
             continue  # with another tokenizer a loss per token would be of other tokens
-        unit = math.log(2) if metric == "bits_per_byte" else 1.0
-        parts = {name: [each["nats"] / unit for each in found] for name, found in ((other, theirs), ("ours", ours))}
-        change = [mine - before for mine, before in zip(parts["ours"], parts[other], strict=True)]
-        for name, values in ((other, parts[other]), (evaluation.evaluated, parts["ours"])):
-            found = ratio_estimate(values, sizes)
-            gained = {"difference_from_base": asdict(ratio_estimate(change, sizes))} if name != other else {}
-            provenance = evaluation.provenance(name) | {
-                "data": ours[0]["text"],
-                "data_sha256": ours[0]["text_sha256"],
-                "limit": None,
-            }
+        theirs, ours = ([each["nats"] / unit for each in found] for found in (before, after))
+        change = ratio_estimate([mine - yours for mine, yours in zip(ours, theirs, strict=True)], sizes)
+        for name, parts, details in (
+            (other, theirs, {}),
+            (evaluation.evaluated, ours, {"difference_from_base": asdict(change)}),
+        ):
             rows.append(
                 Row(
                     system="forgetting",
-                    task=ours[0]["text"],
+                    task=after[0]["text"],
                     metric=metric,
-                    value=found.value,
-                    ci95=found.ci95,
-                    n=found.n,
-                    n_full=found.n,
+                    **measured(ratio_estimate(parts, sizes)),
+                    n_full=len(parts),
                     name=name,
                     library=HEED,
                     higher_is_better=False,
-                    details=gained,
-                    **provenance,
+                    details=details,
+                    **(evaluation.provenance(name) | text),
                 )
             )
     return rows
