@@ -1,6 +1,7 @@
 """Who answers: models on this machine, or a server. Each is given the rows and writes a file of answers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:  # heavy: imported below, once it is known that a model is to 
     from heed.answers.generation import Engine
     from heed.answers.partial import OnResponse, Response
     from heed.prompts.template import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What a model is asked, and what is to be known of its answers."""
+
+    records: Sequence[Record]
+    controls: Controls
+    learned: frozenset[int]
+    """Fingerprints of what the training rows answer, as far as those are at hand."""
+    text: Path | None
+    """What both models read, to show what one has lost."""
 
 
 class LocalAsker:
@@ -64,17 +77,7 @@ class LocalAsker:
             say(f"{other.name} is not asked in its own template: {reason}")
         return own if reason is None else None
 
-    def answer(
-        self,
-        subject: Subject,
-        records: Sequence[Record],
-        file: Path,
-        *,
-        controls: Controls,
-        learned: frozenset[int],
-        text: Path | None,
-        say: Say,
-    ) -> str:
+    def answer(self, subject: Subject, questions: Questions, file: Path, say: Say) -> str:
         """Write the subject's answers, and how likely it is to stop where the references do.
 
         Returns the hash of the template that it was asked with.
@@ -89,8 +92,9 @@ class LocalAsker:
 
         prompt, stop_token_ids = shared_prompt(self.prompt, self.contract, subject)
         sha256 = prompt.contract().template_sha256
+        records = questions.records
         prompts_ids = [prompt.encode_prompt(record.messages[:-1]) for record in records]
-        controls_ids = [prompt.encode_prompt(each.record.messages[:-1]) for each in controls.asked]
+        controls_ids = [prompt.encode_prompt(each.record.messages[:-1]) for each in questions.controls.asked]
         request = {
             "model": model_sha256(subject.model, subject.revision),
             "contract": sha256,
@@ -102,7 +106,7 @@ class LocalAsker:
         model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
         self.device = str(model.device)
         fits = [len(ids) < context_length(model) for ids in controls_ids]
-        controls = controls.fitting(fits)
+        questions = replace(questions, controls=questions.controls.fitting(fits))
         prompts_ids += [ids for ids, fit in zip(controls_ids, fits, strict=True) if fit]
         with Progress(f"{subject.name} answers", len(prompts_ids)) as bar:
 
@@ -126,16 +130,16 @@ class LocalAsker:
                 partial_file(file),
                 row_keys(request, prompts_ids),
                 ask,
-                write=lambda responses: write_answers(file, records, controls, responses, learned),
+                write=lambda responses: write_answers(file, questions, responses),
                 on_response=lambda index, response: bar.update(),
                 say=tell,
             )
         examples = [prompt.encode(record.messages)._asdict() for record in records]
         stops = stop_numbers(model, examples, eos_token_id=prompt.eos_token_id, say=say)
         write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
-        if text is not None and not subject.own_template:  # plain text has no template
-            found = measure_texts(model, prompt.tokenizer, read_texts(text, say))
-            keep_texts(file.parent, subject.name, text, found)
+        if questions.text is not None and not subject.own_template:  # plain text has no template
+            found = measure_texts(model, prompt.tokenizer, read_texts(questions.text, say))
+            keep_texts(file.parent, subject.name, questions.text, found)
         return sha256
 
 
@@ -174,21 +178,11 @@ class EndpointAsker:
             "give its responses.json as compare_with"
         )
 
-    def answer(
-        self,
-        subject: Subject,
-        records: Sequence[Record],
-        file: Path,
-        *,
-        controls: Controls,
-        learned: frozenset[int],
-        text: Path | None,
-        say: Say,
-    ) -> str | None:
+    def answer(self, subject: Subject, questions: Questions, file: Path, say: Say) -> str | None:
         from heed.answers.endpoint import ask
         from heed.answers.partial import partial_file, resumed, row_keys
 
-        asked = [*records, *(each.record for each in controls.asked)]
+        asked = [*questions.records, *(each.record for each in questions.controls.asked)]
         conversations = [record.messages[:-1] for record in asked]
         request = {
             "base_url": self.endpoint.base_url,
@@ -208,24 +202,19 @@ class EndpointAsker:
                     on_response=lambda place, response: on_response(missing[place], response),
                     say=say,
                 ),
-                write=lambda responses: write_answers(file, records, controls, responses, learned),
+                write=lambda responses: write_answers(file, questions, responses),
                 on_response=lambda index, response: bar.update(),
                 say=say,
             )
         return self.template_sha256
 
 
-def write_answers(
-    file: Path,
-    records: Sequence[Record],
-    controls: Controls,
-    responses: "Sequence[Response]",
-    learned: frozenset[int],
-) -> None:
+def write_answers(file: Path, questions: Questions, responses: "Sequence[Response]") -> None:
     """The answers to controls, which come last, into a file of their own beside those to the rows."""
-    if controls:
-        write_controls(file.parent, controls, responses[len(records) :])
-    run_folder.write_json(file, response_rows(records, responses[: len(records)], learned))
+    records = questions.records
+    if questions.controls:
+        write_controls(file.parent, questions.controls, responses[len(records) :])
+    run_folder.write_json(file, response_rows(records, responses[: len(records)], questions.learned))
 
 
 def endpoint_model(ours: EvalConfig) -> str:

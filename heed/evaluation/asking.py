@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from heed.data.records import Record
 from heed.data.rows import Refusal
 from heed.data.sources import Source, read
 from heed.errors import UserError
-from heed.evaluation.askers import EndpointAsker, LocalAsker, endpoint_model
+from heed.evaluation.askers import EndpointAsker, LocalAsker, Questions, endpoint_model
 from heed.evaluation.controls import Controls, make_controls, read_rewordings
 from heed.evaluation.forgetting import keep_systems, text_to_read
 from heed.evaluation.judged import judged_items
@@ -55,10 +55,10 @@ ASKED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Questions:
-    """Rows and the models to answer them, or the file with the other one's answers."""
+class Interview:
+    """Questions and the models to answer them, or the file with the other one's answers."""
 
-    records: Sequence[Record]
+    questions: Questions
     n_full: int
     limit: int | None
     data: str
@@ -67,19 +67,14 @@ class Questions:
     subject: Subject
     other: Subject | None
     other_file: Path | None
-    learned: frozenset[int]
-    """Fingerprints of what the training rows answer, as far as those are at hand."""
-    controls: Controls
-    text: Path | None
-    """What both models read, to show what one has lost."""
 
 
-def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Questions:
+def plan_answers(ours: EvalConfig, word: str | None, say: Say) -> Taken | Interview:
     """Reports here what keeps answers from being made: no model is loaded and nothing written yet."""
     return plan_taking(ours, word, say) if ours.responses is not None else plan_asking(ours, word, say)
 
 
-def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
+def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Interview:
     lengths = {"limit": ours.limit, "max_new_tokens": ours.max_new_tokens, "control_rows": ours.control_rows}
     for name, value in lengths.items():
         if value is not None and value < 1:
@@ -109,9 +104,14 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         other = find_base(subject.model, run)
     if other is not None:
         asker.check_second(other)
-    text = text_to_read(ours.forgetting, run) if other is not None else None
-    return Questions(
+    questions = Questions(
         records=asked,
+        text=text_to_read(ours.forgetting, run) if other is not None else None,
+        controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
+        learned=learned_responses(run, others=ours.data is not None),
+    )
+    return Interview(
+        questions=questions,
         n_full=len(records),
         limit=limit,
         data=data,
@@ -120,9 +120,6 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Questions:
         subject=subject,
         other=other,
         other_file=other_file,
-        learned=learned_responses(run, others=ours.data is not None),
-        controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
-        text=text,
     )
 
 
@@ -158,7 +155,7 @@ def keys_of(ours: EvalConfig) -> dict[str, Any]:
     return {name: value for name, value in vars(ours).items() if name in ASKED and value != defaults[name]}
 
 
-def answer(planned: Taken | Questions, folder: Path, keys: Mapping[str, Any], say: Say) -> tuple[Evaluation, Answers]:
+def answer(planned: Taken | Interview, folder: Path, keys: Mapping[str, Any], say: Say) -> tuple[Evaluation, Answers]:
     """Have the answers in the folder and evaluation.json written; what was measured on other answers is removed."""
     began = time.monotonic()
     evaluation = take(planned, folder) if isinstance(planned, Taken) else ask(planned, folder, say)
@@ -184,15 +181,15 @@ def take(taken: Taken, folder: Path) -> Evaluation:
     return record(systems, data=taken.data, split=None, n=taken.n, n_full=taken.n)
 
 
-def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
-    asker, subject, other = questions.asker, questions.subject, questions.other
-    rows = count(len(questions.records), f"{questions.split} row" if questions.split else "row")
-    say(f"Heed {__version__}: {rows} of {questions.data}, prompt {asker.prompt_name}")
+def ask(interview: Interview, folder: Path, say: Say) -> Evaluation:
+    asker, questions, subject, other = interview.asker, interview.questions, interview.subject, interview.other
+    rows = count(len(questions.records), f"{interview.split} row" if interview.split else "row")
+    say(f"Heed {__version__}: {rows} of {interview.data}, prompt {asker.prompt_name}")
     if questions.controls:
         say(str(questions.controls))
     systems: dict[str, Asked] = {}
-    if questions.other_file is not None:
-        systems["other"] = asked_of(folder, questions.other_file.resolve(), model=str(questions.other_file))
+    if interview.other_file is not None:
+        systems["other"] = asked_of(folder, interview.other_file.resolve(), model=str(interview.other_file))
     own = (
         asker.in_own_template(other, questions.records, say)
         if other is not None and isinstance(asker, LocalAsker)
@@ -201,15 +198,8 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
     for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue
-        contract = asker.answer(
-            each,
-            questions.records,
-            folder / name,
-            controls=questions.controls if each is subject else Controls(),
-            learned=questions.learned,
-            text=questions.text,
-            say=say,
-        )
+        theirs = questions if each is subject else replace(questions, controls=Controls())
+        contract = asker.answer(each, theirs, folder / name, say)
         systems[each.name] = asked_of(
             folder,
             folder / name,
@@ -220,11 +210,11 @@ def ask(questions: Questions, folder: Path, say: Say) -> Evaluation:
         )
     return record(
         systems,
-        data=questions.data,
-        split=questions.split,
+        data=interview.data,
+        split=interview.split,
         n=len(questions.records),
-        n_full=questions.n_full,
-        limit=questions.limit,
+        n_full=interview.n_full,
+        limit=interview.limit,
         prompt=asker.prompt_name,
         contract=asker.template_sha256,
         engine=asker.engine,
