@@ -18,17 +18,17 @@ from heed.data.sources import Source, read
 from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, Questions, endpoint_model
 from heed.evaluation.controls import Controls, make_controls, read_rewordings
-from heed.evaluation.forgetting import keep_systems, text_to_read
+from heed.evaluation.forgetting import text_to_read
 from heed.evaluation.judged import judged_items
 from heed.evaluation.kept import (
     Answers,
     Asked,
     Evaluation,
     answers_sha256,
+    keep_systems,
     read_answers,
     write_evaluation,
 )
-from heed.evaluation.stops import keep_stops
 from heed.evaluation.taking import Taken, plan_taking, refuse_absent
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
@@ -274,8 +274,8 @@ def discard_earlier(folder: Path, evaluation: Evaluation, answers: Answers, say:
     drop_rows(folder, ("metrics", "stop", "comparison", "controls", "forgetting"))
     asked_here = evaluation.engine not in (None, "endpoint")
     asked = {name for name, each in evaluation.systems.items() if asked_here and each.contract}
-    keep_stops(folder, asked)
-    keep_systems(folder, asked)
+    for file in (run_folder.STOPS_FILE, run_folder.FORGETTING_FILE):
+        keep_systems(folder / file, asked)
     earlier = judged_answers(folder)
     if earlier is not None and earlier != answers_hash(group(judged_items(answers))):
         say("judge: what was said here was about other answers and is removed; its replies stay in the cache")

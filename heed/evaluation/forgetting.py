@@ -1,10 +1,10 @@
 """What a model has lost of its language: how well it predicts plain text, compared with the model it started from."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heed.errors import UserError
 from heed.evaluation.kept import Evaluation
@@ -80,29 +80,17 @@ def measure_texts(
 
 def keep_texts(folder: Path, name: str, path: Path, found: Sequence[dict[str, float]]) -> None:
     """Write what only the model could tell into forgetting.jsonl, replacing what was there of this system."""
-    kept = [line for line in read_kept(folder) if line["name"] != name]
+    file = folder / run_folder.FORGETTING_FILE
+    kept = [line for line in run_folder.read_lines(file) if line["name"] != name]
     shown = path.relative_to(HERE) if path.is_relative_to(HERE) else path
     facts = {"name": name, "text": str(shown), "text_sha256": file_sha256(path)}
     lines = [facts | {"line": place} | each for place, each in enumerate(found)]
-    run_folder.write_lines(folder / run_folder.FORGETTING_FILE, [*kept, *lines])
-
-
-def keep_systems(folder: Path, names: Collection[str]) -> None:
-    """Remove those of systems that were not asked here."""
-    lines = read_kept(folder)
-    if any(line["name"] not in names for line in lines):
-        kept = [line for line in lines if line["name"] in names]
-        run_folder.write_lines(folder / run_folder.FORGETTING_FILE, kept)
-
-
-def read_kept(folder: Path) -> list[dict[str, Any]]:
-    path = folder / run_folder.FORGETTING_FILE
-    return run_folder.read_lines(path) if path.is_file() else []
+    run_folder.write_lines(file, [*kept, *lines])
 
 
 def forgetting_rows(folder: Path, evaluation: Evaluation) -> list[Row]:
     """Loss per token and bits per byte of both models, and the difference over the same texts."""
-    lines = read_kept(folder)
+    lines = run_folder.read_lines(folder / run_folder.FORGETTING_FILE)
     of = {name: [line for line in lines if line["name"] == name] for name in evaluation.systems}
     after = of.pop(evaluation.evaluated)
     other, before = next(((name, found) for name, found in of.items() if found), ("", []))

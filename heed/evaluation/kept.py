@@ -5,7 +5,7 @@ An evaluation folder is a run folder or any other. What follows from the answers
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,13 @@ def refuse_changed(file: Path, sha256: str, told: Path) -> None:
 
 def read_answers(folder: Path, evaluation: Evaluation, say: Say) -> Answers:
     return {name: read_responses(folder / asked.responses, say=say) for name, asked in evaluation.systems.items()}
+
+
+def keep_systems(file: Path, names: Collection[str]) -> None:
+    """Remove the lines of systems that were not asked here."""
+    lines = run_folder.read_lines(file)
+    if any(line["name"] not in names for line in lines):
+        run_folder.write_lines(file, [line for line in lines if line["name"] in names])
 
 
 def answers_sha256(answers: Sequence[Answer]) -> str:

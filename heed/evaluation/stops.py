@@ -1,7 +1,7 @@
 """How sure a model is of where the references end: measured while it is loaded, kept, and scored with its answers."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,29 +79,17 @@ def write_stops(folder: Path, name: str, row_ids: Sequence[int], numbers: Number
     stops[name] = {
         row_id: {metric: values[place] for metric, values in numbers.items()} for place, row_id in enumerate(row_ids)
     }
-    save_stops(folder, stops)
-
-
-def read_stops(folder: Path) -> Stops:
-    path = folder / run_folder.STOPS_FILE
-    stops: Stops = {}
-    for line in run_folder.read_lines(path) if path.is_file() else []:
-        stops.setdefault(line.pop("name"), {})[line.pop("row_id")] = line
-    return stops
-
-
-def keep_stops(folder: Path, names: Collection[str]) -> None:
-    """Remove those of systems that were not asked here."""
-    stops = read_stops(folder)
-    if stops.keys() - names:
-        save_stops(folder, {name: stops[name] for name in stops if name in names})
-
-
-def save_stops(folder: Path, stops: Stops) -> None:
     lines = [
         {"name": name, "row_id": row_id, **values} for name, rows in stops.items() for row_id, values in rows.items()
     ]
     run_folder.write_lines(folder / run_folder.STOPS_FILE, lines)
+
+
+def read_stops(folder: Path) -> Stops:
+    stops: Stops = {}
+    for line in run_folder.read_lines(folder / run_folder.STOPS_FILE):
+        stops.setdefault(line.pop("name"), {})[line.pop("row_id")] = line
+    return stops
 
 
 def kept_measurements(stops: Mapping[int, Mapping[str, float | None]], answers: Sequence[Answer]) -> list[Measurement]:

@@ -116,7 +116,7 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Of a file that was written as a whole. Raises UserError for any damaged line."""
+    """Of a file that was written as a whole; none where there is no file. Raises UserError for any damaged line."""
     kept = read_kept(path, dict)
     for number, reason in (kept.damaged | kept.torn).items():
         raise UserError(f"{path}:{number}: damaged ({reason})")

@@ -119,8 +119,6 @@ def write_items(folder: Path, items: Sequence[RowNumbers]) -> None:
 def read_items(folder: Path) -> list[RowNumbers]:
     """Raises UserError for a line that is not one."""
     path = folder / run_folder.ITEMS_FILE
-    if not path.is_file():
-        return []
     items = []
     for number, line in enumerate(run_folder.read_lines(path), 1):
         try:

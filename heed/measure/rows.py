@@ -64,8 +64,6 @@ def measured(estimate: Estimate) -> dict[str, Any]:
 def read_rows(folder: Path) -> list[Row]:
     """Raises UserError for a line that is not a row."""
     path = folder / run_folder.ROWS_FILE
-    if not path.is_file():
-        return []
     rows = []
     for number, line in enumerate(run_folder.read_lines(path), 1):
         try:

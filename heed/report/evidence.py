@@ -1,6 +1,5 @@
 """What an evaluation folder and its run folder contain, read once; nothing is computed here."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ class Evidence:
 
 def read_evidence(folder: Path) -> Evidence:
     """Raises UserError for a file that is damaged: a page made of the rest would hide that."""
-    evaluation = read_if_there(folder / run_folder.EVALUATION_FILE, run_folder.read_json)
+    evaluation = read_if_there(folder / run_folder.EVALUATION_FILE)
     run = find_run(folder, evaluation)
     files = response_files(folder, evaluation)
     systems = (evaluation or {}).get("systems", {})
@@ -72,12 +71,12 @@ def read_evidence(folder: Path) -> Evidence:
         folder=folder,
         run_folder=run,
         run=run_folder.read_json(run / run_folder.RUN_FILE) if run else None,
-        config=(read_if_there(run / run_folder.CONFIG_FILE, run_folder.read_json) if run else None) or {},
+        config=(read_if_there(run / run_folder.CONFIG_FILE) if run else None) or {},
         weights=weights,
         losses=kept_values(run / run_folder.METRICS_FILE) if run else [],
         samples=kept_values(run / run_folder.SAMPLES_FILE) if run else [],
-        rejected=lines_if_there(run, run_folder.REJECTED_FILE),
-        contract=read_if_there(weights / run_folder.CONTRACT_FILE, run_folder.read_json),
+        rejected=run_folder.read_lines(run / run_folder.REJECTED_FILE) if run else [],
+        contract=read_if_there(weights / run_folder.CONTRACT_FILE),
         evaluation=evaluation,
         names=list(systems) or list(files),
         models={name: system["model"] for name, system in systems.items()},
@@ -90,12 +89,12 @@ def read_evidence(folder: Path) -> Evidence:
             for name, path in files.items()
             if systems.get(name, {}).get("responses_sha256") not in (None, file_sha256(path))
         ],
-        items=read_items(lines_if_there(folder, run_folder.ITEMS_FILE)),
-        verdicts=latest(lines_if_there(folder, run_folder.JUDGE_FILE)),
-        judging=read_if_there(folder / run_folder.JUDGE_SUMMARY_FILE, run_folder.read_json),
-        comparison=read_if_there(folder / run_folder.COMPARISON_FILE, run_folder.read_json),
+        items=read_items(run_folder.read_lines(folder / run_folder.ITEMS_FILE)),
+        verdicts=latest(run_folder.read_lines(folder / run_folder.JUDGE_FILE)),
+        judging=read_if_there(folder / run_folder.JUDGE_SUMMARY_FILE),
+        comparison=read_if_there(folder / run_folder.COMPARISON_FILE),
         rows=read_rows(folder),
-        arena=read_if_there(folder / run_folder.ARENA_FILE, run_folder.read_json),
+        arena=read_if_there(folder / run_folder.ARENA_FILE),
         compared=find_comparison(folder),
     )
 
@@ -123,7 +122,7 @@ class Compared:
 def find_comparison(folder: Path) -> Compared | None:
     """The nearest one above."""
     for up, above in enumerate(folder.absolute().parents[:LEVELS_ABOVE], 1):
-        found = read_if_there(above / run_folder.STUDY_FILE, run_folder.read_json) or {"recipes": []}
+        found = read_if_there(above / run_folder.STUDY_FILE) or {"recipes": []}
         ours = folder.absolute().relative_to(above).as_posix()
         for recipe in found["recipes"]:
             if ours in recipe["runs"]:
@@ -167,9 +166,5 @@ def latest(verdicts: list[Verdict]) -> list[Verdict]:
 QUESTION = ("kind", "judge", "prompt", "name", "a", "b", "row_id", "first", "control")
 
 
-def read_if_there(path: Path, read: Callable[[Path], Any]) -> Any:
-    return read(path) if path.is_file() else None
-
-
-def lines_if_there(folder: Path | None, file: str) -> list[dict[str, Any]]:
-    return run_folder.read_lines(folder / file) if folder and (folder / file).is_file() else []
+def read_if_there(path: Path) -> Any:
+    return run_folder.read_json(path) if path.is_file() else None

@@ -9,13 +9,12 @@ from heed.errors import UserError
 from heed.evaluation.forgetting import (
     GENERAL,
     forgetting_rows,
-    keep_systems,
     keep_texts,
     measure_texts,
-    read_kept,
     read_texts,
 )
-from heed.evaluation.kept import Asked, Evaluation
+from heed.evaluation.kept import Asked, Evaluation, keep_systems
+from heed.files.run_folder import read_lines
 from world.small_world import gpt2, tiny_tokenizer
 
 
@@ -92,7 +91,7 @@ def test_what_was_lost_is_the_difference_over_the_same_texts(tmp_path: Path, eva
     lost = rows[1].details["difference_from_base"]
     assert lost["value"] == pytest.approx(2 - 78 / 72) and lost["ci95"][0] > 0 and lost["p"] < 0.05
 
-    keep_systems(tmp_path, {"tuned"})
-    assert {line["name"] for line in read_kept(tmp_path)} == {"tuned"}
+    keep_systems(tmp_path / "forgetting.jsonl", {"tuned"})
+    assert {line["name"] for line in read_lines(tmp_path / "forgetting.jsonl")} == {"tuned"}
     alone = replace(evaluation, systems={"tuned": evaluation.systems["tuned"]})
     assert forgetting_rows(tmp_path, alone) == []
