@@ -94,11 +94,11 @@ def column_map(sft: SftConfig) -> str:
     from heed.data.recognition import decide_shape, guess_columns
     from heed.data.rows import ignored, notes
     from heed.data.shapes import unused_fields
-    from heed.data.sources import raw_rows
+    from heed.data.sources import pieces, raw_rows
     from heed.tokens.preview import one_line
 
     source = data_source(sft)
-    row = next((row for row in raw_rows(source, {}) if isinstance(row.value, dict)), None)
+    row = next((row for row in raw_rows(pieces(source)) if isinstance(row.value, dict)), None)
     if row is None:
         raise UserError(f"{sft.data}: no row with named fields was found")
     lines = [f"{row.place}:", *(one_line(f"  {name}: {value}") for name, value in row.value.items())]

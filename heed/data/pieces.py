@@ -76,7 +76,8 @@ def local_pieces(location: str, config: str | None) -> list[Piece]:
     """Of a file, a folder or a URL; `config` is the one of a folder's card."""
     path = Path(location).expanduser()
     if is_url(location):
-        return [file_piece(location, split_named([Path(plain_name(location)).name]), partial(download, location))]
+        fetched = cache(partial(download, location))
+        return [file_piece(location, split_named([Path(plain_name(location)).name]), fetched)]
     if path.is_file():
         [split] = splits_of([path], path.parent)
         return [file_piece(location, split, lambda: path)]

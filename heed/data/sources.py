@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -51,15 +51,16 @@ def read(source: Source, refusal: Refusal | None = None) -> Reading:
     Raises UserError with file, line, field and reason for whatever cannot be read or is not a row.
     """
     files: dict[str, str] = {}
+    found = list(pieces(source))
     name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
     rows = check_rows(
-        raw_rows(source, files),
+        raw_rows(found, files),
         source=name,
         columns=source.columns,
         on_bad_row=source.on_bad_row,
         refusal=where_dropped(source, refusal),
     )
-    return Reading(rows=replace(rows, understood=[*understood(source), *rows.understood]), files=files)
+    return Reading(rows=replace(rows, understood=[*understood(found), *rows.understood]), files=files)
 
 
 def where_dropped(source: Source, refusal: Refusal | None) -> Refusal | None:
@@ -72,13 +73,16 @@ def stream(source: Source, refusal: Refusal | None = None) -> RowStream:
 
     (A compressed Parquet file must fit nevertheless.)
     """
-    rows = stream_rows(raw_rows(source, {}), source.columns, where_dropped(source, refusal))
-    return replace(rows, shape=replace(rows.shape, understood=(*understood(source), *rows.shape.understood)))
+    found = list(pieces(source))
+    rows = stream_rows(raw_rows(found), source.columns, where_dropped(source, refusal))
+    return replace(rows, shape=replace(rows.shape, understood=(*understood(found), *rows.shape.understood)))
 
 
-def raw_rows(source: Source, files: dict[str, str]) -> Iterator[RawRow]:
-    for piece in pieces(source):
-        files |= piece.hashes()
+def raw_rows(found: Iterable[Piece], files: dict[str, str] | None = None) -> Iterator[RawRow]:
+    """The rows of each piece; `files`, where it is given, gets the piece's hashes first."""
+    for piece in found:
+        if files is not None:
+            files |= piece.hashes()
         empty = True
         for row in piece.rows():
             empty = False
@@ -106,9 +110,9 @@ def pieces(source: Source) -> Iterator[Piece]:
         yield from (piece if split is None else replace(piece, split=split) for piece in found)
 
 
-def understood(source: Source) -> list[str]:
+def understood(found: Iterable[Piece]) -> list[str]:
     """How the files are read, where a person may not expect it."""
-    said = [piece.understood() for piece in pieces(source)]
+    said = [piece.understood() for piece in found]
     return [
         how if number == len(said) else f"{how} (in {number:,} of {len(said):,} files)"
         for how, number in Counter(filter(None, said)).items()

@@ -29,7 +29,10 @@ DAMAGED = (EOFError, OSError, zlib.error)  # what reading a compressed file rais
 
 def open_bytes(path: Path, name: str) -> BinaryIO:
     """A file's bytes, decompressed. The first bytes decide, not the name, so a wrong ending does no harm."""
-    file = path.open("rb")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
     magic = file.read(len(POINTER))
     file.seek(0)
     if magic == POINTER:

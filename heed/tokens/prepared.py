@@ -24,7 +24,7 @@ from heed import workers
 from heed.data.recognition import check_columns, decide_shape
 from heed.data.records import Record
 from heed.data.rows import bad_rows_message, ignored, notes
-from heed.data.sources import Source, raw_rows, source_names, understood
+from heed.data.sources import Source, pieces, raw_rows, source_names, understood
 from heed.data.splits import SPLITS, SplitName, chosen_splits
 from heed.errors import UserError
 from heed.files import run_folder
@@ -63,10 +63,11 @@ def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> di
     """Write everything but prepared.json, and return its contents."""
     started, source = time.time(), recipe.source
     files: dict[str, str] = {}
-    rows = raw_rows(source, files)
+    found = list(pieces(source))
+    rows = raw_rows(found, files)
     head = list(islice(rows, chunks.CHUNK))
     shape, _ = decide_shape(iter(head), source.columns)
-    check_mixture(recipe.mixture, source_names(source))
+    check_mixture(recipe.mixture, [*dict.fromkeys(piece.name for piece in found)])
     if recipe.split == "source":
         chosen_splits({row.source_split for row in head}, {})  # refuses a source that names none
     # The number of rows is unknown, but a source that ends within the first chunk has work for one process only.
@@ -113,7 +114,7 @@ def write(recipe: Recipe, folder: Path, *, num_proc: int | None, say: Say) -> di
         "rows_sha256": rows_sha256.hexdigest(),
         "files": files,
         "row_format": shape.row_format,
-        "understood": [*understood(source), *shape.understood],
+        "understood": [*understood(found), *shape.understood],
         "ignored_fields": ignored(unused),
         "rejected": counts["rejected"],
         "counts": dict(counts),

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from heed.data.sources import Reading, Source, read
+from heed.data import pieces
+from heed.data.sources import Reading, Source, read, stream
 from heed.errors import UserError
 from world.loopback_hub import environment, file_url, serve
 
@@ -167,6 +168,23 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
 def test_an_unknown_name_is_answered_with_what_would_be_understood() -> None:
     with pytest.raises(UserError, match=r"'rows\.jsn' is not a file, a folder, a URL, or a Hub id"):
         read(Source(data="rows.jsn"))
+
+
+def test_a_url_is_fetched_once_and_a_stream_hashes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, done = write(tmp_path / "rows.csv", CSV), list[str]()
+
+    def note(what: str, result: Any) -> Any:
+        done.append(what)
+        return result
+
+    monkeypatch.setattr(pieces, "download", lambda url: note(url, path))
+    monkeypatch.setattr(pieces, "file_sha256", lambda file: note(f"hash of {file}", "0"))
+    url = "https://example.org/rows.csv"
+    assert [row.output for row in read(Source(data=url)).rows.records] == [row["output"] for row in ROWS]
+    assert done == [url, f"hash of {path}"]
+    done.clear()
+    assert len(list(stream(Source(data=url)).rows)) == 2
+    assert done == [url]
 
 
 READ_FROM_HUB = """
