@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from heed.data.fields import type_name
+from heed.data.fields import optional_text_problem, type_name
+from heed.data.texts import TOO_DEEP, depth_problem
 
 
 def read_tools(value: Any) -> tuple[list[Any], str | None]:
@@ -11,6 +12,7 @@ def read_tools(value: Any) -> tuple[list[Any], str | None]:
     tools, problem = parsed(value)
     if problem is None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
         problem = f"expected a list of tools, got {type_name(tools)}"
+    problem = problem or texts_problem(tools)
     return ([], problem) if problem else (tools, None)
 
 
@@ -28,13 +30,22 @@ def read_calls(value: Any) -> tuple[list[Any], str | None]:
             return [], f"call {number}, 'arguments': {problem or f'expected an object, got {type_name(arguments)}'}"
         named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
         calls.append(named | {"type": "function", "function": {"name": function["name"], "arguments": arguments}})
-    return calls, None
+    problem = texts_problem(calls)
+    return ([], problem) if problem else (calls, None)
+
+
+def texts_problem(value: Any) -> str | None:
+    """What is wrong with a text anywhere in a value, or None."""
+    return optional_text_problem(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def parsed(value: Any) -> tuple[Any, str | None]:
     if not isinstance(value, str):
         return value, None
     try:
-        return json.loads(value), None
+        found = json.loads(value)
+    except RecursionError:
+        return None, TOO_DEEP
     except ValueError as error:
         return None, f"is no JSON ({error})"
+    return found, depth_problem(found, value)

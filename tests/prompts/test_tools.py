@@ -120,6 +120,20 @@ def test_a_server_is_not_asked_without_the_tools(prompt: Prompt) -> None:
         ([TURNS[0], CALL, TURNS[0]], {}, "turn 3: role is 'user', expected tool"),
         ([TURNS[0], TURNS[2]], {}, "turn 2: role is 'tool', expected assistant"),
         (TURNS, {"tools": '{"name": "add"}'}, "field 'tools': expected a list of tools, got an object"),
+        (TURNS, {"tools": "[" * 100_000}, "field 'tools': not JSON: too many brackets within brackets"),
+        (TURNS, {"tools": "[" * 200 + "]" * 200}, "field 'tools': not JSON: too many brackets within brackets"),
+        (TURNS, {"tools": r'[{"name": "\ud83d"}]'}, "field 'tools': contains half of a surrogate pair"),
+        (TURNS, {"tools": [{"name": "\ud83d"}]}, "field 'tools': contains half of a surrogate pair"),
+        (
+            [TURNS[0], {**CALL, "tool_calls": [{"name": "add", "arguments": {"a": ["\ud83d"]}}]}],
+            {},
+            "turn 2, 'tool_calls': contains half of a surrogate pair",
+        ),
+        (
+            [TURNS[0], {**CALL, "tool_calls": [{"name": "add", "arguments": '{"a":' * 100_000}]}],
+            {},
+            "turn 2, 'tool_calls': call 1, 'arguments': not JSON: too many brackets within brackets",
+        ),
     ],
 )
 def test_calls_and_tools_that_cannot_be_read_are_named(turns: list[Any], more: dict[str, Any], problem: str) -> None:
