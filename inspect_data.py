@@ -16,7 +16,7 @@ train_sft.py does. What is found is cached, so that training does not look again
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,6 @@ from heed.errors import UserError, exit_code
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.audit.findings import Audit
     from heed.audit.page import Padding
-    from heed.data.records import Record, Rejected
     from heed.data.rows import RowStream
     from heed.tokens.batches import FlatCollator, PaddingCollator
 
@@ -146,11 +145,9 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     believed = sft.attn_implementation is None and config.model_type in FLAT_FAMILIES
     flat = sft.batching == "flat" or (sft.batching == "auto" and believed)
 
-    def rows() -> Iterable["Record | Rejected"]:
-        return stream(source, prompt.refusal).rows
-
-    found, _ = plan.audit_rows(sft, prompt, policy, rows, file_hashes(source), None)
-    rows_again = stream(source)
+    from_the_start = partial(stream, source, prompt.refusal)
+    found, _ = plan.audit_rows(sft, prompt, policy, lambda: from_the_start().rows, file_hashes(source), None)
+    rows_again = from_the_start()
     noted = "".join(f"\n{note}" for note in notes(rows_again.shape.understood, found.scan.ignored_fields))
     print(f"{sft.data}: {found.summary()}{noted}\n\n{findings.table(found)}")
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
@@ -167,7 +164,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     write_files(
         ours,
         found,
-        partial(stream, source, prompt.refusal),
+        from_the_start,
         prompt,
         policy,
         collator,

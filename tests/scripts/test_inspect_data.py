@@ -120,6 +120,26 @@ def test_conversations_and_broken_texts_can_be_read_again(config_file: Path, tmp
     assert lines(rejected)[0]["value"]["messages"][0]["content"] == "Half a letter: \ud83d"
 
 
+def test_a_first_row_that_the_template_refuses_is_not_among_those_shown(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chat(*turns: tuple[str, str]) -> str:
+        return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}) + "\n"
+
+    refused = chat(("system", "Be kind."), ("user", "Hello?"), ("assistant", "Hello."))
+    chats = [chat(("user", question), ("assistant", answer)) for question, answer in FINE]
+    (tmp_path / "chats.jsonl").write_text("".join([refused, *chats]))
+    template = tmp_path / "no_system.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('No system here') }}{% endif %}"
+        "{{ m.role + ': ' + m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    assert run(config_file, "--data", tmp_path / "chats.jsonl", "--prompt", template, "--on_bad_row", "drop") == 0
+    out = capsys.readouterr().out
+    assert "bad_row                     1" in out and "No system here" in out
+    assert f"row 1 ({tmp_path}/chats.jsonl:2)" in out and "row 0 (" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
