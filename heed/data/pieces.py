@@ -156,8 +156,10 @@ def splits_of(files: Sequence[Path], folder: Path) -> list[str | None]:
     splits = [split_named(file.relative_to(folder).parts) for file in files]
     if not any(splits):
         whole = folder.absolute()
-        beside = {frozenset(splits_in(each.name)) for each in whole.parent.glob("*") if each.is_dir()}
-        return [split_named([whole.name]) if {"train"} in beside else None] * len(files)
+        own = split_named([whole.name])
+        beside = whole.parent.glob("*") if own else ()  # a home of thousands need not be listed for every file
+        trained = any(splits_in(each.name) == {"train"} and each.is_dir() for each in beside)
+        return [own if trained else None] * len(files)
     if None in splits:
         silent = files[splits.index(None)]
         speaking = next(file for file, split in zip(files, splits, strict=True) if split is not None)
