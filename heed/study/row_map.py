@@ -161,7 +161,7 @@ def write_map(run: Path, rows: Sequence[MappedRow], listed: Sequence[MappedRow])
         looks=LOOKS,
         listed=[(row, as_json(row)) for row in listed[:ROWS_ON_PAGE]],
         left=max(0, len(listed) - ROWS_ON_PAGE),
-        suspects_file=run_folder.SUSPECTS_FILE,
+        suspects_file=run / run_folder.SUSPECTS_FILE,
         count=count,
         version=__version__,
         now=run_folder.now(),

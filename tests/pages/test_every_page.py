@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import inspect_data
+from heed.data.records import Record
 from heed.report import write_report
 from heed.study import compare_runs
+from heed.study import row_map as row_maps
 from world.browser import DESK, FAINT, PHONE, USABLE, tabbed, visit
 from world.compared_runs import write_run
 from world.evaluation_folder import write_evaluation_folder
@@ -52,11 +54,28 @@ def inspector(folder: Path) -> Path:
     return folder / "rows.html"
 
 
+def row_map(folder: Path) -> Path:
+    texts = [("Name a colour.", LONG), ("Name a  colour.", "Red."), ("Add 2 and 2.", "4.")]
+    records = [
+        Record(
+            row_id=row,
+            place=f"{LONG}.jsonl:{row}",
+            messages=({"role": "user", "content": question, "input": LONG}, {"role": "assistant", "content": answer}),
+        )
+        for row, (question, answer) in enumerate(texts)
+    ]
+    steps = [{"step": step, "rows": [0, 1, 2], "supervised": [1] * 3, "losses": [2.0, 0.5, 0.1]} for step in (1, 2)]
+    (folder / "flight.jsonl").write_text("".join(json.dumps(each) + "\n" for each in steps))
+    rows = row_maps.row_map(folder, records)
+    return row_maps.write_map(folder, rows, row_maps.suspects(rows, records))
+
+
 PAGES: dict[str, Callable[[Path], Path]] = {
     "report": report,
     "empty report": empty_report,
     "comparison": comparison,
     "inspector": inspector,
+    "row map": row_map,
 }
 
 
