@@ -69,10 +69,8 @@ class WorseRow:
 def worse(evidence: Evidence) -> list[WorseRow]:
     """What the other system had right comes first, whatever other metrics say of it; then the largest loss."""
     answers = evidence.responses.get(evidence.ours or "", {})
-    gone = lost(evidence)
-    most: dict[int, dict[str, Any]] = {
-        each.row_id: {"metric": each.measure, "a": each.before, "b": each.after} for each in gone
-    }
+    gone = {each.row_id: {"metric": each.measure, "a": each.before, "b": each.after} for each in lost(evidence)}
+    most: dict[int, dict[str, Any]] = dict(gone)
     for each in (evidence.comparison or {}).get("worse", []):
         most.setdefault(each["row_id"], each)
     return [
@@ -82,7 +80,7 @@ def worse(evidence: Evidence) -> list[WorseRow]:
             label=label(each["metric"]),
             before=number(each["a"], wide=is_wide(each["a"], each["b"])),
             after=number(each["b"], wide=is_wide(each["a"], each["b"])),
-            lost=row_id in {each.row_id for each in gone},
+            lost=row_id in gone,
         )
         for row_id, each in most.items()
     ]
