@@ -3,8 +3,6 @@
 An evaluation folder is a run folder or any other. What follows from the answers reads them here, and loads no model.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 from heed.answers.responses import Answer, read_responses
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.files.hashes import file_sha256
+from heed.files.hashes import file_sha256, json_sha256
 from heed.saying import Say, count
 
 Answers = dict[str, list[Answer]]
@@ -138,4 +136,4 @@ def keep_systems(file: Path, names: Collection[str]) -> None:
 
 def answers_sha256(answers: Sequence[Answer]) -> str:
     rows = sorted((each.row_id, each.system_prompt, each.instruction, each.input, each.output) for each in answers)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return json_sha256(rows)
