@@ -71,10 +71,10 @@ def judge_responses(
     scores: list[ScoreVerdict] = []
     compared: list[PairVerdict] = []
     scored = [item for given in by_name.values() for item in given]
-    count = (len(scored) + len(controls)) * (score_prompt is not None)
+    total = (len(scored) + len(controls)) * (score_prompt is not None)
     different = sum(not same(a, b) for a, b in [*pairs, *control_pairs(controls)])
-    count += 2 * different * (pair_prompt is not None)
-    with Progress(f"judge {Path(settings.model).name}", count, "verdicts") as bar:
+    total += 2 * different * (pair_prompt is not None)
+    with Progress(f"judge {Path(settings.model).name}", total, "verdicts") as bar:
         if score_prompt is not None:
             scores = judge_scores(scored, controls, score_prompt, asker, on_done=bar.update)
         if pair_prompt is not None:
