@@ -9,7 +9,7 @@ from heed.errors import UserError
 from heed.evaluation.asking import answer, keys_of, plan_answers
 from heed.evaluation.controlled import score_controls
 from heed.evaluation.judged import judge, judge_settings
-from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation, write_evaluation
+from heed.evaluation.kept import Answers, Evaluation, read_answers, read_evaluation
 from heed.evaluation.scores import rows_given_away, score
 from heed.evaluation.terminal import examples_text, result_text, scores_text, worse_text
 from heed.files.lock import locked
@@ -30,7 +30,6 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
     metrics = chosen_metrics(ours) if word in (None, "compare", "score") else None
     judging = judge_settings(ours) if word in (None, "compare", "judge") else None
     headline = headline_metric(ours, metrics, judging) if metrics is not None else None
-    cluster = ours.cluster if metrics is not None else None
     if word == "judge" and judging is None:
         raise UserError("judge_backend is missing (openai, ollama or decision): who is to judge?")
     people = Path(ours.people) if judging is not None and ours.people is not None else None
@@ -46,10 +45,9 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
             evaluation = read_evaluation(folder)
             answers = read_answers(folder, evaluation, say)
         if metrics is not None:
-            clusters = clusters_of(answers[evaluation.evaluated], cluster)
-            text = clusters_text(clusters, cluster)
+            clusters = clusters_of(answers[evaluation.evaluated], ours.cluster)
+            text = clusters_text(clusters, ours.cluster)
             evaluation = replace(evaluation, headline_metric=headline, clusters=text)
-            write_evaluation(folder, evaluation)
             seen_rows = rows_given_away(evaluation, say)
             evaluation, scores = score(
                 folder, evaluation, answers, metrics, clusters=clusters, seen_rows=seen_rows, say=say
