@@ -138,7 +138,7 @@ class LocalAsker:
         stops = stop_numbers(model, examples, eos_token_id=prompt.eos_token_id, say=say)
         write_stops(file.parent, subject.name, [record.row_id for record in records], stops)
         if questions.text is not None and not subject.own_template:  # plain text has no template
-            found = measure_texts(model, prompt.tokenizer, read_texts(questions.text, say))
+            found = measure_texts(model, prompt.tokenizer, read_texts(questions.text, lambda text: None))
             keep_texts(file.parent, subject.name, questions.text, found)
         return sha256
 

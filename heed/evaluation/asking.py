@@ -106,7 +106,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Interview:
         asker.check_second(other)
     questions = Questions(
         records=asked,
-        text=text_to_read(ours.forgetting, run) if other is not None else None,
+        text=text_to_read(ours.forgetting, run, say) if other is not None else None,
         controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
         learned=learned_responses(run, others=ours.data is not None),
     )

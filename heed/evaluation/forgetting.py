@@ -41,12 +41,12 @@ def read_texts(path: Path, say: Say) -> list[str]:
     return lines[:MOST]
 
 
-def text_to_read(named: str | None, run: Path | None) -> Path:
+def text_to_read(named: str | None, run: Path | None, say: Say) -> Path:
     """The file that the evaluation or the run names, or the general one. Raises UserError if it has no text."""
     if named is None and run is not None:
         named = resolved_sft_config(run).forgetting
     path = Path(named) if named is not None else GENERAL
-    read_texts(path, lambda text: None)
+    read_texts(path, say)
     return path
 
 
