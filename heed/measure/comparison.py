@@ -12,6 +12,7 @@ from heed.measure import scorers
 from heed.measure.clusters import Clusters
 from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
+from heed.measure.metrics import texts_of
 from heed.measure.rows import Row, measured
 from heed.measure.verdict import holm, verdict
 from heed.saying import count
@@ -180,11 +181,7 @@ def difference(
     """Of systems whose answers are in the same order."""
     mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
     if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is not a mean of items
-        references = [answer.output for answer in a.answers]
-        before, after = (
-            scorers.corpus_statistics(metric.metric, [answer.model_response for answer in side.answers], references)
-            for side in (a, b)
-        )
+        before, after = (scorers.corpus_statistics(metric.metric, *texts_of(side.answers)) for side in (a, b))
         found = scorers.corpus_estimate(metric.metric, after, less=before, clusters=clusters)
         values = (scorers.corpus_value(metric.metric, before), scorers.corpus_value(metric.metric, after))
     else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from heed.answers.responses import Answer
 from heed.measure.clusters import Clusters
 from heed.measure.comparison import Difference, LengthMatched, System, compare
-from heed.measure.metrics import Metric, composed
+from heed.measure.metrics import Metric, texts_of
 
 UNIT = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)")
 """A word, or a character where words are not separated."""
@@ -28,7 +28,7 @@ def length_matched(
         return compare(*sides, headline=name, clusters=clusters).metrics[name]
 
     def measured(side: System, answers: list[Answer]) -> System:
-        found = metric([composed(each.model_response) for each in answers], [composed(each.output) for each in answers])
+        found = metric(*texts_of(answers))
         return replace(side, answers=answers, measurements=[each for each in found if each.metric == name])
 
     left = compared(cut)

@@ -134,6 +134,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def texts_of(answers: Sequence[Answer]) -> tuple[list[str], list[str]]:
+    """Responses and references, as every metric is to read them."""
+    return [composed(each.model_response) for each in answers], [composed(each.output) for each in answers]
+
+
 def measure(
     metrics: dict[str, Metric], answers: Sequence[Answer], *, clusters: Clusters | None = None
 ) -> list[Measurement]:
@@ -143,8 +148,7 @@ def measure(
     """
     if not answers:
         raise UserError("there are no answers to measure")
-    responses = [composed(answer.model_response) for answer in answers]
-    references = [composed(answer.output) for answer in answers]
+    responses, references = texts_of(answers)
     found = [each for metric in metrics.values() for each in metric(responses, references)]
     found += describe(answers)
     return found if clusters is None else in_clusters(found, answers, clusters)
@@ -163,11 +167,7 @@ def in_clusters(
 
 def clustered(measurement: Measurement, answers: Sequence[Answer], clusters: Sequence[Hashable]) -> Estimate:
     if measurement.metric in scorers.CORPUS_METRICS:
-        statistics = scorers.corpus_statistics(
-            measurement.metric,
-            [composed(each.model_response) for each in answers],
-            [composed(each.output) for each in answers],
-        )
+        statistics = scorers.corpus_statistics(measurement.metric, *texts_of(answers))
         return scorers.corpus_estimate(measurement.metric, statistics, clusters=clusters)
     assert measurement.items is not None
     known = [(item, group) for item, group in zip(measurement.items, clusters, strict=True) if item is not None]

@@ -47,6 +47,18 @@ def test_rows_that_got_worse_come_worst_first() -> None:
     assert worse[1].a == pytest.approx(100.0) and 0 < worse[1].b < 100
 
 
+def test_an_accent_is_compared_as_it_was_measured_however_it_is_written() -> None:
+    apart = system("tuned", {0: "cafe\u0301"}, ["chrf"])
+    [answer] = [replace(each, output="caf\u00e9") for each in apart.answers]
+    chrf = load_metrics(["chrf"])
+    tuned = replace(apart, answers=[answer, replace(answer, row_id=1)])
+    tuned = replace(tuned, measurements=measure(chrf, tuned.answers))
+    answers = [replace(each, model_response="tea") for each in tuned.answers]
+    base = replace(tuned, name="base", answers=answers, measurements=measure(chrf, answers))
+
+    assert (tuned.measurements[0].value, compare(base, tuned).metrics["chrf"].b) == (100.0, 100.0)
+
+
 def test_a_corpus_score_is_compared_as_it_was_measured() -> None:
     chrf = compare(BASE, TUNED).metrics["chrf"]
     values = (
