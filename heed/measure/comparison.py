@@ -105,7 +105,7 @@ def compare(a: System, b: System, *, headline: str | None = None, clusters: Clus
     """
     refuse_other_rows(a, b)
     refuse_other_prompt(a, b)
-    b = in_order_of(a, b)
+    b = of_rows(b, [answer.row_id for answer in a.answers])
     ours, theirs = ({each.metric: each for each in side.measurements} for side in (a, b))
     notes = [] if a.contract and b.contract else ["it is not known whether both were asked with the same prompt"]
     if a.own_template:
@@ -161,14 +161,15 @@ def compare(a: System, b: System, *, headline: str | None = None, clusters: Clus
 SIGNS = {"higher": 1, "lower": -1}
 
 
-def in_order_of(a: System, b: System) -> System:
-    places = {answer.row_id: place for place, answer in enumerate(b.answers)}
-    order = [places[answer.row_id] for answer in a.answers]
+def of_rows(system: System, row_ids: Sequence[int]) -> System:
+    """With the answers to these rows, in this order, and their items; the values stay those of all rows."""
+    places = {answer.row_id: place for place, answer in enumerate(system.answers)}
+    order = [places[row_id] for row_id in row_ids]
     measurements = [
         replace(each, items=tuple(each.items[place] for place in order)) if each.items is not None else each
-        for each in b.measurements
+        for each in system.measurements
     ]
-    return replace(b, answers=[b.answers[place] for place in order], measurements=measurements)
+    return replace(system, answers=[system.answers[place] for place in order], measurements=measurements)
 
 
 def difference(

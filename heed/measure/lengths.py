@@ -1,12 +1,11 @@
 """How much of a difference is one of length: two systems compared again with length taken away."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from heed.answers.responses import Answer
 from heed.measure.clusters import Clusters
-from heed.measure.comparison import Difference, LengthMatched, System, compare
+from heed.measure.comparison import Difference, LengthMatched, System, compare, of_rows
 from heed.measure.metrics import Metric, texts_of
 
 UNIT = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)")
@@ -21,24 +20,25 @@ def length_matched(
     others = {each.row_id: each for each in b.answers}
     pairs = [(each, others[each.row_id]) for each in a.answers]
     cut = [(trimmed(mine, yours), trimmed(yours, mine)) for mine, yours in pairs]
-    alike = [(mine, yours) for mine, yours in pairs if are_alike(mine, yours)]
+    alike = [mine.row_id for mine, yours in pairs if are_alike(mine, yours)]
 
-    def compared(chosen: Sequence[tuple[Answer, Answer]]) -> Difference:
-        sides = [measured(side, [pair[place] for pair in chosen]) for place, side in enumerate((a, b))]
-        return compare(*sides, headline=name, clusters=clusters).metrics[name]
+    def compared(*sides: System) -> Difference:
+        alone = [
+            replace(side, measurements=[each for each in side.measurements if each.metric == name]) for side in sides
+        ]
+        return compare(*alone, headline=name, clusters=clusters).metrics[name]
 
     def measured(side: System, answers: list[Answer]) -> System:
-        found = metric(*texts_of(answers))
-        return replace(side, answers=answers, measurements=[each for each in found if each.metric == name])
+        return replace(side, answers=answers, measurements=metric(*texts_of(answers)))
 
-    left = compared(cut)
+    left = compared(*(measured(side, [pair[place] for pair in cut]) for place, side in enumerate((a, b))))
     shorter = [sum(before[place] != after[place] for before, after in zip(pairs, cut, strict=True)) for place in (0, 1)]
     return LengthMatched(
         metric=name,
         cut=left,
         cut_answers=(shorter[0], shorter[1]),
         share=left.difference / whole.difference if whole.difference else None,
-        alike=compared(alike) if alike else None,
+        alike=compared(of_rows(a, alike), of_rows(b, alike)) if alike else None,
     )
 
 

@@ -1,6 +1,9 @@
+from collections.abc import Sequence
+
 from heed.answers.responses import Answer
 from heed.measure.comparison import LengthMatched, System, compare
 from heed.measure.lengths import are_alike, length, length_matched, trimmed
+from heed.measure.measurements import Measurement
 from heed.measure.metrics import load_metrics, measure
 
 
@@ -42,3 +45,18 @@ def test_a_gain_of_padding_is_gone_and_one_of_knowledge_stays() -> None:
     assert (known.share, known.cut_answers) == (1.0, (0, 0))
     alike = matched(["the capital is Paris"] * 6 + ["no"] * 6, ["the capital is Rome"] * 12, "exact_match").alike
     assert alike is not None and (alike.n, alike.difference) == (6, 1.0)
+
+
+def test_answers_that_are_alike_in_length_are_not_scored_again() -> None:
+    [(name, exact_match)] = load_metrics(["exact_match"]).items()
+    scored: list[str] = []
+
+    def metric(responses: Sequence[str], references: Sequence[str]) -> list[Measurement]:
+        scored.extend(responses)
+        return exact_match(responses, references)
+
+    a, b = system(["the capital is Paris", "no"], name), system(["the capital is Rome"] * 2, name)
+    found = length_matched(a, b, metric, compare(a, b).metrics[name], name=name)
+
+    assert scored == ["the capital is Paris", "no", "the capital is Rome", "the capital is Rome"]
+    assert found.alike is not None and (found.alike.n, found.alike.difference) == (1, 1.0)
