@@ -19,8 +19,10 @@ from heed.judge.summary import summary_text
 from heed.measure.clusters import clusters_of, clusters_text
 from heed.measure.metrics import Metric, load_metrics
 from heed.measure.verdict import JUDGE_SCORE
-from heed.report import write_report
+from heed.report import write_report_of
 from heed.report.controls import controls_text
+from heed.report.evidence import read_evidence
+from heed.report.measured import measured
 from heed.saying import Say
 
 
@@ -65,7 +67,9 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
                 say(f"written   {path}")
         say("\n" + "\n".join(f"{name:<9} {folder / asked.responses}" for name, asked in evaluation.systems.items()))
         if word not in ("generate", "export"):
-            say(f"\n{result_text(folder)}\n\nreport    {write_report(folder)}")
+            evidence = read_evidence(folder)
+            found = measured(evidence)
+            say(f"\n{result_text(evidence, found)}\n\nreport    {write_report_of(evidence, found)}")
 
 
 def evaluation_folder(ours: EvalConfig) -> Path:

@@ -1,16 +1,14 @@
 """What the terminal shows of an evaluation."""
 
-from pathlib import Path
-
 from heed.evaluation.kept import Answers, Evaluation
 from heed.evaluation.scores import Scores
 from heed.measure.comparison import Comparison
 from heed.measure.measurements import Measurement
 from heed.measure.verdict import JUDGE_SCORE, decides
-from heed.report.evidence import read_evidence
+from heed.report.evidence import Evidence
 from heed.report.headline import headline
 from heed.report.lost import losses_text
-from heed.report.measured import measured
+from heed.report.measured import Measured
 from heed.report.notices import notices_text
 from heed.report.words import MEANINGS, NOT_MEASURED
 from heed.saying import count
@@ -111,10 +109,8 @@ def worse_text(scores: Scores) -> str:
     return "\n".join([f"\nworse by some metric on {worse} of {count(total, 'row')}{which}", *notes])
 
 
-def result_text(folder: Path) -> str:
+def result_text(evidence: Evidence, found: Measured) -> str:
     """What the report begins with, in its words: the headline, and what must be known before the numbers."""
-    evidence = read_evidence(folder)
-    found = measured(evidence)
     said = headline(evidence, found.primary)
     text = [said.sentence, *([said.detail] if said.detail else [])]
     return "\n".join([*text, *notices_text(evidence, found), *losses_text(evidence, found)])

@@ -33,7 +33,10 @@ def write_report(folder: Path) -> Path:
     Raises UserError for a file that is damaged.
     """
     evidence = read_evidence(folder)
-    found = measured(evidence)
+    return write_report_of(evidence, measured(evidence))
+
+
+def write_report_of(evidence: Evidence, found: Measured) -> Path:
     html = render_page(
         FOLDER / "page.jinja",
         styles=[FOLDER / "style.css"],
@@ -41,7 +44,7 @@ def write_report(folder: Path) -> Path:
         data={"answers": browser_data(evidence, found.primary)},
         **page_values(evidence, found),
     )
-    path = folder / run_folder.REPORT_FILE
+    path = evidence.folder / run_folder.REPORT_FILE
     write_page(path, html)
     return path
 
