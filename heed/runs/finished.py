@@ -84,7 +84,8 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
 
     Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
     """
-    from heed.data.reading import read_rows
+    from heed.data.reading import data_source, read_rows
+    from heed.data.sources import read
     from heed.tokens import prepared
 
     sft = resolved_sft_config(run)
@@ -92,15 +93,19 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
         sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
         splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
     else:
-        file = run / run_folder.REJECTED_FILE
+        file = Path(sft.prepared or run) / run_folder.REJECTED_FILE
         left_out = {each["row_id"] for each in run_folder.read_lines(file)} if file.is_file() else set()
-        reading, splits = read_rows(
-            sft, lambda text: None, lambda record: "left out by the run" if record.row_id in left_out else None
-        )
-        sha256 = reading.sha256
+
+        def refusal(record: "Record") -> str | None:
+            return "left out by the run" if record.row_id in left_out else None
+
         if sft.prepared is None and (run / run_folder.SPLITS_FILE).is_file():  # how rows are split may have changed
+            reading = read(data_source(sft), refusal)
             ids = set(run_folder.read_json(run / run_folder.SPLITS_FILE).get(split, []))
             splits = {split: [record for record in reading.rows.records if record.row_id in ids]}
+        else:
+            reading, splits = read_rows(sft, lambda text: None, refusal)
+        sha256 = reading.sha256
     trained_on = run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]
     if sha256 != trained_on:
         raise UserError(

@@ -70,6 +70,15 @@ def test_rows_that_a_template_refuses_are_bad_rows(tmp_path: Path) -> None:
     facts = prepare(data, tmp_path / "set", make_prompt("own", template, tiny_tokenizer()), shares=(1.0, 0.0, 0.0))
     assert (facts["rejected"], facts["counts"]["in train"]) == (1, 2)
 
+    # Whoever reads a run's training rows again leaves out the same.
+    run = tmp_path / "run"
+    keys: dict[str, Any] = {"data": str(data), "prepared": str(tmp_path / "set"), "on_bad_row": "drop"}
+    keys |= {"split": "hash", "split_shares": [1.0, 0.0, 0.0], "model_name_or_path": str(TINY)}
+    run.mkdir()
+    (run / "resolved_config.json").write_text(json.dumps({name: {"value": value} for name, value in keys.items()}))
+    (run / "run.json").write_text(json.dumps({"data": {"rows_sha256": facts["rows_sha256"]}}))
+    assert [record.row_id for record in set_aside(run, "train")] == [0, 2]
+
 
 @pytest.mark.parametrize("num_proc", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_shards_contain_what_is_encoded_from_memory(
