@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from heed.audit.duplicates import fingerprint, normalized
-from heed.data.records import Record
+from heed.audit.duplicates import fingerprint
+from heed.data.records import Record, normalized
 from heed.errors import UserError
 from heed.runs.finished import resolved_sft_config, set_aside
 

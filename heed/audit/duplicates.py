@@ -27,11 +27,6 @@ Pairs = np.ndarray
 """Of shape (n, 2): a row and the one it resembles."""
 
 
-def normalized(text: str) -> str:
-    """Case and spacing make no difference."""
-    return " ".join(text.casefold().split())
-
-
 def fingerprint(text: str) -> int:
     """64 bits of a normalized text: equal texts have equal ones, others practically never."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow
 
 from heed.audit import duplicates
-from heed.audit.duplicates import fingerprint, normalized
+from heed.audit.duplicates import fingerprint
 from heed.audit.languages import LANGUAGES, language
 from heed.audit.marks import PLACEHOLDERS, marks_of
 from heed.audit.overlap import References
 from heed.audit.row import BIT, ROW
 from heed.audit.seam import merges
-from heed.data.records import Record, said
+from heed.data.records import Record, normalized, said
 from heed.data.splits import hash_point
 from heed.prompts.template import Prompt
 from heed.tokens.encoding import Policy, encode_row

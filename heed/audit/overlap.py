@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heed.audit.duplicates import MIX, fingerprint, normalized
-from heed.data.records import Record
+from heed.audit.duplicates import MIX, fingerprint
+from heed.data.records import Record, normalized
 
 WORDS = 8
 KNOWN = 0.5

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from heed import workers
-from heed.audit.duplicates import normalized
 from heed.audit.likeness import judge_likeness
 from heed.audit.looker import Looker, whole_text
 from heed.audit.overlap import References, questions
 from heed.audit.relations import compare, judge_languages, judge_lengths
 from heed.audit.row import BIT, FLAGS, ROW
-from heed.data.records import Record, Rejected
+from heed.data.records import Record, Rejected, normalized
 from heed.data.rows import ignored
 from heed.data.sources import Source, read
 from heed.errors import UserError

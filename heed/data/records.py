@@ -34,6 +34,11 @@ def said(message: Message) -> str:
     return "\n".join(filter(None, (message["content"], *calls)))
 
 
+def normalized(text: str) -> str:
+    """Case and spacing make no difference."""
+    return " ".join(text.casefold().split())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One checked row: a conversation that ends with the assistant's answer."""
@@ -79,7 +84,7 @@ class Record:
     @cached_property
     def question_hash(self) -> str:
         """SHA-256 of what is asked, case and spacing aside, or of a row that asks nothing."""
-        asked = " ".join(self.question.casefold().split())
+        asked = normalized(self.question)
         return json_sha256(asked) if asked else self.content_hash
 
     @cached_property

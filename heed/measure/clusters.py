@@ -3,7 +3,8 @@
 from collections.abc import Hashable, Mapping, Sequence
 
 from heed.answers.responses import Answer
-from heed.audit.duplicates import grouped, normalized
+from heed.audit.duplicates import grouped
+from heed.data.records import normalized
 from heed.saying import count
 
 Clusters = Mapping[int, Hashable]

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from heed import __version__
 from heed.audit import duplicates
-from heed.data.records import Record
+from heed.data.records import Record, normalized
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.pages import render_page, write_page
@@ -97,7 +97,7 @@ def kind_of(losses: Sequence[float], bar: float) -> Kind:
 def with_twins(rows: Sequence[MappedRow], records: Sequence[Record]) -> list[MappedRow]:
     """The rows with those of `records` that ask nearly the same (sharing four fifths of all five-letter sequences) and
     answer otherwise."""
-    texts = [duplicates.normalized(record.question) for record in records]
+    texts = [normalized(record.question) for record in records]
     signatures = np.stack([duplicates.signature(duplicates.runs(text)) for text in texts])
     place_of = {record.row_id: place for place, record in enumerate(records)}
 

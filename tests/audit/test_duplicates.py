@@ -5,13 +5,13 @@ from heed.audit.duplicates import (
     fingerprint,
     first_with,
     likely_pairs,
-    normalized,
     runs,
     signature,
     similar_pairs,
     similarity,
 )
 from heed.audit.languages import language
+from heed.data.records import normalized
 
 TEXT = "The quick brown fox jumps over the lazy dog while the cat looks on."
 
