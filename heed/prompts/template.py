@@ -53,6 +53,8 @@ class Prompt:
     """False for templates that know nothing of `input`; it is then put after the instruction."""
     control_tokens: re.Pattern[str]
     """Matches the texts that the tokenizer would turn into control tokens."""
+    dated: bool
+    """Whether the template asked for today's date, in whose place is DAY."""
 
     @cached_property
     def shown(self) -> frozenset[str]:
@@ -276,7 +278,7 @@ def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") 
     """
     if tokenizer.eos_token_id is None:
         raise UserError(f"the tokenizer of {tokenizer.name_or_path} has no EOS token, so a model could not stop")
-    template = with_fixed_date(template)
+    asked, template = template, with_fixed_date(template)
     if reads_clock(template):
         raise UserError(f"prompt {name!r}: strftime_now makes prompts change by the day; write the date as text")
     refuse_bomb(tokenizer, template, PROBE, name)
@@ -289,6 +291,7 @@ def make_prompt(name: str, template: str, tokenizer: "PreTrainedTokenizerBase") 
         tokenizer=tokenizer,
         shows_input=PROBE_INPUT in rendered,
         control_tokens=control_token_pattern(tokenizer, template),
+        dated=template != asked,
     )
     for conversation in (PROBE, PLAIN_PROBE):
         if PROBE_ANSWER not in prompt.render(conversation, generation_prompt=False):

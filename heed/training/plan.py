@@ -108,10 +108,9 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
             "the validation split is empty; set eval_strategy: no, or give it a share (split_shares); rows of one "
             "prompt stay together unless split: position"
         )
-    dated = sft.prompt == "model" and prompt.template != tokenizer.chat_template
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put after the instruction"))
-    if dated:
+    if prompt.dated:
         say(f"          its template asks for today's date; here every day is {DAY:%d %B %Y}")
     policy = encoding_policy(sft, check_model(sft, tokenizer))
 

@@ -214,7 +214,9 @@ def test_a_template_that_breaks_a_law_is_refused_with_the_law(
         make_prompt("mine", template, tokenizer)
 
 
-def test_a_template_that_asks_for_the_date_is_given_one_day_for_ever(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_template_that_asks_for_the_date_is_given_one_day_for_ever(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     """As Llama 3 and SmolLM3 do."""
     tokenizer.chat_template = (
         "{% if strftime_now is defined %}{% set today = strftime_now( '%d %b %Y') %}{% endif %}"
@@ -227,6 +229,9 @@ def test_a_template_that_asks_for_the_date_is_given_one_day_for_ever(tokenizer: 
     text = prompt.render([{"role": "user", "content": "Hi"}], generation_prompt=True)
     assert text == "Today: 26 Jul 2024, 2024\nuser:Hiassistant:"
     assert "strftime_now(" not in prompt.contract().template
+    (tmp_path / "own.jinja").write_text(str(tokenizer.chat_template))
+    prompts = (prompt, load_prompt(str(tmp_path / "own.jinja"), tokenizer), load_prompt("alpaca", tokenizer))
+    assert [each.dated for each in prompts] == [True, True, False]
 
 
 def test_an_unknown_style_names_the_known_ones(tokenizer: PreTrainedTokenizerBase) -> None:
