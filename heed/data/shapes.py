@@ -46,10 +46,7 @@ class Shape:
         return f"field {self.columns[ours]!r}"
 
 
-Reading = tuple[tuple[Message, ...], list[str]]
-
-
-def read_messages(row: Any, shape: Shape) -> Reading:
+def read_messages(row: Any, shape: Shape) -> tuple[tuple[Message, ...], list[str]]:
     """A row's conversation and what is wrong with it; one of the two is empty."""
     if not isinstance(row, dict):
         return (), [f"expected an object with fields, got {type_name(row)}"]

@@ -65,13 +65,12 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     model_type = model.config.model_type
-    targets = adapter.target_modules or LORA_TARGETS.get(model_type)
+    targets, known = adapter.target_modules or LORA_TARGETS.get(model_type), linear_layer_names(model)
     if not targets:
         raise UserError(
             f"use_peft: no adapter targets are known for {model_type} models; name them with lora_target_modules "
-            f"(linear layers here: {', '.join(linear_layer_names(model))})"
+            f"(linear layers here: {', '.join(known)})"
         )
-    known = linear_layer_names(model)
     missing = [name for name in targets if name not in known]
     if missing:
         raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")

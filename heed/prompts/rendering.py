@@ -30,11 +30,9 @@ def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: S
     def attempt() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (RENDER_SECONDS, RENDER_SECONDS))
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        most = resource.getrlimit(resource.RLIMIT_AS)[1]
-        wanted = held + RENDER_BYTES
-        limit = (
-            wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-        )  # no process may raise the machine's own limit
+        limit, most = held + RENDER_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]
+        if most != resource.RLIM_INFINITY:  # no process may raise the machine's own limit
+            limit = min(limit, most)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         try:
             too_long = len(render(tokenizer, template, messages, False, name)) > RENDER_CHARACTERS
