@@ -1,7 +1,6 @@
 """What a scan found, kept beside the ids under a hash of everything it depends on."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from heed.audit.scan import Scan
 from heed.data.sources import Source, file_hashes
-from heed.errors import UserError, written
+from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.hashes import json_sha256
 from heed.prompts.hashes import prompt_hash
@@ -61,10 +60,5 @@ def store_scan(key: str, scanned: Scan) -> None:
     path = cache_file(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {name: value for name, value in vars(scanned).items() if name not in ("rows", "from_cache")}
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    try:
-        with written(path):
-            np.savez(part, rows=scanned.rows, facts=np.array(json.dumps(facts)))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with run_folder.whole_file(path) as file:
+        np.savez(file.buffer, rows=scanned.rows, facts=np.array(json.dumps(facts)))
