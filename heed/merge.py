@@ -6,8 +6,6 @@ What is written is loaded again and compared: the same logits, or nothing is lef
 """
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 
 from heed.errors import UserError, exit_code
+from heed.files.whole_folder import whole_folder
 from heed.models import loading
 from heed.prompts.template import fetch_contract
 from heed.runs.finished import find_run, in_4bit
@@ -47,19 +46,10 @@ def merge(adapter: str, output: Path) -> float:
     if not hasattr(model, "merge_and_unload"):
         raise UserError(f"{adapter} is not an adapter but a whole model, which needs no merging")
     batch = any_batch(model)
-    staged = output.with_name(output.name + ".part")
-    shutil.rmtree(staged, ignore_errors=True)
-    write(model, adapter, staged)
-    # Merging changes the weights of `model` in place, so what the adapter computes is asked of a fresh copy.
-    try:
-        difference = compare(loading.load_finished(adapter), loading.load_model(str(staged)), batch)
-    except RuntimeError:
-        shutil.rmtree(staged)
-        raise
-    if output.is_dir():
-        output.rmdir()
-    os.replace(staged, output)
-    return difference
+    with whole_folder(output, key="output") as staged:
+        write(model, adapter, staged)
+        # Merging changes the weights of `model` in place, so what the adapter computes is asked of a fresh copy.
+        return compare(loading.load_finished(adapter), loading.load_model(str(staged)), batch)
 
 
 def any_batch(model: Any) -> dict[str, torch.Tensor]:
