@@ -248,11 +248,11 @@ def test_the_same_command_makes_the_comparison_that_an_interrupted_start_left_un
 ) -> None:
     words = ("--compare_with_base", "true", "--compare_max_new_tokens", "5", "--max_steps", "2")
 
-    def interrupted(folder: Path) -> Path:
+    def interrupted(*evidence: object) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("heed.evaluation.run.write_report", interrupted)
+        patch.setattr("heed.evaluation.run.write_report_of", interrupted)
         assert run(config_file, *words) == 130
     folder = config_file.parent / "run"
     assert json.loads((folder / "run_state.json").read_text())["status"] == "done"
