@@ -12,7 +12,6 @@ from heed.measure import scorers
 from heed.measure.clusters import Clusters
 from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
-from heed.measure.metrics import texts_of
 from heed.measure.rows import Row, measured
 from heed.measure.verdict import holm, verdict
 from heed.saying import count
@@ -133,7 +132,7 @@ def compare(a: System, b: System, *, headline: str | None = None, clusters: Clus
         of_pairs = None
         if clusters is not None:
             of_pairs = [clusters[answer.row_id] for answer in a.answers if answer.row_id in known]
-        differences[metric] = difference(before, pairs, a, b, of_pairs)
+        differences[metric] = difference(before, after, pairs, of_pairs)
         sign = SIGNS.get(before.better, 0)
         worse += [
             (sign * (mine - yours) / before.scale, Worse(row_id=row_id, metric=metric, a=mine, b=yours))
@@ -165,31 +164,34 @@ def of_rows(system: System, row_ids: Sequence[int]) -> System:
     """With the answers to these rows, in this order, and their items; the values stay those of all rows."""
     places = {answer.row_id: place for place, answer in enumerate(system.answers)}
     order = [places[row_id] for row_id in row_ids]
-    measurements = [
-        replace(each, items=tuple(each.items[place] for place in order)) if each.items is not None else each
-        for each in system.measurements
-    ]
-    return replace(system, answers=[system.answers[place] for place in order], measurements=measurements)
+
+    def placed(each: Measurement) -> Measurement:
+        return replace(
+            each,
+            items=None if each.items is None else tuple(each.items[place] for place in order),
+            statistics=None if each.statistics is None else each.statistics[order],
+        )
+
+    answers = [system.answers[place] for place in order]
+    return replace(system, answers=answers, measurements=[placed(each) for each in system.measurements])
 
 
 def difference(
-    metric: Measurement,
+    before: Measurement,
+    after: Measurement,
     pairs: Sequence[tuple[int, float, float]],
-    a: System,
-    b: System,
     clusters: Sequence[Hashable] | None,
 ) -> Difference:
-    """Of systems whose answers are in the same order."""
+    """Of a metric on answers in the same order."""
     mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
-    if metric.metric in scorers.CORPUS_METRICS:  # the value of all answers together is not a mean of items
-        before, after = (scorers.corpus_statistics(metric.metric, *texts_of(side.answers)) for side in (a, b))
-        found = scorers.corpus_estimate(metric.metric, after, less=before, clusters=clusters)
-        values = (scorers.corpus_value(metric.metric, before), scorers.corpus_value(metric.metric, after))
+    if before.statistics is not None and after.statistics is not None:
+        found = scorers.corpus_estimate(before.metric, after.statistics, less=before.statistics, clusters=clusters)
+        values = tuple(scorers.corpus_value(before.metric, each) for each in (before.statistics, after.statistics))
     else:
-        found = paired_difference(yours, mine, within=metric.within, clusters=clusters)
+        found = paired_difference(yours, mine, within=before.within, clusters=clusters)
         values = (sum(mine) / len(mine), sum(yours) / len(yours))
-    sign = SIGNS.get(metric.better)
-    gains = [sign * (after - before) for before, after in zip(mine, yours, strict=True)] if sign else None
+    sign = SIGNS.get(before.better)
+    gains = [sign * (theirs - ours) for ours, theirs in zip(mine, yours, strict=True)] if sign else None
     return Difference(
         a=values[0],
         b=values[1],
@@ -199,7 +201,7 @@ def difference(
         wins=None if gains is None else sum(gain > 0 for gain in gains),
         ties=None if gains is None else sum(gain == 0 for gain in gains),
         losses=None if gains is None else sum(gain < 0 for gain in gains),
-        better=metric.better,
+        better=before.better,
         p=found.p,
     )
 

@@ -6,6 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heed import __version__
 from heed.errors import UserError
 from heed.files import run_folder
@@ -35,6 +37,8 @@ class Measurement:
     """What an item can be."""
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    statistics: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """Of a score that is not a mean of its items: the counts of each answer that it is made of."""
 
 
 def mean_measurement(

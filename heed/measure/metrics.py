@@ -159,16 +159,12 @@ def in_clusters(
 ) -> list[Measurement]:
     """The same values with the intervals of rows that are drawn together."""
     groups = [clusters[answer.row_id] for answer in answers]
-    return [
-        each if each.items is None else replace(each, ci95=clustered(each, answers, groups).ci95)
-        for each in measurements
-    ]
+    return [each if each.items is None else replace(each, ci95=clustered(each, groups).ci95) for each in measurements]
 
 
-def clustered(measurement: Measurement, answers: Sequence[Answer], clusters: Sequence[Hashable]) -> Estimate:
-    if measurement.metric in scorers.CORPUS_METRICS:
-        statistics = scorers.corpus_statistics(measurement.metric, *texts_of(answers))
-        return scorers.corpus_estimate(measurement.metric, statistics, clusters=clusters)
+def clustered(measurement: Measurement, clusters: Sequence[Hashable]) -> Estimate:
+    if measurement.statistics is not None:
+        return scorers.corpus_estimate(measurement.metric, measurement.statistics, clusters=clusters)
     assert measurement.items is not None
     known = [(item, group) for item, group in zip(measurement.items, clusters, strict=True) if item is not None]
     if not known:

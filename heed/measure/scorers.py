@@ -56,9 +56,6 @@ def sacrebleu_metric(name: str) -> Any:
     return BLEU(force=True) if name == "bleu" else CHRF()  # force: no warning of tokenized text, a model may write it
 
 
-CORPUS_METRICS = ("bleu", "chrf")
-
-
 def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measurement]:
     """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items.
 
@@ -88,6 +85,7 @@ def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measure
             library=library("sacrebleu"),
             notes=notes,
             details={"signature": str(metric.get_signature())},
+            statistics=statistics,
         )
     ]
 
