@@ -34,7 +34,7 @@ class Shape:
     understood: tuple[str, ...] = ()
     """What was read as ours without being asked, for a person."""
 
-    @property
+    @cached_property
     def required(self) -> tuple[str, ...]:
         return FORMATS["prompt_response" if self.row_format == TURNS else self.row_format][0]
 
@@ -68,7 +68,7 @@ def read_messages(row: Any, shape: Shape) -> tuple[tuple[Message, ...], list[str
             messages.append(part)
         else:
             return (), [f"{shape.field(ours)}: no turn of the {part['role']} can be here"]
-    if tools := read_tools(values.get("tools") or [])[0]:
+    if tools := read_tools(values.get("tools"))[0]:
         messages[0]["tools"] = tools
     last = shape.field(shape.required[-1])
     if messages[-1]["role"] != "assistant":
@@ -83,7 +83,7 @@ def field_problems(values: Mapping[str, Any], shape: Shape) -> Iterator[tuple[st
     for ours, value in values.items():
         needed = ours in shape.required
         if ours == "tools":
-            problem = read_tools(value or [])[1]
+            problem = read_tools(value)[1]
         elif ours == "history" or (needed and shape.row_format in ("messages", TURNS)):
             text = isinstance(value, str) and shape.row_format == TURNS
             problem = text_problem(value) if text else turns_problem(value, needed=needed)

@@ -86,7 +86,7 @@ def raw_rows(found: Iterable[Piece], files: dict[str, str] | None = None) -> Ite
         empty = True
         for row in piece.rows():
             empty = False
-            yield replace(row, source_split=piece.split)
+            yield row if piece.split is None else replace(row, source_split=piece.split)
         if empty:
             raise UserError(f"{piece.name}: the file has no rows")
 

@@ -9,6 +9,8 @@ from heed.data.texts import TOO_DEEP, depth_problem
 
 def read_tools(value: Any) -> tuple[list[Any], str | None]:
     """What tools there are, for a template to show; and what is wrong with them, or None."""
+    if not value:
+        return [], None
     tools, problem = parsed(value)
     if problem is None and (not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools)):
         problem = f"expected a list of tools, got {type_name(tools)}"
