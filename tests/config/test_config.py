@@ -397,7 +397,7 @@ def test_help_is_grouped_marks_where_to_begin_and_finds_a_word() -> None:
     text = config.help_text(SftConfig, "Doc.", groups=GROUPS, beginners=BEGINNERS)
     marked = re.findall(r"^\* --(\w+)", text, re.M)
     assert sorted(marked) == sorted(BEGINNERS) and len(marked) == 10
-    assert text.index("\nadapter:\n  --use_peft") < text.index("\ndata:\n* --data")
+    assert text.index("\nadapter:\n  --use_peft") < text.index("\nprompt and data:\n* --prompt")
     found = config.help_text(SftConfig, "Doc.", word="split_shares", groups=GROUPS, beginners=BEGINNERS)
     assert re.findall(r"--(\w+)", found) == ["split_shares"]
     assert config.help_text(SftConfig, "Doc.", word="xyzzy") == (
