@@ -21,7 +21,7 @@ FLOORS = (
     ("answers",),
     ("measure",),
     ("training", "judge", "arena"),
-    ("benchmarks", "report"),
+    ("benchmarks", "report", "preferences"),
     ("evaluation",),
     ("hub", "merge", "study"),
 )
