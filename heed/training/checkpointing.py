@@ -32,6 +32,8 @@ class WholeCheckpoints(Trainer):
     each says what it fixes.
     """
 
+    model: Any
+
     def __init__(
         self,
         *,
@@ -212,6 +214,32 @@ class WholeCheckpoints(Trainer):
             return
         show_learned(self.optimizer)  # before the load: it computes with the present weights
         super()._load_best_model()
+
+    # ---- the final model
+
+    def save_whole(self, folder: Path) -> None:
+        """Save the model as one folder that from_pretrained reads, even when each process has a part of it."""
+        if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+        self.save_model(str(folder))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Not a documented hook. Gathered weights contain a tied one twice, as two tensors; it is saved once."""
+        if state_dict is not None:
+            names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
+            twice = names - {name for name, _ in self.model.named_parameters()}
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in twice}
+        super()._save(output_dir, state_dict)
+
+    def gathered_weights(self) -> dict[str, torch.Tensor]:
+        """All weights by name when processes have parts of them; empty when each has the whole model.
+
+        Called by all processes; the first one gets them.
+        """
+        if self.accelerator.distributed_type in processes.PLAIN:
+            return {}
+        found: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return found
 
 
 def show_learned(optimizer: Any) -> None:

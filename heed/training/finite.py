@@ -1,10 +1,16 @@
 """A loss or gradient that is not finite never reaches the weights, and nothing waits for the device to find out."""
 
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 
+from heed import processes
 from heed.errors import UserError
+from heed.runs import checkpoints
+from heed.training.ordered import OrderedBatches
 
 
 class NotFinite(UserError):
@@ -51,3 +57,43 @@ class FiniteGuard:
         step = int(self.first)
         if step:
             raise NotFinite(step, kept=self.keeps)
+
+
+class FiniteSteps(OrderedBatches):
+    """A mixin: the run ends at a step that is not finite, with a sentence that names its rows."""
+
+    @cached_property
+    def guard(self) -> FiniteGuard:
+        keeps = self.accelerator.distributed_type != DistributedType.DEEPSPEED
+        return FiniteGuard(self.args.device, keeps=keeps)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        except NotFinite as error:
+            raise UserError(f"{error}. {self.where(error.step)}") from error
+
+    def where(self, step: int) -> str:
+        """The rows of a step that went wrong, and where the run can continue from."""
+        rows = ", ".join(map(str, self.rows_of_step(step).rows))
+        found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
+        return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """Not a documented hook, but the one place that has the norm of the whole gradient before it is used.
+
+        A norm that is not finite keeps this and every later update from the weights, without waiting for the device.
+        (fp16 needs no guard: its loss scaler skips such steps.)
+        """
+        if grad_norm is None and self.accelerator.distributed_type in processes.PLAIN:
+            # Trainer would clip to infinity: it multiplies every gradient by one.
+            grad_norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if not self.args.fp16:
+            self.guard.watch(grad_norm, self.optimizer, self.state.global_step + 1)
+        return grad_norm
+
+    def store_flos(self) -> None:
+        """Called wherever the state is about to be logged or saved."""
+        self.guard.check()
+        super().store_flos()

@@ -5,29 +5,23 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import DistributedType
-from torch.utils.data import DataLoader
 
-from heed import processes
-from heed.errors import UserError
 from heed.models.attention import flat_rows
 from heed.models.faster import compiled_blocks, fused_gelu, sparse_embedding_gradient
 from heed.models.likelihood import target_nll
 from heed.models.memory import BatchSize, KeptMemory
-from heed.runs import checkpoints
-from heed.runs.recorder import RowLosses, StepRows, step_rows
+from heed.runs.recorder import RowLosses
 from heed.tokens.batches import Batch, FlatCollator
-from heed.tokens.examples import column, row_lengths
+from heed.tokens.examples import row_lengths
 from heed.tokens.order import RowBatches, row_batches
 from heed.training.checkpointing import WholeCheckpoints
 from heed.training.evaluating import RowEvaluation
-from heed.training.finite import FiniteGuard, NotFinite
+from heed.training.finite import FiniteSteps
 from heed.training.graphs import StepGraphs
 from heed.training.speed import SpeedChoice
 
@@ -46,7 +40,7 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     return loss * (1 + 0 * loss.detach())
 
 
-class HeedTrainer(WholeCheckpoints, RowEvaluation):
+class HeedTrainer(FiniteSteps, WholeCheckpoints, RowEvaluation):
     """Touches documented hooks only, except where a comment says why.
 
     `data_collator` decides how batches look (`batches.FlatCollator`, `batches.PaddingCollator`); with
@@ -58,7 +52,6 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
     train_dataset: Any
     eval_dataset: Any
     data_collator: Any
-    row_batches: RowBatches
 
     def __init__(
         self,
@@ -77,7 +70,6 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
             self.args.eval_batch_size, key="per_device_eval_batch_size", relief="lower max_length", say=self.say
         )
         self.tokens_since_stored: torch.Tensor | int = 0
-        self.guard = FiniteGuard(self.args.device, keeps=self.accelerator.distributed_type != DistributedType.DEEPSPEED)
         self.graphs: StepGraphs | None = None
         self.while_training = ExitStack()
 
@@ -96,43 +88,13 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
             if self.speed.mode == "graph":
                 self.graphs = StepGraphs(list(self.model.parameters()), self.forward_backward, self.say)
             self.resumed = resume_from_checkpoint is not None
-            try:
-                return super().train(resume_from_checkpoint, *args, **kwargs)
-            except NotFinite as error:
-                raise UserError(f"{error}. {self.where(error.step)}") from error
-
-    def where(self, step: int) -> str:
-        """The rows of a step that went wrong, and where the run can continue from."""
-        rows = ", ".join(map(str, self.rows_of_step(step).rows))
-        found = [path.name for path in checkpoints.checkpoints(Path(str(self.args.output_dir)))]
-        return f"Its rows: {rows}. The last checkpoint before it: {found[-1] if found else 'none'}"
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     # ---- batches
 
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches in an order that is a function of seed and epoch; this process's own share, on its device."""
-        args, dataset = self.args, self.train_dataset
+    def order_rows(self) -> RowBatches:
         padded = not isinstance(self.data_collator, FlatCollator)
-        self.row_batches = row_batches(args, dataset, self.tokens_per_batch, padded=padded)
-        loader = DataLoader(
-            dataset,
-            batch_sampler=self.row_batches,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
-        )
-        # Not accelerator.prepare: it would deal out to the processes what RowBatches has dealt out already.
-        return prepare_data_loader(
-            loader,
-            device=args.device,
-            num_processes=1,
-            process_index=0,
-            put_on_device=True,
-            non_blocking=args.dataloader_pin_memory,
-        )
+        return row_batches(self.args, self.train_dataset, self.tokens_per_batch, padded=padded)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -153,18 +115,10 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         self.tokens_since_stored = self.tokens_since_stored + counts[1]
         return batches, counts[0].clamp(min=1)
 
-    def rows_of_step(self, step: int) -> StepRows:
-        """What an optimizer step learns from, over all processes."""
-        return step_rows(step, self.row_batches.rows_of_step(step), *self.row_facts)
-
-    @cached_property
-    def row_facts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Row id and number of supervised tokens of every example of the training set."""
-        dataset = self.train_dataset
-        learned = column(dataset, "response_tokens")
+    def learned_tokens(self) -> np.ndarray:
         if self.eval_collator.loss_on == "all":
-            learned = row_lengths(dataset) - 1
-        return column(dataset, "row_id"), learned
+            return row_lengths(self.train_dataset) - 1
+        return super().learned_tokens()
 
     # ---- the loss
 
@@ -214,20 +168,6 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
         return (loss, nll) if return_outputs else loss
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Not a documented hook, but the one place that has the norm of the whole gradient before it is used.
-
-        A norm that is not finite keeps this and every later update from the weights, without waiting for the device.
-        (fp16 needs no guard: its loss scaler skips such steps.)
-        """
-        if grad_norm is None and self.accelerator.distributed_type in processes.PLAIN:
-            # Trainer would clip to infinity: it multiplies every gradient by one.
-            grad_norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if not self.args.fp16:
-            self.guard.watch(grad_norm, self.optimizer, self.state.global_step + 1)
-        return grad_norm
-
     # ---- counts
 
     @cached_property
@@ -240,7 +180,6 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
 
     def store_flos(self) -> None:
         """Called wherever the state is about to be logged or saved; updates the tokens seen as well."""
-        self.guard.check()
         super().store_flos()
         self.state.num_input_tokens_seen += int(self.tokens_since_stored)
         self.tokens_since_stored = 0
@@ -255,32 +194,6 @@ class HeedTrainer(WholeCheckpoints, RowEvaluation):
         if self.resumed:
             logs.pop("train_loss", None)  # Trainer's mean is over the steps since the last start only
         super().log(logs, start_time)
-
-    # ---- the final model
-
-    def save_whole(self, folder: Path) -> None:
-        """Save the model as one folder that from_pretrained reads, even when each process has a part of it."""
-        if self.is_fsdp_enabled:  # checkpoints are shards; Trainer would write no model, and say nothing
-            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-        self.save_model(str(folder))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """Not a documented hook. Gathered weights contain a tied one twice, as two tensors; it is saved once."""
-        if state_dict is not None:
-            names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
-            twice = names - {name for name, _ in self.model.named_parameters()}
-            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in twice}
-        super()._save(output_dir, state_dict)
-
-    def gathered_weights(self) -> dict[str, torch.Tensor]:
-        """All weights by name when processes have parts of them; empty when each has the whole model.
-
-        Called by all processes; the first one gets them.
-        """
-        if self.accelerator.distributed_type in processes.PLAIN:
-            return {}
-        found: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
-        return found
 
 
 def without_negative_times(logs: dict[str, float]) -> None:
