@@ -61,14 +61,14 @@ def main(arguments: Sequence[str]) -> None:
     if command_line.explain:
         print(config.explain(told.settings))
     elif command_line.prepare:
-        prepare(told.sft, dry_run=command_line.dry_run)
-    elif told.sft.seeds or told.sft.learning_curve:
+        prepare(told.ours, dry_run=command_line.dry_run)
+    elif told.ours.seeds or told.ours.learning_curve:
         train_several(told, command_line)
     else:
         train_and_compare(told, dry_run=command_line.dry_run, verbose=command_line.verbose)
 
 
-def train_several(told: Told, command_line: config.CommandLine) -> None:
+def train_several(told: Told[SftConfig], command_line: config.CommandLine) -> None:
     """A run for each seed and share, one after the other, and a page that compares them.
 
     Given again, finished runs are not made again. A dry run is one of the first.
@@ -89,13 +89,14 @@ def train_several(told: Told, command_line: config.CommandLine) -> None:
         compare_runs([run.folder for run in runs], Path(told.settings["output_dir"].value), None, link=True)
 
 
-def train_and_compare(told: Told, *, dry_run: bool, verbose: bool) -> None:
+def train_and_compare(told: Told[SftConfig], *, dry_run: bool, verbose: bool) -> None:
     """Plan, begin, train, finish, compare. Given again, it does what an interrupted start has left undone."""
     from heed.runs.start import check_folder
+    from heed.training.fingerprint import fingerprint
     from heed.training.plan import make_plan
     from heed.training.run import begun, check_processes, meet, train_to_the_end
 
-    sft = told.sft
+    sft = told.ours
     config.refuse_unread(SftConfig, told.settings)
     args, say = meet(told, verbose=verbose)
     folder = Path(str(args.output_dir))
@@ -111,8 +112,9 @@ def train_and_compare(told: Told, *, dry_run: bool, verbose: bool) -> None:
         say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
         return
 
-    facts = check_processes(plan)
-    with begun(plan, facts, say) as found:
+    facts = fingerprint(plan)
+    check_processes(sft, facts)
+    with begun(sft, args, facts, say) as found:
         if found.done:
             say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
         else:

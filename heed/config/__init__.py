@@ -18,9 +18,18 @@ from heed.config.load import Loaded, asks_for_help, load, searched_word
 from heed.config.reader import parse_command_line, read_settings
 from heed.config.settings import CommandLine, Setting, Settings
 from heed.config.sft import SftConfig
-from heed.config.training_arguments import check_launcher, derive_accumulation, refuse_both, training_settings
+from heed.config.training_arguments import (
+    REFUSED,
+    TRAINING_DEFAULTS,
+    check_launcher,
+    derive_accumulation,
+    refuse_both,
+    training_settings,
+)
 
 __all__ = [
+    "REFUSED",
+    "TRAINING_DEFAULTS",
     "ArenaConfig",
     "BenchmarkConfig",
     "ChatConfig",

@@ -92,17 +92,23 @@ DEPENDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def training_settings(settings: Settings, types: Mapping[str, Any]) -> Settings:
+def training_settings(
+    settings: Settings,
+    types: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any] = TRAINING_DEFAULTS,
+    refused: Mapping[str, str] = REFUSED,
+) -> Settings:
     """TrainingArguments as set by the user and then by Heed; contradictions are refused.
 
     `types` are the fields of TrainingArguments. The rest keeps transformers' own defaults.
     """
     mine = {name: setting for name, setting in settings.items() if name in types}
     for name, setting in mine.items():
-        if name in REFUSED:
-            raise UserError(f"{setting.source}: {name} has no place here: {REFUSED[name]}")
+        if name in refused:
+            raise UserError(f"{setting.source}: {name} has no place here: {refused[name]}")
     resolved = dict(mine)
-    for name, value in TRAINING_DEFAULTS.items():
+    for name, value in defaults.items():
         resolved.setdefault(name, Setting(value=value, source="Heed's default"))
     refuse_contradictions(resolved)
     strategy = resolved.get("train_sampling_strategy")

@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from heed import config
 from heed.config import Settings, SftConfig
@@ -12,66 +13,86 @@ from heed.errors import UserError, reason_of
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from transformers import TrainingArguments
 
+Keys = TypeVar("Keys")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a training was told: `training` has the TrainingArguments that the user or Heed set, `settings` all keys
-    with the source of each value, `precision` the arithmetic and the reason for it."""
+class Told(Generic[Keys]):
+    """What a training was told: `ours` are Heed's own keys, `training` the TrainingArguments that the user or Heed
+    set, `settings` all keys with the source of each value, `precision` the arithmetic and the reason for it."""
 
-    sft: SftConfig
+    ours: Keys
+    arguments: "type[TrainingArguments]"
     training: Settings
     settings: Settings
     precision: str
 
 
-def read_config(command_line: config.CommandLine) -> Told:
-    """Raises UserError for keys that are unknown, wrong, or at odds with each other."""
-    import torch
+def read_config(command_line: config.CommandLine) -> Told[SftConfig]:
+    """What train_sft.py was told. Raises UserError for keys that are unknown, wrong, or at odds with each other."""
     from transformers import TrainingArguments
+
+    told = read_keys(command_line, SftConfig, TrainingArguments)
+    config.refuse_both(told.settings, "tokens_per_batch", "per_device_train_batch_size")
+    return told
+
+
+def read_keys(
+    command_line: config.CommandLine,
+    schema: type[Keys],
+    arguments: "type[TrainingArguments]",
+    *,
+    defaults: Mapping[str, Any] = config.TRAINING_DEFAULTS,
+    refused: Mapping[str, str] = config.REFUSED,
+) -> Told[Keys]:
+    """Heed's own keys by `schema`, and those of the trainer by its `arguments`.
+
+    Raises UserError for keys that are unknown, wrong, or at odds with each other.
+    """
+    import torch
 
     from heed.training.speed import choose_precision
 
-    own = config.field_types(SftConfig)  # some replace a TrainingArguments key of the same name
-    training_types = {name: kind for name, kind in config.field_types(TrainingArguments).items() if name not in own}
+    own = config.field_types(schema)  # some replace a TrainingArguments key of the same name
+    training_types = {name: kind for name, kind in config.field_types(arguments).items() if name not in own}
     settings = config.read_settings(command_line, own | training_types)
-    sft = config.script_config(SftConfig, settings)
+    ours: Any = config.script_config(schema, settings)
     if "output_dir" not in settings:
         raise UserError("output_dir is missing (the folder of this run); set it in --config or as --output_dir")
-    training = config.training_settings(settings, training_types)
-    config.refuse_both(settings, "tokens_per_batch", "per_device_train_batch_size")
+    training = config.training_settings(settings, training_types, defaults=defaults, refused=refused)
     if not torch.accelerator.is_available():
         for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
             training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
-    config.derive_accumulation(sft.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
-    precision = choose_precision(training, weights=sft.dtype)
+    config.derive_accumulation(ours.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
+    precision = choose_precision(training, weights=ours.dtype)
+    training.setdefault("bf16", config.Setting(value=False, source="default"))  # TRL's own default is true
     config.check_launcher(training)
-    defaults = {
+    theirs = {
         item.name: config.Setting(value=item.default, source="default")
-        for item in dataclasses.fields(TrainingArguments)
+        for item in dataclasses.fields(arguments)
         if item.name in training_types and item.default is not dataclasses.MISSING
     }
-    resolved = config.resolved_values(sft, settings) | defaults | training
-    return Told(sft=sft, training=training, settings=resolved, precision=precision)
+    resolved = config.resolved_values(ours, settings) | theirs | training
+    return Told(ours=ours, arguments=arguments, training=training, settings=resolved, precision=precision)
 
 
-def training_arguments(training: Settings) -> "TrainingArguments":
-    """transformers' own arguments. Raises UserError for values they refuse and for a launch other than asked for."""
+def training_arguments(told: Told[Any]) -> "TrainingArguments":
+    """The trainer's own arguments. Raises UserError for values they refuse and for a launch other than asked for."""
     from torch.distributed import DistError
-    from transformers import TrainingArguments
     from transformers.utils.logging import set_verbosity_error
 
     from heed.processes import meet_on_cpu, not_found_message
 
-    values = {name: setting.value for name, setting in training.items()}
+    values = {name: setting.value for name, setting in told.training.items()}
     keep_best = values.pop("load_best_model_at_end")
     try:
         if values.get("use_cpu") and not values.get("ddp_backend"):
             meet_on_cpu(values["ddp_timeout"])
-        args = TrainingArguments(**values)
+        args = told.arguments(**values)
         if args.process_index > 0:  # asking for it makes the processes find each other
             set_verbosity_error()
     except (ValueError, ImportError) as error:
-        raise UserError(f"TrainingArguments: {reason_of(error)}") from error
+        raise UserError(f"{told.arguments.__name__}: {reason_of(error)}") from error
     except DistError as error:
         raise UserError(not_found_message(error, values["ddp_timeout"])) from error
     # Set here, since __post_init__ would want save_steps to be a multiple of eval_steps. We evaluate wherever a
@@ -79,7 +100,7 @@ def training_arguments(training: Settings) -> "TrainingArguments":
     args.load_best_model_at_end = keep_best
     if args.n_gpu > 1:
         raise UserError(
-            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch train_sft.py ...`, "
+            f"{args.n_gpu} GPUs are visible to one process; start with `accelerate launch`, "
             "or show it one with CUDA_VISIBLE_DEVICES=0"
         )
     launched = int(os.environ.get("WORLD_SIZE", "1"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import processes
@@ -26,7 +27,7 @@ from heed.prompts.dates import DAY
 from heed.prompts.template import Contract, Prompt, load_prompt
 from heed.saying import Say, count
 from heed.tokens import prepared
-from heed.tokens.batches import FlatCollator, PaddingCollator
+from heed.tokens.batches import Batch, FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, accounted, cache_file, encode_split, take_split
 from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
@@ -35,6 +36,7 @@ from heed.tokens.shards import read_whole
 from heed.training.batching import hot_path, why_padded
 from heed.training.choices import try_choices
 from heed.training.fingerprint import LORA_CONFIG_KEYS
+from heed.training.proof import RELOAD_ROWS, reloaded
 from heed.training.speed import SpeedChoice
 
 PREVIEW_ROWS = 3
@@ -64,6 +66,16 @@ class Plan:
     def contract(self) -> Contract:
         """What is saved with every checkpoint."""
         return self.prompt.contract(loading.stops_of(self.model.generation_config))
+
+    @property
+    def proof(self) -> Batch:
+        """Rows on which the saved model must compute what the trained one does."""
+        dataset = self.encoded["train"].dataset
+        return self.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
+
+    def reload(self, folder: Path, device: torch.device) -> Any:
+        """The saved model, loaded as a user would."""
+        return reloaded(self.sft, self.sft, folder, device)
 
     @property
     def samples(self) -> int:

@@ -25,6 +25,7 @@ from heed.saying import Detail, Say, count, duration
 from heed.tokens.examples import row_lengths
 
 if TYPE_CHECKING:
+    from heed.training.safe import SafeTrainer
     from heed.training.trainer import HeedTrainer
 
 ADAM_BYTES = 8  # two float32 a trained parameter
@@ -38,7 +39,7 @@ ENGINES = {
 SCALED_BY_RATE = ("adamw_torch", "adamw_torch_fused", "sgd")
 
 
-def check_engine(trainer: "HeedTrainer") -> None:
+def check_engine(trainer: "SafeTrainer") -> None:
     """Raises UserError when the launcher's engine is not the one at work; accelerate falls back to another silently."""
     active = trainer.accelerator.distributed_type
     for variable, engine in ENGINES.items():
@@ -49,7 +50,7 @@ def check_engine(trainer: "HeedTrainer") -> None:
             )
 
 
-def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0) -> None:
+def check_disk(trainer: "SafeTrainer", *, steps: int, say: Say, queued: int = 0) -> None:
     """Raises UserError when the checkpoints to come will not fit onto the disk.
 
     `queued` is how many models may wait for the Hub after their checkpoints are gone.
@@ -73,14 +74,14 @@ def check_disk(trainer: "HeedTrainer", *, steps: int, say: Say, queued: int = 0)
     from_first(check)
 
 
-def weight_bytes(trainer: "HeedTrainer") -> int:
+def weight_bytes(trainer: "SafeTrainer") -> int:
     """What is saved of the model: all of it, or the adapter."""
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     saved = trained if hasattr(trainer.model, "peft_config") else list(trainer.model.parameters())
     return sum(parameter.numel() * parameter.element_size() for parameter in saved) + SMALL_FILES
 
 
-def checkpoint_bytes(trainer: "HeedTrainer") -> int:
+def checkpoint_bytes(trainer: "SafeTrainer") -> int:
     optimizer = 0 if trainer.args.save_only_model else ADAM_BYTES * parameter_counts(trainer.model)[1]
     return weight_bytes(trainer) + optimizer
 

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from heed.training.plan import Plan
+    from heed.config.training import AdapterKeys, ModelKeys
+    from heed.tokens.batches import Batch
 
 RELOAD_ROWS = 4
 RELOAD_TOLERANCE = 1e-5  # of a logit: the same weights, loaded again, must give the same numbers
 
 
-def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
-    """Load the saved model as a user would and compare logits on real rows.
+def reload_difference(model: Any, loaded: Any, batch: "Batch", folder: Path) -> float:
+    """Compare the logits of the trained model and of the one `loaded` from `folder`, on real rows.
 
     Raises RuntimeError when they differ: the folder would not be what was trained.
     """
     from heed.models.loading import max_logit_difference
 
-    dataset = plan.encoded["train"].dataset
-    batch = plan.padding([dataset[number] for number in range(min(RELOAD_ROWS, len(dataset)))])
-    difference = max_logit_difference(model, reloaded(plan, folder, plan.args.device), batch)
+    difference = max_logit_difference(model, loaded, batch)
     if not difference <= RELOAD_TOLERANCE:
         raise RuntimeError(
             f"{folder}: the saved model gives different logits from the trained one (by {difference:.1e})"
@@ -29,19 +28,19 @@ def reload_difference(model: Any, plan: "Plan", folder: Path) -> float:
     return difference
 
 
-def check_saved_weights(weights: "dict[str, torch.Tensor]", plan: "Plan", folder: Path) -> None:
+def check_saved_weights(weights: "dict[str, torch.Tensor]", saved: Any, folder: Path) -> None:
     """The same proof for a model split over processes, which can compute only with all of them.
 
     Raises RuntimeError when a weight is missing or differs from the trained one.
     """
     import torch
 
-    for name, loaded in reloaded(plan, folder, torch.device("cpu")).named_parameters():
+    for name, loaded in saved.named_parameters():
         if name not in weights or not torch.equal(weights[name].float().cpu(), loaded.float()):
             raise RuntimeError(f"{folder}: the saved model's {name} is not the trained one's")
 
 
-def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
+def reloaded(model: "ModelKeys", adapter: "AdapterKeys", folder: Path, device: "torch.device") -> Any:
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     from heed.models.loading import load_finished
@@ -49,8 +48,8 @@ def reloaded(plan: "Plan", folder: Path, device: "torch.device") -> Any:
     unset_hf_deepspeed_config()  # under ZeRO-3 transformers would load this model in parts as well
     return load_finished(
         str(folder),
-        dtype=plan.sft.dtype,
-        load_in_4bit=plan.sft.load_in_4bit,
-        attn_implementation=plan.sft.attn_implementation,
+        dtype=model.dtype,
+        load_in_4bit=adapter.load_in_4bit,
+        attn_implementation=model.attn_implementation,
         device=device,
     )

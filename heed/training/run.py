@@ -7,22 +7,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heed.config import Settings
+from heed.config.training import RunKeys
 from heed.files import run_folder
 from heed.runs.sameness import Fingerprint, refuse_unknown
 from heed.saying import Progress, count, speaker
 from heed.training.arguments import Told, training_arguments
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
+    import torch
     from transformers import TrainerCallback, TrainingArguments
 
     from heed.data.records import Record
     from heed.data.splits import Splits
+    from heed.prompts.template import Contract
+    from heed.runs.recorder import RowLosses
     from heed.runs.start import Start
     from heed.saying import Say
+    from heed.tokens.batches import Batch
     from heed.training.plan import Plan
+    from heed.training.safe import SafeTrainer
     from heed.training.signals import StopSignals
     from heed.training.trainer import HeedTrainer
 
@@ -30,14 +36,14 @@ REHEARSED_TOKENS = 2  # of the answer before step 0; a longer one takes hardly m
 PROBE_ROWS = 64  # training rows whose loss is measured before the first step
 
 
-def meet(told: Told, *, verbose: bool) -> "tuple[TrainingArguments, Say]":
+def meet(told: Told[Any], *, verbose: bool) -> "tuple[TrainingArguments, Say]":
     """All processes of the run find each other; only the first one speaks."""
     from heed.processes import check_launch
     from heed.training.signals import die_with_launcher
 
     die_with_launcher()
-    check_launch(told.sft.processes)
-    args = training_arguments(told.training)
+    check_launch(told.ours.processes)
+    args = training_arguments(told)
     return args, speaker(verbose=verbose) if args.process_index == 0 else silent
 
 
@@ -45,25 +51,40 @@ def silent(text: str) -> None:
     """What processes other than the first one say."""
 
 
-def check_processes(plan: "Plan") -> Fingerprint:
-    """What decides the numbers of the run; raises UserError where another process has something else."""
-    from heed.processes import check_alike
-    from heed.training.fingerprint import fingerprint
+class Planned(Protocol):
+    """What a run needs of its plan, whatever it learns from."""
 
-    facts = fingerprint(plan)
-    refuse_unknown(plan.sft.allow_changed, facts)
+    @property
+    def args(self) -> "TrainingArguments": ...
+
+    @property
+    def contract(self) -> "Contract":
+        """What is saved with every checkpoint."""
+
+    @property
+    def proof(self) -> "Batch":
+        """Rows on which the saved model must compute what the trained one does."""
+
+    def reload(self, folder: Path, device: "torch.device") -> Any:
+        """The saved model, loaded as a user would."""
+
+
+def check_processes(run: RunKeys, facts: Fingerprint) -> None:
+    """Raises UserError where another process has something else that decides the numbers of the run."""
+    from heed.processes import check_alike
+
+    refuse_unknown(run.allow_changed, facts)
     check_alike(facts | run_folder.versions())
-    return facts
 
 
 @contextmanager
-def begun(plan: "Plan", facts: Fingerprint, say: "Say") -> "Iterator[Start]":
+def begun(run: RunKeys, args: "TrainingArguments", facts: Fingerprint, say: "Say") -> "Iterator[Start]":
     """The run folder, locked, and where in it the run begins."""
     from heed.files.lock import locked
     from heed.processes import from_first
     from heed.runs.start import find_start
 
-    sft, folder = plan.sft, Path(str(plan.args.output_dir))
+    folder = Path(str(args.output_dir))
     with ExitStack() as held:
 
         def begin_here() -> "Start":
@@ -72,10 +93,10 @@ def begun(plan: "Plan", facts: Fingerprint, say: "Say") -> "Iterator[Start]":
             return find_start(
                 folder,
                 facts,
-                resume=sft.resume,
-                overwrite=sft.overwrite_output_dir,
-                allowed=sft.allow_changed,
-                world=plan.args.world_size,
+                resume=run.resume,
+                overwrite=run.overwrite_output_dir,
+                allowed=run.allow_changed,
+                world=args.world_size,
                 say=say,
             )
 
@@ -102,40 +123,42 @@ def train_to_the_end(
     with StopSignals() as signals:
         known = {"fingerprint": facts} | begin(plan, settings, folder)
         with RunRecord(folder, found.checkpoint, known, writes=plan.args.process_index == 0) as record:
-            callbacks = [*make_callbacks(plan, folder, say), *pushes, record]
+            callbacks = [
+                *make_callbacks(plan.sft, plan.args, folder, say),
+                *sample_answers(plan, folder, say),
+                *pushes,
+                record,
+            ]
             trainer = train(plan, found, facts, callbacks, signals, queued, say)
             record.facts |= finish(trainer, plan, folder, say)
 
 
-def make_callbacks(plan: "Plan", folder: Path, say: "Say") -> "list[TrainerCallback]":
-    """What watches this run, except what needs the trainer itself (see `train`)."""
-    from heed.training.callbacks import (
-        EarlyStopping,
-        GoOn,
-        LogLines,
-        MetricsFile,
-        RewindFiles,
-        SampleAnswer,
-        ScoreCheckpoints,
-    )
+def make_callbacks(run: RunKeys, args: "TrainingArguments", folder: Path, say: "Say") -> "list[TrainerCallback]":
+    """What watches any run, except what needs the trainer itself (see `see_through`)."""
+    from heed.training.callbacks import EarlyStopping, GoOn, LogLines, MetricsFile, RewindFiles, ScoreCheckpoints
 
-    samples, metrics = folder / run_folder.SAMPLES_FILE, folder / run_folder.METRICS_FILE
+    metrics = folder / run_folder.METRICS_FILE
     callbacks: list[TrainerCallback] = [
         LogLines(say),
-        RewindFiles([metrics, samples, folder / run_folder.FLIGHT_FILE], say),
+        RewindFiles([metrics, folder / run_folder.SAMPLES_FILE, folder / run_folder.FLIGHT_FILE], say),
         MetricsFile(metrics),  # after RewindFiles: it continues the time of the last line
         GoOn(folder, say),
     ]
-    if plan.args.eval_strategy != "no":
+    if args.eval_strategy != "no":
         callbacks.append(ScoreCheckpoints())
-        if plan.sft.early_stopping_patience is not None:
-            callbacks.append(EarlyStopping(plan.sft.early_stopping_patience, say))
-    if plan.samples:
-        record = plan.splits["validation"][0]
-        callbacks.append(
-            SampleAnswer(record, partial(answer, plan=plan, record=record, max_new_tokens=plan.samples), samples, say)
-        )
+        if run.early_stopping_patience is not None:
+            callbacks.append(EarlyStopping(run.early_stopping_patience, say))
     return callbacks
+
+
+def sample_answers(plan: "Plan", folder: Path, say: "Say") -> "list[TrainerCallback]":
+    from heed.training.callbacks import SampleAnswer
+
+    if not plan.samples:
+        return []
+    record, samples = plan.splits["validation"][0], folder / run_folder.SAMPLES_FILE
+    ask = partial(answer, plan=plan, record=record, max_new_tokens=plan.samples)
+    return [SampleAnswer(record, ask, samples, say)]
 
 
 def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
@@ -147,8 +170,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
 
     rows = plan.reading.rows
     if plan.args.process_index == 0:
-        resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
-        run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
+        write_settings(settings, folder)
         # The rows of a prepared set are in its shards, each with its id.
         splits: Splits = {"validation": plan.splits["validation"]} if plan.sft.prepared else plan.splits
         run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits))
@@ -185,6 +207,11 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     }
 
 
+def write_settings(settings: Settings, folder: Path) -> None:
+    resolved = {name: {"value": each.value, "source": each.source} for name, each in settings.items()}
+    run_folder.write_json(folder / run_folder.CONFIG_FILE, resolved)
+
+
 def train(
     plan: "Plan",
     found: "Start",
@@ -195,15 +222,13 @@ def train(
     say: "Say",
 ) -> "HeedTrainer":
     """Run the training; afterwards the trainer has the best saved model, or the last one if none was scored."""
-    from transformers import PrinterCallback, ProgressCallback
-
-    from heed.runs.recorder import FlightRecorder, RowLosses
-    from heed.training.callbacks import InitialTrainLoss, StepsDone, complete_checkpoint
-    from heed.training.preflight import Rehearsal, check_disk, check_engine
+    from heed.runs.recorder import RowLosses
+    from heed.training.callbacks import InitialTrainLoss, complete_checkpoint
+    from heed.training.preflight import Rehearsal
     from heed.training.signals import GracefulStop
     from heed.training.trainer import HeedTrainer
 
-    args, folder = plan.args, Path(str(plan.args.output_dir))
+    args = plan.args
     args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
     train_set = plan.encoded["train"].dataset
     row_losses = RowLosses() if plan.sft.record_row_loss else None
@@ -223,26 +248,50 @@ def train(
         complete=lambda staged: complete_checkpoint(staged, plan.contract),
         say=say,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    # After GracefulStop, whose checkpoint it then also records.
-    trainer.add_callback(FlightRecorder(folder / run_folder.FLIGHT_FILE, trainer.rows_of_step, row_losses))
-    say_schedule(trainer, len(train_set), say)
-    check_engine(trainer)
-    check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
+    more: list[TrainerCallback] = []
     if plan.sft.preflight == "full":
         answer_shortly = None
         if plan.samples:
             answer_shortly = partial(answer, plan=plan, record=plan.longest_prompt, max_new_tokens=REHEARSED_TOKENS)
-        trainer.add_callback(Rehearsal(trainer, answer_shortly, say))
+        more.append(Rehearsal(trainer, answer_shortly, say))
     probe = train_set.select(range(min(PROBE_ROWS, len(train_set))))
-    trainer.add_callback(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
+    more.append(InitialTrainLoss(lambda: trainer.evaluate(probe, metric_key_prefix="initial_train")))
+    see_through(trainer, found, more, queued, say, row_losses=row_losses)
+    return trainer
+
+
+def see_through(
+    trainer: "SafeTrainer",
+    found: "Start",
+    callbacks: "Sequence[TrainerCallback]",
+    queued: int,
+    say: "Say",
+    *,
+    row_losses: "RowLosses | None" = None,
+) -> None:
+    """Record, check and run a training; `callbacks` come last."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from heed.runs.recorder import FlightRecorder
+    from heed.training.callbacks import StepsDone
+    from heed.training.preflight import check_disk, check_engine
+
+    args = trainer.args
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    # After GracefulStop, whose checkpoint it then also records.
+    flight = Path(str(args.output_dir)) / run_folder.FLIGHT_FILE
+    trainer.add_callback(FlightRecorder(flight, trainer.rows_of_step, row_losses))
+    say_schedule(trainer, say)
+    check_engine(trainer)
+    check_disk(trainer, steps=total_steps(trainer), queued=queued, say=say)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     logging.getLogger("transformers.trainer").addFilter(not_about_tied_weights)
     with Progress("training", total_steps(trainer), "steps") as progress:
         if args.process_index == 0 and not args.disable_tqdm:
             trainer.add_callback(StepsDone(progress))
         trainer.train(resume_from_checkpoint=str(found.checkpoint.path) if found.checkpoint else None)
-    return trainer
 
 
 def not_about_tied_weights(message: logging.LogRecord) -> bool:
@@ -250,23 +299,23 @@ def not_about_tied_weights(message: logging.LogRecord) -> bool:
     return "missing keys in the checkpoint model loaded: ['lm_head.weight']" not in message.getMessage()
 
 
-def say_schedule(trainer: "HeedTrainer", rows: int, say: "Say") -> None:
+def say_schedule(trainer: "SafeTrainer", say: "Say") -> None:
     args = trainer.args
     parts = args.gradient_accumulation_steps * args.world_size
-    tokens = trainer.tokens_per_batch
+    trainer.get_train_dataloader()
+    tokens = trainer.row_batches.tokens_per_batch
     batch = f"at most {tokens * parts:,} tokens" if tokens else count(args.train_batch_size * parts, "row")
-    micro_batches = len(trainer.get_train_dataloader())
     say(f"steps     {total_steps(trainer)} of {batch}, {trainer.row_batches.steps} an epoch")
     if args.world_size > 1:
         say(f"          the fullest process has {trainer.row_batches.balance():.2f} times the mean of a step's work")
     if args.dataloader_drop_last:
-        unseen = rows - micro_batches * args.train_batch_size * args.world_size
+        unseen = len(trainer.train_dataset) - sum(map(len, trainer.row_batches.plan(0)))
         say(f"          {count(unseen, 'row')} of the last, partial batch left out of an epoch (dataloader_drop_last)")
     if not args.load_best_model_at_end:
         say("          the last model is kept, not the best: that needs evaluations and checkpoints")
 
 
-def total_steps(trainer: "HeedTrainer") -> int:
+def total_steps(trainer: "SafeTrainer") -> int:
     args = trainer.args
     if args.max_steps > 0:
         return args.max_steps
@@ -296,14 +345,16 @@ def answer(model: Any, plan: "Plan", record: "Record", max_new_tokens: int) -> s
     return response.text
 
 
-def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> dict[str, Any]:
+def finish(trainer: "SafeTrainer", plan: Planned, folder: Path, say: "Say") -> dict[str, Any]:
     """Save the model, prove that it loads, draw the losses; return what goes into run.json."""
+    import torch
+
     from heed.runs.plots import plot_losses
     from heed.training.callbacks import complete_checkpoint
     from heed.training.preflight import peak_memory
     from heed.training.proof import check_saved_weights, reload_difference
 
-    contract = plan.contract
+    contract, device = plan.contract, plan.args.device
     # Without the wrapper that makes a bf16 run compute in bf16: what is saved is compared with what is loaded.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     contract.set_stops(model.generation_config)
@@ -313,9 +364,11 @@ def finish(trainer: "HeedTrainer", plan: "Plan", folder: Path, say: "Say") -> di
     if not state.is_world_process_zero:
         return {}
     complete_checkpoint(folder, contract)
-    difference = None if weights else reload_difference(model, plan, folder)
+    difference = None
     if weights:
-        check_saved_weights(weights, plan, folder)
+        check_saved_weights(weights, plan.reload(folder, torch.device("cpu")), folder)
+    else:
+        difference = reload_difference(model, plan.reload(folder, device), plan.proof, folder)
     plot = plot_losses(folder)
     kept = f"step {state.best_global_step}" if state.best_model_checkpoint else f"step {state.global_step}"
     score = f", eval_loss {state.best_metric:.4f}" if state.best_metric is not None else ""

@@ -19,10 +19,9 @@ from heed.runs.recorder import RowLosses
 from heed.tokens.batches import Batch, FlatCollator
 from heed.tokens.examples import row_lengths
 from heed.tokens.order import RowBatches, row_batches
-from heed.training.checkpointing import WholeCheckpoints
 from heed.training.evaluating import RowEvaluation
-from heed.training.finite import FiniteSteps
 from heed.training.graphs import StepGraphs
+from heed.training.safe import SafeTrainer
 from heed.training.speed import SpeedChoice
 
 EAGER = SpeedChoice("eager", "the plain way")
@@ -40,7 +39,7 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     return loss * (1 + 0 * loss.detach())
 
 
-class HeedTrainer(FiniteSteps, WholeCheckpoints, RowEvaluation):
+class HeedTrainer(SafeTrainer, RowEvaluation):
     """Touches documented hooks only, except where a comment says why.
 
     `data_collator` decides how batches look (`batches.FlatCollator`, `batches.PaddingCollator`); with

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heed.config import CommandLine
+from heed.config import CommandLine, SftConfig
 from heed.errors import UserError
 from heed.training.arguments import Told
 
@@ -19,9 +19,9 @@ class Variant:
     command_line: CommandLine
 
 
-def variants(told: Told, command_line: CommandLine) -> list[Variant]:
+def variants(told: Told[SftConfig], command_line: CommandLine) -> list[Variant]:
     """The runs that `seeds` and `learning_curve` ask for. Raises UserError where they would get in each other's way."""
-    sft, top = told.sft, Path(told.settings["output_dir"].value)
+    sft, top = told.ours, Path(told.settings["output_dir"].value)
     refuse_at_odds(told, command_line)
     seeds: list[int | None] = [*sft.seeds] or [None]
     parts: list[float | None] = [*shares(sft.learning_curve)] if sft.learning_curve else [None]
@@ -37,8 +37,8 @@ def variants(told: Told, command_line: CommandLine) -> list[Variant]:
     return found
 
 
-def refuse_at_odds(told: Told, command_line: CommandLine) -> None:
-    sft = told.sft
+def refuse_at_odds(told: Told[SftConfig], command_line: CommandLine) -> None:
+    sft = told.ours
     if not sft.compare_with_base:
         raise UserError("seeds and learning_curve compare runs by their answers; set compare_with_base: true too")
     if sft.push_to_hub:

@@ -370,7 +370,7 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
         assert find_benchmarks(config.script_config(BenchmarkConfig, found).tasks)
         return
     told = read_config(line)
-    assert told.sft.prompt == "model" or (ROOT / "prompts" / f"{told.sft.prompt}.jinja").is_file()
+    assert told.ours.prompt == "model" or (ROOT / "prompts" / f"{told.ours.prompt}.jinja").is_file()
     assert path.read_text().startswith("# ")
     assert told.training["output_dir"].value == f"runs/{path.stem}"
 
@@ -378,7 +378,7 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
 def test_the_textbook_config_is_the_textbook() -> None:
     line = config.parse_command_line(["--config", "configs/gpt2_medium.yaml"], flags=())
     told = read_config(line)
-    sft, values = told.sft, {name: setting.value for name, setting in told.settings.items()}
+    sft, values = told.ours, {name: setting.value for name, setting in told.settings.items()}
     assert (sft.loss_on, sft.dropout, sft.max_length) == ("all", 0.0, 1024)
     expected = {
         "learning_rate": 5e-5,

@@ -16,11 +16,11 @@ def made(*words: str) -> list[tuple[str, int, float]]:
     line = config.parse_command_line([*WORDS, *words], flags=())
     found = variants(read_config(line), line)
     told = [read_config(each.command_line) for each in found]
-    assert [each.sft.seeds for each in told] == [[] for _ in told]
-    assert [each.sft.learning_curve for each in told] == [0 for _ in told]
+    assert [each.ours.seeds for each in told] == [[] for _ in told]
+    assert [each.ours.learning_curve for each in told] == [0 for _ in told]
     folders = [str(each.settings["output_dir"].value) for each in told]
     return [
-        (folder, each.settings["seed"].value, each.sft.train_share) for folder, each in zip(folders, told, strict=True)
+        (folder, each.settings["seed"].value, each.ours.train_share) for folder, each in zip(folders, told, strict=True)
     ]
 
 
