@@ -195,7 +195,7 @@ def recipe(sft: SftConfig, prompt: Prompt, policy: Policy) -> Recipe:
 
 
 def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Splits]:
-    """Of a prepared set only the validation rows are read; `data` and its keys say what it was made of."""
+    """Of a prepared set only the held-out rows are read; `data` and its keys say what it was made of."""
     source = data_source(sft)
     processes.from_first(lambda: prepared.check_source(folder, source))
     facts, validation = prepared.read_facts(folder), prepared.read_held_out(folder, "validation")
@@ -203,7 +203,7 @@ def read_held_out(sft: SftConfig, folder: Path, say: Say) -> tuple[Reading, Spli
     counts = facts["counts"]
     say(f"data      {folder}: {count(counts['read'], 'row')} prepared, sha256 {facts['rows_sha256'][:12]}")
     say("splits    " + ", ".join(f"{name} {counts.get(f'in {name}', 0):,}" for name in SPLITS))
-    splits: Splits = {"train": [], "test": [], "validation": validation}
+    splits: Splits = {"train": [], "test": prepared.read_held_out(folder, "test"), "validation": validation}
     return Reading(rows=rows, files=facts["files"], prepared=facts["rows_sha256"]), splits
 
 

@@ -279,10 +279,11 @@ def test_a_run_from_a_prepared_set_learns_what_one_from_memory_learns(
     (tmp_path / "run").rename(plain)
     chosen = ("--prepared", str(tmp_path / "set"))
     assert run(config, *chosen, "--prepare") == 0
-    assert run(config, *chosen) == 0
+    assert run(config, *chosen, "--compare_with_base", "true", "--compare_max_new_tokens", "2") == 0
     assert logged(tmp_path / "run") == logged(plain)
     assert weights(tmp_path / "run") == weights(plain)
     assert set_aside(tmp_path / "run", "test") == set_aside(plain, "test")
+    assert (tmp_path / "run" / "comparison.json").is_file()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["rows_sha256"] == json.loads((plain / "run.json").read_text())["data"]["rows_sha256"]
 
