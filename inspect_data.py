@@ -8,6 +8,7 @@
     python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
     python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
     python inspect_data.py --run runs/tiny --map            the rows that the run never learned, which may be wrong
+    python inspect_data.py --preferences pairs.jsonl --run runs/tiny    pairs to tune the run further
 
 Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
 train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str]) -> None:
         return
     command_line = config.parse_command_line(arguments, flags=("column_map",))
     ours, settings = read_config(command_line)
+    if ours.preferences is not None:
+        inspect_pairs(ours.preferences, ours.run, settings)
+        return
     if ours.run is not None:
         print(map_text(Path(ours.run)) if ours.map else step_text(Path(ours.run), ours.step))
         return
@@ -85,6 +89,23 @@ def map_text(run: Path) -> str:
     listed = row_map.suspects(rows, records)
     page = row_map.write_map(run, rows, listed)
     return f"{row_map.map_text(rows, listed)}\n\npage      {page}\nlist      {run / run_folder.SUSPECTS_FILE}"
+
+
+def inspect_pairs(data: str, run: str | None, settings: Settings) -> None:
+    """Show what is found in pairs; raises UserError when a finding stops training."""
+    from heed.audit.findings import refuse
+    from heed.data.sources import Source
+    from heed.preferences.audit import audit
+    from heed.preferences.pairs import read_pairs
+
+    columns, changes, allow = (
+        settings[name].value if name in settings else default
+        for name, default in (("columns", {}), ("audit", {}), ("audit_allow", []))
+    )
+    pairs = read_pairs(Source(data=data, columns=columns, on_bad_row="drop"))
+    found = audit(pairs, Path(run) if run is not None else None, changes, allow)
+    print(f"{data}: {found}")
+    refuse(found.findings, "their places are named above")
 
 
 def column_map(sft: SftConfig) -> str:
@@ -171,7 +192,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
         padding_of(sft, settings, found, flat=flat),
         sft,
     )
-    findings.refuse(found)
+    findings.refuse(found.findings)
 
 
 def check_outputs(ours: InspectConfig, locations: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from heed.saying import count
 
 EXAMPLES_SHOWN = 3
 BAD_ROWS = "bad_row"
-Among = Literal["rows", "held-out rows", "evaluation questions"]
+Among = Literal["rows", "held-out rows", "evaluation questions", "pairs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Finding:
     """How often something was found, and where first."""
 
     name: str
+    kind: Kind
     count: int
     total: int
     threshold: float
@@ -88,10 +89,6 @@ class Audit:
 
     findings: list[Finding]
     scan: Scan
-
-    @property
-    def stopping(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.stops]
 
     @cached_property
     def tokens(self) -> dict[str, int]:
@@ -116,30 +113,50 @@ class Audit:
         }
 
 
-def thresholds(changes: Mapping[str, float]) -> dict[str, float]:
-    """The default thresholds with a config's own. Raises UserError for unknown names and for what is not a share."""
+Found = Mapping[str, tuple[int, int, list[str]]]
+"""Of each kind that was looked for how many, among how many, and where the first are."""
+
+
+def measured(
+    found: Found, changes: Mapping[str, float], allow: Sequence[str], kinds: Mapping[str, Kind] = KINDS
+) -> list[Finding]:
+    """Findings in the order of their kinds, against the default thresholds with a config's own `changes`.
+
+    Raises UserError for unknown names and for what is not a share.
+    """
+    for key, names in (("audit", list(changes)), ("audit_allow", allow)):
+        for name in names:
+            check_name(name, key, kinds)
     for name, share in changes.items():
-        check_name(name, "audit")
         if not 0 <= share <= 1:
             raise UserError(f"audit.{name}: {share} is not a share of rows, between 0 and 1")
-    return {name: changes.get(name, kind.threshold) for name, kind in KINDS.items()}
+    return [
+        Finding(
+            name=name,
+            kind=kind,
+            count=found[name][0],
+            total=found[name][1],
+            threshold=changes.get(name, kind.threshold),
+            allowed=name in allow,
+            examples=found[name][2],
+        )
+        for name, kind in kinds.items()
+        if name in found
+    ]
 
 
-def check_name(name: str, key: str) -> None:
-    if name not in KINDS:
-        nearest = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; the known ones are {', '.join(KINDS)}"
+def check_name(name: str, key: str, kinds: Mapping[str, Kind]) -> None:
+    if name not in kinds:
+        nearest = difflib.get_close_matches(name, kinds, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; the known ones are {', '.join(kinds)}"
         raise UserError(f"{key}: unknown finding {name!r}{hint}")
 
 
 def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Audit:
     """Compare a scan with the thresholds; findings named in `allow` stop nothing."""
-    limits = thresholds(changes)
-    for name in allow:
-        check_name(name, "audit_allow")
     used = scan.rows["split"] != UNUSED
     held_out = scan.rows["split"] > 0
-    findings = []
+    found: dict[str, tuple[int, int, list[str]]] = {}
     for name, kind in KINDS.items():
         if name == BAD_ROWS:
             total, count = len(scan.rows) + scan.rejected_count, scan.rejected_count
@@ -158,17 +175,8 @@ def judge(scan: Scan, changes: Mapping[str, float], allow: Sequence[str]) -> Aud
             flagged = flagged[among[flagged]]
             total, count = int(among.sum()), len(flagged)
             examples = [example(scan, int(position), name) for position in flagged[:EXAMPLES_SHOWN]]
-        findings.append(
-            Finding(
-                name=name,
-                count=count,
-                total=total,
-                threshold=limits[name],
-                allowed=name in allow,
-                examples=examples,
-            )
-        )
-    return Audit(findings=findings, scan=scan)
+        found[name] = count, total, examples
+    return Audit(findings=measured(found, changes, allow), scan=scan)
 
 
 def example(scan: Scan, position: int, name: str) -> str:
@@ -190,35 +198,41 @@ def table(audit: Audit) -> str:
         f"{count(tokens['tokens'], 'token')}, {tokens['learned_tokens']:,} of them learned "
         f"({tokens['learned_tokens'] / max(1, tokens['tokens']):.1%}){lost}",
         "",
-        f"  {'finding':<20} {'count':>8}  {'share':>7}  {'at most':>7}",
+        *finding_lines(audit.findings),
+        *(f"  {sentence}" for sentence in audit.scan.likeness),
     ]
-    for finding in audit.findings:
+    return "\n".join(lines)
+
+
+def finding_lines(findings: Sequence[Finding]) -> list[str]:
+    lines = [f"  {'finding':<20} {'count':>8}  {'share':>7}  {'at most':>7}"]
+    for finding in findings:
         if not finding.count:
             continue
         mark = "  OVER" if finding.stops else "  allowed" if finding.allowed else ""
-        kind = KINDS[finding.name]
-        among = "" if kind.among == "rows" else f" (of {finding.total:,} {kind.among})"
+        kind = finding.kind
+        among = "" if kind.among in ("rows", "pairs") else f" (of {finding.total:,} {kind.among})"
         lines.append(
             f"  {finding.name:<20} {finding.count:>8,}  {finding.share:>7.2%}  {finding.threshold:>7.2%}{mark:<8} "
             f"{kind.meaning}{among}"
         )
         lines += [f"    {place}" for place in finding.examples]
-    lines += [f"  {sentence}" for sentence in audit.scan.likeness]
-    absent = [finding.name for finding in audit.findings if not finding.count]
-    if absent:
-        lines.append(f"  not found: {', '.join(absent)}")
-    return "\n".join(lines)
+    absent = [finding.name for finding in findings if not finding.count]
+    return lines + ([f"  not found: {', '.join(absent)}"] if absent else [])
 
 
-def refuse(audit: Audit) -> None:
+SHOWN_BY = "inspect_data.py --config FILE --html rows.html shows them, --export FILE cleans them"
+
+
+def refuse(findings: Sequence[Finding], shown_by: str = SHOWN_BY) -> None:
     """Raises UserError when a finding is over its threshold and not allowed: the table, and the ways out."""
-    stopping = audit.stopping
+    stopping = [finding for finding in findings if finding.stops]
     if not stopping:
         return
     names = ", ".join(finding.name for finding in stopping)
     lines = [f"the data audit stops here: {names}"]
     for finding in stopping:
-        kind = KINDS[finding.name]
+        kind = finding.kind
         lines.append(
             f"  {finding.name}: {finding.count:,} of {finding.total:,} {kind.among} ({finding.share:.2%}, at most "
             f"{finding.threshold:.2%}): {kind.meaning}"
@@ -226,7 +240,7 @@ def refuse(audit: Audit) -> None:
         lines += [f"    {place}" for place in finding.examples]
     first = stopping[0]
     lines += [
-        "Correct the rows (inspect_data.py --config FILE --html rows.html shows them, --export FILE cleans them);",
+        f"Correct them ({shown_by});",
         f"or, if they are meant, allow them by name: audit_allow: [{names}]",
         f"or raise a threshold: audit: {{{first.name}: {min(1.0, np.ceil(first.share * 100) / 100):.2f}}}",
     ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from heed.config.conditions import when
 from heed.config.keys import key
 
+OF_ROWS = (when("run", None), when("preferences", None))
+
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig:
@@ -13,22 +15,37 @@ class InspectConfig:
     html: str | None = key(
         None,
         help="write a page to look through the rows, 2,000 at most, flagged ones first",
-        read_when=when("run", None),
+        read_when=OF_ROWS,
     )
     export: str | None = key(
         None,
         help="write cleaned rows to this .jsonl, or split by split to this folder; the rest to NAME.rejected.jsonl",
-        read_when=when("run", None),
+        read_when=OF_ROWS,
     )
-    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)", read_when=when("run", None))
+    pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)", read_when=OF_ROWS)
     flags: str | None = key(
-        None, help="a run folder that gets row_flags.json, for eval_responses.py", read_when=when("run", None)
+        None, help="a run folder that gets row_flags.json, for eval_responses.py", read_when=OF_ROWS
     )
-    against: list[str] = key([], help="more evaluation files, besides audit_against", read_when=when("run", None))
-    preview_rows: int = key(3, help="rows shown token by token", read_when=when("run", None))
+    against: list[str] = key([], help="more evaluation files, besides audit_against", read_when=OF_ROWS)
+    preview_rows: int = key(3, help="rows shown token by token", read_when=OF_ROWS)
     leave_out: str | None = key(
         None, help="a JSONL with the row_id of rows that are not exported, as --map writes it", read_when=when("export")
     )
-    run: str | None = key(None, help="a run folder: show what it learned from, in a step or in all, and nothing else")
-    step: int | None = key(None, help="the step whose rows are shown", read_when=(when("run"), when("map", False)))
-    map: bool = key(False, help="show which training rows were never learned or forgotten again", read_when=when("run"))
+    preferences: str | None = key(
+        None, help="pairs for preference training, to look at instead of rows: file, folder, URL or Hub id"
+    )
+    run: str | None = key(
+        None,
+        help="a run folder: show what it learned from, in a step or in all, and nothing else; with preferences: the "
+        "run that they are to tune",
+    )
+    step: int | None = key(
+        None,
+        help="the step whose rows are shown",
+        read_when=(when("run"), when("map", False), when("preferences", None)),
+    )
+    map: bool = key(
+        False,
+        help="show which training rows were never learned or forgotten again",
+        read_when=(when("run"), when("preferences", None)),
+    )

@@ -34,6 +34,11 @@ def said(message: Message) -> str:
     return "\n".join(filter(None, (message["content"], *calls)))
 
 
+def asked(messages: Sequence[Message]) -> str:
+    """All that is said in turns before an answer, without roles."""
+    return "\n".join(text for turn in messages for text in (said(turn), turn.get("input")) if text)
+
+
 def normalized(text: str) -> str:
     """Case and spacing make no difference."""
     return " ".join(text.casefold().split())
@@ -79,7 +84,7 @@ class Record:
     @property
     def question(self) -> str:
         """All that comes before the answer, without roles."""
-        return "\n".join(text for turn in self.messages[:-1] for text in (said(turn), turn.get("input")) if text)
+        return asked(self.messages[:-1])
 
     @cached_property
     def question_hash(self) -> str:

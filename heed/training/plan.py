@@ -136,7 +136,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         say(f"audit     {audit.summary()}")
         for sentence in audit.scan.likeness:
             say(f"          {sentence}")
-        refuse(audit)
+        refuse(audit.findings)
     else:
         say("audit     none of a prepared set; inspect_data.py with the same config looks at its rows")
     model = load(sft, args, say)

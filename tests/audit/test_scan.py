@@ -49,7 +49,7 @@ def test_good_rows_have_no_flag(prompt: Prompt) -> None:
     scanned = look(records(*FINE), prompt)
     assert not scanned.rows["flags"].any()
     assert scanned.place(7) == "rows.json:8" and scanned.examples == 40
-    refuse(judge(scanned, {}, []))
+    refuse(judge(scanned, {}, []).findings)
     assert "found nothing" in judge(scanned, {}, []).summary()
 
 
@@ -74,10 +74,10 @@ def test_each_defect_is_flagged_at_its_row(prompt: Prompt, pair: tuple[str, str]
     assert flag in names(scanned, 20)
     assert [number for number in range(41) if flag in names(scanned, number) and number != 0] == [20]
     with pytest.raises(UserError, match=f"the data audit stops here: {flag}") as error:
-        refuse(judge(scanned, {flag: 0.0}, [name for name in KINDS if name != flag]))
+        refuse(judge(scanned, {flag: 0.0}, [name for name in KINDS if name != flag]).findings)
     assert "rows.json:21" in str(error.value) or "rows.json:1\n" in str(error.value)
     assert f"audit_allow: [{flag}]" in str(error.value)
-    refuse(judge(scanned, {flag: 0.0}, list(KINDS)))
+    refuse(judge(scanned, {flag: 0.0}, list(KINDS)).findings)
 
 
 def test_a_prompt_with_two_answers_names_both_rows(prompt: Prompt) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from heed.audit.findings import KINDS, Audit
+from heed.audit.findings import Audit
 from heed.audit.row import FLAGS
 from heed.audit.scan import Scan
 from heed.data.records import Record, Rejected
@@ -93,7 +93,6 @@ def write_inspector(
         tokens=audit.tokens,
         findings=[finding for finding in audit.findings if finding.count],
         absent=[finding.name for finding in audit.findings if not finding.count],
-        kinds=KINDS,
         charts=[
             chart("prompt", tokens - responses),
             chart("response", responses),

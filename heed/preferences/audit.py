@@ -1,0 +1,205 @@
+"""Whether pairs should be learned from: what was found in them, compared with thresholds as rows are."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heed.answers.subjects import find_prompt
+from heed.arena.votes import JUDGE
+from heed.audit.duplicates import fingerprint
+from heed.audit.findings import Finding, Kind, finding_lines, measured
+from heed.audit.overlap import Questions, questions
+from heed.data.records import asked, normalized
+from heed.data.rows import notes
+from heed.data.splits import SPLITS
+from heed.errors import UserError
+from heed.files import run_folder
+from heed.measure.intervals import share_interval
+from heed.measure.lengths import length
+from heed.preferences.pairs import Pair, Pairs
+from heed.runs.finished import set_aside
+from heed.saying import count
+
+FEWEST_WORDS = 3  # a shorter answer may well stand in its prompt
+NEARLY_ALWAYS = 0.8  # of the pairs, at the near end of the interval
+PLACES_SHOWN = 20
+VOTERS_SHOWN = 5
+KINDS = {
+    name: Kind(meaning=meaning, threshold=threshold, among="pairs")
+    for name, threshold, meaning in (
+        ("bad_pair", 0.05, "cannot be read as a pair"),
+        ("duplicate", 0.02, "the same as an earlier pair"),
+        ("contradiction", 0.05, "an earlier pair prefers the other of the same two answers"),
+        ("answer_in_prompt", 0.05, "an answer stands word for word in its prompt"),
+        ("held_out", 0.0, "about a row or a question that the run is evaluated on"),
+    )
+} | {"contaminated": Kind(meaning="a pair gives the question away", threshold=0.01, among="held-out rows")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What a run is evaluated on, and the rows that it has learned from."""
+
+    row_ids: frozenset[int]
+    learned: frozenset[int]
+    questions: Questions
+    unread: str = ""
+    """Why its rows could not be read, so that they are known by their numbers alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairAudit:
+    """`facts` are lines for a person; `findings` stop as those of rows do."""
+
+    facts: list[str]
+    findings: list[Finding]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.facts, "", *finding_lines(self.findings)])
+
+
+def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: Sequence[str]) -> PairAudit:
+    """With a `run` also what it is evaluated on, and lengths in its tokens.
+
+    Raises UserError for a name that no finding has, and for a folder that is no run's.
+    """
+    held_out = held_out_of(run) if run is not None else None
+    found = flaws(pairs) | (given_away(pairs.pairs, held_out) if held_out is not None else {})
+    findings = measured(found, changes, allow, KINDS)
+    prompts = len({asked(pair.prompt) for pair in pairs.pairs})
+    facts = [f"audit of {count(len(pairs.pairs), 'pair')} on {count(prompts, 'prompt')}"]
+    facts += notes((), pairs.ignored_fields)
+    facts += [f"decided   {decided(pairs.pairs)}", *agreement(pairs.pairs)]
+    facts += characters(pairs.pairs)
+    if run is not None:
+        facts += tokens(pairs.pairs, run)
+    if held_out is not None and held_out.unread:
+        facts.append(f"held out  known by the numbers of rows alone: {held_out.unread}")
+    return PairAudit(facts=facts, findings=findings)
+
+
+def flaws(pairs: Pairs) -> dict[str, tuple[int, int, list[str]]]:
+    """What can be seen in the pairs themselves, as `findings.measured` takes it."""
+    bad = [f"{row.place}: {'; '.join(row.reasons)}" for row in pairs.rejected]
+    places: dict[str, list[str]] = {"duplicate": [], "contradiction": [], "answer_in_prompt": []}
+    first: dict[tuple[str, str, str], str] = {}
+    for pair in pairs.pairs:
+        question, chosen, rejected = normalized(asked(pair.prompt)), pair.chosen.strip(), pair.rejected.strip()
+        if earlier := first.get((question, rejected, chosen)):
+            places["contradiction"].append(f"{pair.place}, against {earlier}")
+        if (earlier := first.setdefault((question, chosen, rejected), pair.place)) is not pair.place:
+            places["duplicate"].append(f"{pair.place}, like {earlier}")
+        given = [name for name, text in (("chosen", chosen), ("rejected", rejected)) if stands_in(text, question)]
+        if given:
+            places["answer_in_prompt"].append(f"{pair.place}, {' and '.join(given)}")
+    total = len(pairs.pairs)
+    return {"bad_pair": (len(bad), total + len(bad), bad[:PLACES_SHOWN])} | {
+        name: (len(found), total, found[:PLACES_SHOWN]) for name, found in places.items()
+    }
+
+
+def stands_in(answer: str, question: str) -> bool:
+    return length(answer) >= FEWEST_WORDS and normalized(answer).rstrip(".!?") in question
+
+
+def held_out_of(run: Path) -> HeldOut:
+    """Raises UserError for a folder that is no run's."""
+    run_folder.read_json(run / run_folder.RUN_FILE)
+    splits = run_folder.read_json(path) if (path := run / run_folder.SPLITS_FILE).is_file() else {}
+    ids = {name: frozenset(splits.get(name, ())) for name in SPLITS}
+    row_ids = ids["test"] | ids["validation"]
+    try:
+        records = [record for name in ("test", "validation") if ids[name] for record in set_aside(run, name)]
+    except UserError as error:
+        return HeldOut(row_ids=row_ids, learned=ids["train"], questions=questions([]), unread=str(error))
+    return HeldOut(row_ids=row_ids, learned=ids["train"], questions=questions(records))
+
+
+def given_away(pairs: Sequence[Pair], held_out: HeldOut) -> dict[str, tuple[int, int, list[str]]]:
+    """Pairs about what a run is evaluated on, and held-out rows that stand in a pair on no row of the run."""
+    places, known = [], dict[int, str]()
+    for pair in pairs:
+        question = asked(pair.prompt)
+        same = fingerprint(normalized(question))
+        if pair.row_id in held_out.row_ids or same in held_out.questions.fingerprints:
+            places.append(pair.place)
+        elif pair.row_id not in held_out.learned:
+            hits = held_out.questions.known_to(f"{question}\n{pair.chosen}\n{pair.rejected}", same)
+            known |= {row_id: pair.place for row_id in held_out.questions.row_ids[hits].tolist() if row_id not in known}
+    examples = [f"row {row_id + 1}, in {place}" for row_id, place in sorted(known.items())]
+    return {
+        "held_out": (len(places), len(pairs), places[:PLACES_SHOWN]),
+        "contaminated": (len(known), len(held_out.questions.row_ids), examples[:PLACES_SHOWN]),
+    }
+
+
+def decided(pairs: Sequence[Pair]) -> str:
+    """How many pairs people and judges stand for, and who they are."""
+    kinds = Counter(kind_of_voters(pair.voters) for pair in pairs)
+    voters = Counter(voter for pair in pairs for voter in pair.voters).most_common()
+    named = [f"{voter} {number:,}" for voter, number in voters[:VOTERS_SHOWN]]
+    named += [f"{len(voters) - VOTERS_SHOWN:,} more"] if voters[VOTERS_SHOWN:] else []
+    return ", ".join(f"{number:,} by {kind}" for kind, number in kinds.most_common()) + (
+        f" ({', '.join(named)})" if named else ""
+    )
+
+
+def kind_of_voters(voters: Sequence[str]) -> str:
+    if not voters:
+        return "nobody named"
+    return "judges" if all(voter.startswith(JUDGE) for voter in voters) else "people"
+
+
+def agreement(pairs: Sequence[Pair]) -> list[str]:
+    """How often those decide alike who compared the same two answers."""
+    decisions: dict[tuple[str, frozenset[str]], Counter[str]] = {}
+    for pair in pairs:
+        answers = frozenset((pair.chosen.strip(), pair.rejected.strip()))
+        decisions.setdefault((normalized(asked(pair.prompt)), answers), Counter())[pair.chosen.strip()] += 1
+    again = [decision for decision in decisions.values() if decision.total() > 1]
+    alike = sum(len(decision) == 1 for decision in again)
+    return (
+        [f"agreement {alike:,} of {count(len(again), 'comparison')} made more than once came out alike"]
+        if again
+        else []
+    )
+
+
+def characters(pairs: Sequence[Pair]) -> list[str]:
+    """Whether the longer answer is the better one, and a warning where it nearly always or hardly ever is."""
+    differing = [pair for pair in pairs if len(pair.chosen) != len(pair.rejected)]
+    lines = [f"lengths   {means([(len(pair.chosen), len(pair.rejected)) for pair in pairs], 'characters')}"]
+    if differing:
+        longer, n = sum(len(pair.chosen) > len(pair.rejected) for pair in differing), len(differing)
+        low, high = share_interval(longer, n)
+        lines.append(
+            f"          the longer answer is the chosen one in {longer / n:.1%} [{low:.1%}, {high:.1%}] of the "
+            f"{count(n, 'pair')} whose lengths differ"
+        )
+        if low > NEARLY_ALWAYS or high < 1 - NEARLY_ALWAYS:
+            size = "longer" if low > NEARLY_ALWAYS else "shorter"
+            lines.append(
+                f"          WARNING: nearly always the {size} answer is chosen, so length alone may be learned; add "
+                f"pairs where the {size} one is rejected, and compare with lengths matched afterwards"
+            )
+    return lines
+
+
+def tokens(pairs: Sequence[Pair], run: Path) -> list[str]:
+    """Lengths as the run renders them, each answer with the token that stops it."""
+    prompt, _ = find_prompt(str(run), None, None)
+    sizes, longest = [], 0
+    for pair in pairs:
+        both = [
+            prompt.encode((*pair.prompt, {"role": "assistant", "content": text}))
+            for text in (pair.chosen, pair.rejected)
+        ]
+        sizes.append(tuple(end - start for encoded in both for start, end in encoded.spans))
+        longest = max(longest, *(len(encoded.input_ids) for encoded in both))
+    return [f"          {means(sizes, 'tokens')}; the longest with its prompt has {longest:,}"]
+
+
+def means(sizes: Sequence[tuple[int, ...]], unit: str) -> str:
+    chosen, rejected = (sum(column) / len(sizes) for column in zip(*sizes, strict=True))
+    return f"on average {chosen:.1f} {unit} chosen, {rejected:.1f} rejected"
