@@ -81,9 +81,10 @@ def read_pair(place: str, row: Any, columns: Mapping[str, str]) -> Pair | str:
     if not isinstance(row, dict):
         return f"expected an object with fields, got {type_name(row)}"
     names = {ours: columns.get(ours, ours) for ours in READ}
-    if missing := next((names[ours] for ours in ANSWERS if names[ours] not in row), None):
-        return f"field {missing!r}: missing (the row has {', '.join(map(repr, row)) or 'no fields'})"
-    values = taken_apart({ours: row.get(theirs) for ours, theirs in names.items()})
+    values = taken_apart({ours: row[theirs] for ours, theirs in names.items() if theirs in row})
+    if missing := next((ours for ours in ("prompt", *ANSWERS) if ours not in values), None):
+        has = f"missing (the row has {', '.join(map(repr, row)) or 'no fields'})"
+        return f"field {names[missing]!r}: {has}; columns: {{{missing}: THEIRS}} names another"
     prompt, problem = read_prompt(values)
     if problem:
         return f"field {names['prompt']!r}{problem}"
@@ -95,31 +96,37 @@ def read_pair(place: str, row: Any, columns: Mapping[str, str]) -> Pair | str:
         texts.append(text)
     if texts[0].strip() == texts[1].strip():
         return SAME
-    votes = values["votes"] if isinstance(values["votes"], list) else []
+    votes, row_id = values.get("votes"), values.get("row_id")
     return Pair(
         place=place,
         prompt=tuple(prompt),
         chosen=texts[0],
         rejected=texts[1],
-        row_id=values["row_id"] if isinstance(values["row_id"], int | str) else None,
-        voters=tuple(each["voter"] for each in votes if isinstance(each, dict) and isinstance(each.get("voter"), str)),
+        row_id=row_id if isinstance(row_id, int | str) else None,
+        voters=tuple(voters(votes)) if isinstance(votes, list) else (),
     )
+
+
+def voters(votes: Sequence[Any]) -> Iterator[str]:
+    for vote in votes:
+        if isinstance(vote, dict) and isinstance(vote.get("voter"), str):
+            yield vote["voter"]
 
 
 def taken_apart(values: dict[str, Any]) -> dict[str, Any]:
     """The turns that both answers begin with as the prompt, where it has none or says the same."""
-    conversations = [values[ours] for ours in ANSWERS]
+    conversations = [values.get(ours, ()) for ours in ANSWERS]
     if not all(turns.are_turns(each) and len(each) > 1 for each in conversations):
         return values
     before, other = (each[:-1] for each in conversations)
-    if before != other or values["prompt"] not in (None, before, turns.in_our_words(before[-1])["content"]):
+    if before != other or values.get("prompt") not in (None, before, turns.in_our_words(before[-1])["content"]):
         return values
     return values | {"prompt": before} | {ours: values[ours][-1:] for ours in ANSWERS}
 
 
 def read_prompt(values: Mapping[str, Any]) -> tuple[list[Message], str | None]:
     """The turns before the answers, and what is wrong with them."""
-    prompt, system, messages = values["prompt"], values["system"], list[Message]()
+    prompt, system, messages = values["prompt"], values.get("system"), list[Message]()
     if prompt in (None, "", []):
         return messages, ": there is no prompt"
     asked = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]

@@ -71,7 +71,10 @@ def test_a_system_text_stands_before_the_prompt() -> None:
         (pair(rejected=None), "field 'rejected', turn 1, 'content': is null"),
         (pair(rejected=7), "field 'rejected', turn 1, 'content': expected text, got a number (7)"),
         (pair(prompt=""), "field 'prompt': there is no prompt"),
-        ({"chosen": "x", "rejected": "no"}, "field 'prompt': there is no prompt"),
+        (
+            {"ask": "Say x.", "chosen": "x", "rejected": "no"},
+            "field 'prompt': missing (the row has 'ask', 'chosen', 'rejected'); columns: {prompt: THEIRS}",
+        ),
         ({"prompt": "Say x.", "chosen": "x"}, "field 'rejected': missing (the row has 'prompt', 'chosen')"),
         (pair(prompt=[USER, says("x")]), "field 'prompt': the last turn is the assistant's; it must be"),
         (pair(prompt=[SYSTEM]), "field 'prompt': the last turn is the system's; it must be one that is answered"),
