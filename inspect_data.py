@@ -145,7 +145,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     from heed.data.reading import data_source
     from heed.data.records import Record
     from heed.data.rows import notes
-    from heed.data.sources import file_hashes, parts, stream
+    from heed.data.sources import file_hashes, locations, stream
     from heed.data.splits import SPLITS
     from heed.models import loading
     from heed.models.attention import FLAT_FAMILIES
@@ -156,7 +156,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
 
     source = data_source(sft)
     check_cache()
-    check_outputs(ours, [location for _, location in parts(source)])
+    check_outputs(ours, locations(source.data))
     tokenizer = loading.load_tokenizer(sft.model_name_or_path, sft.model_revision)
     prompt = load_prompt(sft.prompt, tokenizer)
     config = loading.load_config(sft.model_name_or_path, sft.model_revision)
@@ -170,7 +170,7 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     found, _ = plan.audit_rows(sft, prompt, policy, lambda: from_the_start().rows, file_hashes(source), None)
     rows_again = from_the_start()
     noted = "".join(f"\n{note}" for note in notes(rows_again.shape.understood, found.scan.ignored_fields))
-    print(f"{sft.data}: {found.summary()}{noted}\n\n{findings.table(found)}")
+    print(f"{', '.join(locations(sft.data))}: {found.summary()}{noted}\n\n{findings.table(found)}")
     if not (found.scan.rows["split"] == SPLITS.index("train")).any():
         raise UserError(f"{sft.data}: no row is left for training; change split_shares, or give more rows")
 
@@ -233,6 +233,7 @@ def write_files(
     from heed.audit.cleaning import export_pairs, export_rows, is_folder, read_list
     from heed.audit.flags import write_flags
     from heed.audit.page import write_inspector
+    from heed.data.sources import locations
 
     listed = read_list(Path(ours.leave_out)) if ours.leave_out is not None else {}
     print()
@@ -245,7 +246,7 @@ def write_files(
             policy=policy,
             collator=collator,
             padding=padding,
-            source=str(sft.data),
+            source=", ".join(locations(sft.data)),
         )
         print(f"page      {ours.html}: {shown:,} of {len(found.scan.rows):,} rows")
     if ours.export is not None:

@@ -18,6 +18,7 @@ Every name of transformers.TrainingArguments is a key too (learning_rate, max_st
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,7 @@ def refuse_idle(plan: "Plan", settings: Settings) -> None:
     if plan.sft.prepared is None:
         named = {record.source_split for record in plan.reading.rows.records} - {None}
         how = splitting(plan.sft, named)["how"]
-        config.refuse_unread(SftConfig, settings | {"split": config.Setting(value=how, source="follows data")})
+        config.refuse_unread(SftConfig, settings | {"split": replace(settings["data"], value=how)})
     samples = settings["sample_max_new_tokens"]
     if samples.set_by_user and samples.value and not plan.splits["validation"]:
         raise UserError(

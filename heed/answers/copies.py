@@ -5,6 +5,7 @@ from pathlib import Path
 
 from heed.audit.duplicates import fingerprint
 from heed.data.records import Record, normalized
+from heed.data.sources import locations
 from heed.errors import UserError
 from heed.runs.finished import resolved_sft_config, set_aside
 
@@ -32,8 +33,7 @@ def learned_responses(run: Path | None, *, others: bool) -> frozenset[int]:
     sft = resolved_sft_config(run) if run is not None else None
     if run is None or sft is None or sft.prepared is not None:
         return frozenset()
-    sources = [sft.data] if isinstance(sft.data, str) else sft.data.values()
-    if others and not all(Path(source).exists() for source in sources):
+    if others and not all(Path(location).exists() for location in locations(sft.data)):
         return frozenset()
     try:
         return fingerprints(set_aside(run, "train"))

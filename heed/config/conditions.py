@@ -98,8 +98,14 @@ def refuse_unread(schema: type, settings: Settings, word: str | None = None) -> 
         if missing and not is_overruled(setting, missing, settings):
             raise UserError(
                 f"{setting.source}: {item.name} is set, but nothing in this run reads it; "
-                f"it works with {needs_text(missing)}"
+                f"it works with {needs_text(missing)}{by_itself(missing, found)}"
             )
+
+
+def by_itself(missing: Needs, found: Mapping[str, Any]) -> str:
+    """What a key is that may also be null: then nobody need have set it."""
+    several = [each for each in missing if isinstance(each, Condition) and None in each.values and each.values[1:]]
+    return "".join(f"; here {each.key} is {found[each.key]}" for each in several if each.key != WORD)
 
 
 def is_overruled(setting: Setting, missing: Needs, settings: Settings) -> bool:

@@ -11,6 +11,7 @@ from heed.errors import UserError
 
 POSSIBLE = {
     "data": "one path, or one for each split as {train: a.csv, test: b.csv}; several files go into one folder",
+    "data.validation": "one path, or several with names, as {near: a.csv, far: b.csv}; the first steers",
     "columns": "our names with yours, as {instruction: question, output: answer}",
     "split_shares": "the shares of train, test and validation, as [0.85, 0.1, 0.05]",
     "source_splits": "our splits with the source's, as {validation: test}",

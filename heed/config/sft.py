@@ -41,7 +41,9 @@ class RowKeys:
     """What is learned from which rows, and how fast."""
 
     prompt: str = key("alpaca", help="a file in prompts/, a path to a .jinja, or model for its own chat template")
-    data: str | dict[str, str] = key(help="file, folder, URL or Hub id, or one of them for each split")
+    data: str | dict[str, str | dict[str, str]] = key(
+        help="file, folder, URL or Hub id, or one of them for each split; for validation also several, with names"
+    )
     data_config: str | None = key(None, help="named configuration of a Hub data set")
     data_revision: str | None = key(None, help="branch, tag or commit of a Hub data set")
     columns: dict[str, str] = key({}, help="our field names -> your columns, as {instruction: task}")

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 from heed.config import SftConfig
 from heed.data.rows import Refusal
-from heed.data.sources import Reading, Source, read
+from heed.data.sources import Reading, Source, locations, read
 from heed.data.splits import SPLITS, How, Splits, share_of, split_records, splits_in
 from heed.errors import UserError
 from heed.saying import FEW_ROWS, Detail, Say, count, few_rows
@@ -15,7 +15,7 @@ def read_rows(sft: SftConfig, say: Say, refusal: Refusal) -> tuple[Reading, Spli
     """The rows of the run's source and their splits; the same every time for the same bytes, keys and template."""
     reading = read(data_source(sft), refusal)
     rows = reading.rows
-    say(f"data      {sft.data}: {count(len(rows.records), 'row')} ({rows.row_format})")
+    say(f"data      {', '.join(locations(sft.data))}: {count(len(rows.records), 'row')} ({rows.row_format})")
     say(Detail(f"          sha256 {rows.sha256[:12]}"))
     for note in rows.notes:
         say(f"          {note}")

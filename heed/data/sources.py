@@ -2,26 +2,30 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from heed.data.pieces import Piece, hub_pieces, is_on_hub, local_pieces
-from heed.data.records import RawRow
+from heed.data.records import RawRow, Record
 from heed.data.rows import Refusal, Rows, RowStream, check_rows, stream_rows
 from heed.data.splits import SPLITS
 from heed.errors import UserError
 
 # What follows the name of its file in a row's place, URL or Hub set.
 IN_SOURCE = re.compile(r"(?::\d+(?: \(row \d+\))?|, (?:[\w.-]+ )?row \d+)$")
+# Of a validation set; "cut" would make eval_cut_rows of its rows.
+SET_NAME = re.compile(r"[\w-]+(?<!cut)")
+Data = str | Mapping[str, str | Mapping[str, str]]
+"""A path, a URL, a Hub id, or one of these for each split; for validation also several with names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What to read. `data` is a path, a URL, a Hub id, or one of these for each split."""
+    """What to read."""
 
-    data: str | Mapping[str, str]
+    data: Data
     columns: Mapping[str, str] = field(default_factory=dict)
     on_bad_row: Literal["stop", "drop"] = "stop"
     data_config: str | None = None
@@ -52,10 +56,9 @@ def read(source: Source, refusal: Refusal | None = None) -> Reading:
     """
     files: dict[str, str] = {}
     found = list(pieces(source))
-    name = source.data if isinstance(source.data, str) else ", ".join(source.data.values())
     rows = check_rows(
         raw_rows(found, files),
-        source=name,
+        source=", ".join(locations(source.data)),
         columns=source.columns,
         on_bad_row=source.on_bad_row,
         refusal=where_dropped(source, refusal),
@@ -125,7 +128,45 @@ def parts(source: Source) -> list[tuple[str | None, str]]:
     unknown = [name for name in source.data if name not in SPLITS]
     if unknown:
         raise UserError(f"data: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
-    return list(source.data.items())
+    several = [name for name, given in source.data.items() if name != "validation" and not isinstance(given, str)]
+    if several:
+        raise UserError(
+            f"data: {several[0]}: only validation may be several sets with names; put the files of {several[0]} into "
+            "one folder and name that"
+        )
+    return [(split, location) for split, given in source.data.items() for location in locations(given)]
+
+
+def locations(data: Data) -> list[str]:
+    """Every file, folder, URL and Hub id that `data` names."""
+    return [data] if isinstance(data, str) else [each for given in data.values() for each in locations(given)]
+
+
+def validation_sets(source: Source, validation: Sequence[Record]) -> dict[str, list[int]]:
+    """The row ids of each validation set that has a name, in the order of the config; empty where none has one.
+
+    Raises UserError for names that a log cannot have, and for sets that share a file or have no row.
+    """
+    given = "" if isinstance(source.data, str) else source.data.get("validation", "")
+    if isinstance(given, str):
+        return {}
+    set_of: dict[str, str] = {}
+    for name, location in given.items():
+        if not SET_NAME.fullmatch(name):
+            raise UserError(f"data: validation: {name!r} is no name for a set; use letters, digits, - and _, as near")
+        for file in source_names(replace(source, data=location)):
+            if file in set_of:
+                raise UserError(f"data: validation: {file} is in {set_of[file]} and in {name}; leave it in one")
+            set_of[file] = name
+    sets: dict[str, list[int]] = {name: [] for name in given}
+    for record in validation:
+        if (file := source_name(record.place)) not in set_of:
+            raise UserError(f"data: validation: {file} is in none of {', '.join(given)}; is it where it was?")
+        sets[set_of[file]].append(record.row_id)
+    for name, rows in sets.items():
+        if not rows:
+            raise UserError(f"data: validation: {name} ({given[name]}) has no row; leave it out")
+    return sets
 
 
 def source_names(source: Source) -> list[str]:

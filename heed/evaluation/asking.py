@@ -14,7 +14,7 @@ from heed.answers.partial import partial_file
 from heed.config import EvalConfig
 from heed.data.records import Record
 from heed.data.rows import Refusal
-from heed.data.sources import Source, read
+from heed.data.sources import Source, locations, read
 from heed.errors import UserError
 from heed.evaluation.askers import EndpointAsker, LocalAsker, Questions, endpoint_model
 from heed.evaluation.controls import Controls, make_controls, read_rewordings
@@ -137,8 +137,8 @@ def read_records(
         what = ours.model_name_or_path or "an endpoint"
         raise UserError(f"data is missing: {what} is not a run folder that would know its own test rows")
     data = resolved_sft_config(run).data
-    name = data if isinstance(data, str) else data.get(ours.split, ", ".join(data.values()))
-    return set_aside(run, ours.split), name, ours.split
+    of_split = data if isinstance(data, str) else data.get(ours.split, data)
+    return set_aside(run, ours.split), ", ".join(locations(of_split)), ours.split
 
 
 def with_reference(record: Record, prompt: "Prompt | None") -> Record:

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from heed.data.sources import locations
 from heed.report.evidence import Evidence
 from heed.report.results import OWN_SYSTEMS, benchmark_rows, how_asked
 from heed.saying import count
@@ -97,8 +98,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def sources(evidence: Evidence) -> list[str]:
-    source = run_of(evidence)["data"]["source"]
-    return list(source.values()) if isinstance(source, dict) else [source]
+    return locations(run_of(evidence)["data"]["source"])
 
 
 def licence(evidence: Evidence) -> str | None:

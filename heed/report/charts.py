@@ -24,6 +24,8 @@ from heed.report.outcomes import Share
 from heed.report.results import Result
 from heed.report.svg import short
 from heed.report.words import number
+from heed.runs.plots import validation_sets
+from heed.saying import count
 
 
 def look(evidence: Evidence, name: str) -> str:
@@ -49,6 +51,8 @@ class LossView:
     chart: Markup | None
     log: bool
     not_finite: int
+    others: list[str]
+    """What became of the loss on each validation set that did not steer."""
 
 
 def losses(evidence: Evidence) -> LossView | None:
@@ -62,7 +66,7 @@ def losses(evidence: Evidence) -> LossView | None:
     series = [each for each in found if each.points]
     lost = len(train) + len(validation) - sum(len(each.points) for each in series)
     if not series:
-        return LossView(chart=None, log=False, not_finite=lost) if lost else None
+        return LossView(chart=None, log=False, not_finite=lost, others=[]) if lost else None
     seen = [log for log in evidence.losses if log.get("num_input_tokens_seen") and log.get("epoch")]
     rate = seen[-1]["num_input_tokens_seen"] / seen[-1]["epoch"] if seen else None
     ends = [f"{each.name} from {each.points[0][1]:.3f} to {each.points[-1][1]:.3f}" for each in series]
@@ -71,7 +75,13 @@ def losses(evidence: Evidence) -> LossView | None:
         top=(lambda epoch: short(float(f"{epoch * rate:.3g}"))) if rate else None,
         label="Loss over epochs and tokens: " + ", ".join(ends),
     )
-    return LossView(chart=chart, log=on_log_scale(series), not_finite=lost)
+    others = []
+    for title, prefix in validation_sets(evidence.losses).items():
+        if prefix != "eval":
+            own = [log for log in evidence.losses if f"{prefix}_loss" in log]
+            first, last = (number(log[f"{prefix}_loss"], wide=False) for log in (own[0], own[-1]))
+            others.append(f"{title}: from {first} to {last} ({count(own[-1][f'{prefix}_rows'], 'row')})")
+    return LossView(chart=chart, log=on_log_scale(series), not_finite=lost, others=others)
 
 
 def points(evidence: Evidence, field: str) -> list[tuple[float, float]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from heed.data.sources import locations
 from heed.report.controls import control_rows
 from heed.report.evidence import Evidence
 from heed.report.words import epochs_text
@@ -77,7 +78,7 @@ def training_facts(run: dict[str, Any], evidence: Evidence) -> list[Fact]:
         share = "all of them trained" if trained == run["parameters"] else f"{trained:,} trained"
         facts.append(Fact(name="Parameters", value=f"{run['parameters']:,}, {share}"))
     if data := run.get("data"):
-        facts.append(Fact(name="Data", value=str(data["source"]), code=True))
+        facts.append(Fact(name="Data", value=", ".join(locations(data["source"])), code=True))
         facts.append(Fact(name="Rows", value=f"{data['rows']:,} ({data['format']}), {data['rejected']:,} rejected"))
         facts.append(Fact(name="Rows SHA-256", value=data["rows_sha256"], code=True))
         facts += [Fact(name=f"SHA-256 of {file}", value=digest, code=True) for file, digest in data["files"].items()]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from heed import config
 from heed.config import SftConfig
@@ -72,11 +72,14 @@ def resolved_sft_config(run: Path) -> SftConfig:
     values = {name: each["value"] for name, each in resolved.items() if name in names}
     for name in ("model_name_or_path", "prepared", "forgetting"):
         values |= {name: from_here(run, values[name])} if values.get(name) else {}
-    data = values["data"]
-    values["data"] = (
-        from_here(run, data) if isinstance(data, str) else {split: from_here(run, path) for split, path in data.items()}
-    )
+    values["data"] = data_from_here(run, values["data"])
     return SftConfig(**values)
+
+
+def data_from_here(run: Path, data: Any) -> Any:
+    if isinstance(data, str):
+        return from_here(run, data)
+    return {name: data_from_here(run, each) for name, each in data.items()}
 
 
 def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list[Record]":

@@ -1,11 +1,14 @@
 """Plots from the files a run wrote; no model is needed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from heed.files import run_folder
 from heed.files.lines import kept_values
 from heed.saying import count
+
+OF_A_SET = re.compile(r"(eval(?:_(.+))?)_loss")
 
 
 def plot_losses(folder: Path) -> Path:
@@ -14,7 +17,6 @@ def plot_losses(folder: Path) -> Path:
 
     logs = kept_values(folder / run_folder.METRICS_FILE)
     train = [log for log in logs if "loss" in log]
-    validation = [log for log in logs if "eval_loss" in log]
     initial = [log for log in logs if "initial_train_loss" in log]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -24,15 +26,16 @@ def plot_losses(folder: Path) -> Path:
         color="tab:blue",
         label="training (mean since the last point)",
     )
-    if validation:
+    for title, prefix in validation_sets(logs).items():
+        own = [log for log in logs if f"{prefix}_loss" in log]
         axes.plot(
-            epochs(validation),
-            [log["eval_loss"] for log in validation],
-            color="tab:orange",
+            epochs(own),
+            [log[f"{prefix}_loss"] for log in own],
+            color="tab:orange" if prefix == "eval" else None,
             linestyle="--",
             marker="o",
             markersize=3,
-            label=f"validation ({count(validation[-1]['eval_rows'], 'row')}, {validation[-1]['eval_tokens']:,} tokens)",
+            label=f"{title} ({count(own[-1][f'{prefix}_rows'], 'row')}, {own[-1][f'{prefix}_tokens']:,} tokens)",
         )
     axes.set_xlabel("epochs")
     axes.set_ylabel("loss per supervised token (nats)")
@@ -43,6 +46,12 @@ def plot_losses(folder: Path) -> Path:
     with run_folder.whole_file(path) as file:
         figure.savefig(file.buffer, format="png", dpi=120)
     return path
+
+
+def validation_sets(logs: list[dict[str, Any]]) -> dict[str, str]:
+    """What each validation set is called, the one that steers first, and what its numbers begin with in a log."""
+    found = [set_of for log in logs for name in log if (set_of := OF_A_SET.fullmatch(name))]
+    return {f"validation {each[2] or ''}".strip(): each[1] for each in found}
 
 
 def epochs(logs: list[dict[str, Any]]) -> list[float]:

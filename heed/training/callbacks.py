@@ -1,5 +1,6 @@
 """What happens alongside the training: progress, samples, early stopping, and files of the run folder."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,8 +85,13 @@ class GoOn(TrainerCallback):
 class LogLines(TrainerCallback):
     """Says the losses of a log in one readable line; what else is in it is a detail."""
 
-    LOSSES = (("loss", "loss"), ("eval_loss", "validation loss"), ("initial_train_loss", "loss on training rows"))
-    DETAILS = ("eval_p_eos", "eval_premature_eos", "learning_rate", "grad_norm")
+    LOSSES = (
+        ("loss", "loss"),
+        ("eval_loss", "validation loss"),
+        (r"eval_(.+)_loss", r"validation loss of \1"),
+        ("initial_train_loss", "loss on training rows"),
+    )
+    DETAILS = r"eval_(.+_)?(p|premature)_eos|learning_rate|grad_norm"
 
     def __init__(self, say: Say) -> None:
         self.say = say
@@ -99,7 +105,12 @@ class LogLines(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = logs or {}
-        shown = [f"{words} {logs[name]:.4g}" for name, words in self.LOSSES if name in logs]
+        shown = [
+            f"{found.expand(words)} {logs[name]:.4g}"
+            for pattern, words in self.LOSSES
+            for name in logs
+            if (found := re.fullmatch(pattern, name))
+        ]
         if not (state.is_world_process_zero and shown):
             return
         covered = [
@@ -110,7 +121,7 @@ class LogLines(TrainerCallback):
         if covered:
             shown.append(f"over {', '.join(covered)}")
         self.say(f"step {state.global_step:>5}  epoch {state.epoch or 0:.2f}  " + "  ".join(shown))
-        if details := [f"{name} {logs[name]:.4g}" for name in self.DETAILS if name in logs]:
+        if details := [f"{name} {logs[name]:.4g}" for name in logs if re.fullmatch(self.DETAILS, name)]:
             self.say(Detail("          " + "  ".join(details)))
 
 

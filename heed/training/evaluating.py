@@ -1,6 +1,6 @@
 """An evaluation that is the same number at any batch size and on any number of processes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +28,8 @@ class RowEvaluation(Trainer):
 
     model: Any
     eval_dataset: Any
+    evaluated_too: Mapping[str, Any]
+    """Validation sets that do not steer, by their names."""
     eval_collator: FlatCollator | PaddingCollator
     eval_rows: BatchSize
     eos_token_id: int
@@ -35,6 +37,18 @@ class RowEvaluation(Trainer):
 
     def rows_as_collated(self) -> AbstractContextManager[None]:
         raise NotImplementedError
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Of every validation set where none is given: the first is `eval_loss`, which steers, others `eval_NAME_loss`.
+
+        Each is logged by itself.
+        """
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        for name, dataset in self.evaluated_too.items() if eval_dataset is None else ():
+            metrics |= super().evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}")
+        return metrics
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Only carries the dataset to `evaluation_loop`, which makes the batches itself."""

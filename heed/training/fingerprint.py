@@ -54,6 +54,8 @@ def fingerprint(plan: "Plan") -> Fingerprint:
     found: Fingerprint = {
         "data": plan.reading.sha256,
         "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
+        # None where none has a name, as a run from before there were several has it
+        "validation_sets": list(plan.validation_sets) or None,
         "template": digest(plan.prompt.template),
         "tokenizer": tokenizer_digest(plan.tokenizer),
         # An adapter's frozen weights are in no checkpoint, so they can never change in a run.

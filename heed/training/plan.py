@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from heed import processes
@@ -19,7 +20,7 @@ from heed.config import SftConfig
 from heed.data.reading import data_source, read_rows, splitting
 from heed.data.records import Record, Rejected
 from heed.data.rows import Rows
-from heed.data.sources import Reading, named_splits
+from heed.data.sources import Reading, named_splits, validation_sets
 from heed.data.splits import SPLITS, SplitName, Splits, split_numbers
 from heed.errors import UserError
 from heed.models import adapters, loading
@@ -29,6 +30,7 @@ from heed.saying import Say, count
 from heed.tokens import prepared
 from heed.tokens.batches import Batch, FlatCollator, PaddingCollator
 from heed.tokens.encoding import EncodedSplit, Policy, accounted, cache_file, encode_split, take_split
+from heed.tokens.examples import column
 from heed.tokens.order import row_batches
 from heed.tokens.preview import measure_learned, preview_rows
 from heed.tokens.recipe import Recipe, make_recipe
@@ -51,6 +53,8 @@ class Plan:
     args: TrainingArguments
     reading: Reading
     splits: Splits
+    validation_sets: dict[str, list[int]]
+    """Row ids of the validation sets that have names."""
     audit: Audit | None
     tokenizer: PreTrainedTokenizerBase
     prompt: Prompt
@@ -66,6 +70,19 @@ class Plan:
     def contract(self) -> Contract:
         """What is saved with every checkpoint."""
         return self.prompt.contract(loading.stops_of(self.model.generation_config))
+
+    def evaluated(self) -> dict[str, Dataset]:
+        """The examples of each validation set, the one that steers first; one without a name where none has one."""
+        dataset = self.encoded["validation"].dataset
+        if not self.validation_sets:
+            return {"": dataset}
+        found = {}
+        for name, rows in self.validation_sets.items():
+            places = np.flatnonzero(np.isin(column(dataset, "row_id"), rows))
+            if not len(places):
+                raise UserError(f"data: validation: no row of {name} is left within max_length; leave the set out")
+            found[name] = dataset.select(places)
+        return found
 
     @property
     def proof(self) -> Batch:
@@ -120,6 +137,10 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
             "the validation split is empty; set eval_strategy: no, or give it a share (split_shares); rows of one "
             "prompt stay together unless split: position"
         )
+    sets = validation_sets(data_source(sft), splits["validation"])
+    for name, rows in sets.items():
+        steers = " (eval_loss, which steers)" if name == next(iter(sets)) else f" (eval_{name}_loss)"
+        say(f"          validation set {name}: {count(len(rows), 'row')}{steers}")
     tokenizer.chat_template = prompt.template  # saved with the model, so that every server renders the same prompt
     say(f"prompt    {sft.prompt}" + ("" if prompt.shows_input else "; `input` is put after the instruction"))
     if prompt.dated:
@@ -155,6 +176,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         args=args,
         reading=reading,
         splits=splits,
+        validation_sets=sets,
         audit=audit,
         tokenizer=tokenizer,
         prompt=prompt,

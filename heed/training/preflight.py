@@ -196,9 +196,11 @@ class Rehearsal(TrainerCallback):
     def evaluate(self) -> None:
         """Evaluate the longest rows, as many as go at once; nothing is logged."""
         trainer = self.trainer
-        lengths = row_lengths(trainer.eval_dataset)
+        sets = (trainer.eval_dataset, *trainer.evaluated_too.values())
+        dataset = max(sets, key=lambda each: int(row_lengths(each).max()))
+        lengths = row_lengths(dataset)
         longest = np.argsort(-lengths, kind="stable")[: trainer.eval_rows.rows * trainer.args.world_size]
-        trainer.evaluation_loop(trainer.get_eval_dataloader(trainer.eval_dataset.select(longest)), "rehearsal")
+        trainer.evaluation_loop(trainer.get_eval_dataloader(dataset.select(longest)), "rehearsal")
         trainer.model_wrapped.train()
 
 

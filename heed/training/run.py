@@ -173,7 +173,8 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         write_settings(settings, folder)
         # The rows of a prepared set are in its shards, each with its id.
         splits: Splits = {"validation": plan.splits["validation"]} if plan.sft.prepared else plan.splits
-        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits))
+        sets = {"validation_sets": plan.validation_sets} if plan.validation_sets else {}
+        run_folder.write_json(folder / run_folder.SPLITS_FILE, row_ids(splits) | sets)
         if plan.audit is not None:
             write_flags(folder, plan.audit.scan)
         if rows.rejected:
@@ -231,12 +232,14 @@ def train(
     args = plan.args
     args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
     train_set = plan.encoded["train"].dataset
+    steering, *others = plan.evaluated().items() if args.eval_strategy != "no" else [("", None)]
     row_losses = RowLosses() if plan.sft.record_row_loss else None
     trainer = HeedTrainer(
         model=plan.model,
         args=args,
         train_dataset=train_set,
-        eval_dataset=plan.encoded["validation"].dataset if args.eval_strategy != "no" else None,
+        eval_dataset=steering[1],
+        evaluated_too=dict(others),
         data_collator=plan.collator,
         processing_class=plan.tokenizer,
         callbacks=callbacks,

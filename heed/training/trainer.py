@@ -1,10 +1,11 @@
 """transformers' Trainer, made fast, with a loss and an evaluation that mean the same at any batch size."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,12 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
         tokens_per_batch: int | None = None,
         speed: SpeedChoice = EAGER,
         row_losses: RowLosses | None = None,
+        evaluated_too: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> None:
         super().__init__(compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer: the loss is scaled
         self.tokens_per_batch, self.speed, self.row_losses = tokens_per_batch, speed, row_losses
+        self.evaluated_too = evaluated_too
         self.resumed = False
         self.eval_collator = self.data_collator.for_evaluation()
         self.eos_token_id: int = self.data_collator.pad_token_id  # padding is EOS

@@ -323,7 +323,7 @@ def test_every_key_that_a_condition_names_exists(schema: type) -> None:
             SftConfig,
             None,
             "--split source --split_shares 1,0,0",
-            "works with split: null, shuffled, position or hash",
+            "works with split: null, shuffled, position or hash; here split is source",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from heed.data import pieces
-from heed.data.sources import Reading, Source, read, stream
+from heed.data.sources import Reading, Source, read, stream, validation_sets
 from heed.errors import UserError
 from world.loopback_hub import environment, file_url, serve
 
@@ -163,6 +164,39 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
     assert [row.source_split for row in reading.rows.records] == ["train", "train", "validation", "validation"]
     with pytest.raises(UserError, match="data: 'dev' is not a split"):
         read(Source(data={"dev": path}))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"train": {"a": "a.csv", "b": "b.csv"}}, "data: train: only validation may be several sets with names"),
+        ({"validation": {"a": "a.csv", "b": "a.csv"}}, "data: validation: a.csv is in a and in b; leave it in one"),
+        ({"validation": {"a": "a.csv", "cut": "b.csv"}}, "data: validation: 'cut' is no name for a set"),
+        (
+            {"validation": {"a b": "a.csv"}},
+            "data: validation: 'a b' is no name for a set; use letters, digits, - and _",
+        ),
+        ({"validation": {"a": "a.csv", "b": "bad.csv"}}, "data: validation: b (bad.csv) has no row; leave it out"),
+    ],
+)
+def test_validation_sets_that_cannot_be_told_apart_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: dict[str, dict[str, str]], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        Path(name).write_text("question,answer\nWhat?,That.\n")
+    Path("bad.csv").write_text("question,answer\nWhat?\n")
+    source = Source(data=data, on_bad_row="drop")
+    with pytest.raises(UserError, match=re.escape(expected)):
+        validation_sets(source, read(source).rows.records)
+
+
+def test_the_files_of_a_folder_are_one_validation_set(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    for name in ("near", "far/one", "far/two"):
+        (tmp_path / f"{name}.csv").write_text("question,answer\nWhat?,That.\n")
+    source = Source(data={"validation": {"near": str(tmp_path / "near.csv"), "far": str(tmp_path / "far")}})
+    assert validation_sets(source, read(source).rows.records) == {"near": [0], "far": [1, 2]}
 
 
 def test_an_unknown_name_is_answered_with_what_would_be_understood() -> None:

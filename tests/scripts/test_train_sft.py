@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -362,6 +363,38 @@ def test_early_stopping_ends_the_run_and_keeps_the_best_model(
     assert record["steps"] < 9 and "early stopping at step" in capsys.readouterr().out
     best = min((score, step) for step, score in scores.items() if step > 0)
     assert (record["best_eval_loss"], record["kept"]) == (best[0], f"step {best[1]}")
+
+
+def test_validation_sets_with_names_are_each_evaluated_and_the_first_steers(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {}
+    for name, rows in (("train", ROWS[:8]), ("near", ROWS[8:11]), ("far", ROWS[20:25])):
+        files[name] = str(config_file.parent / f"{name}.json")
+        Path(files[name]).write_text(json.dumps(rows))
+    named = {"train": files["train"], "validation": {"near": files["near"], "far": files["far"]}}
+    often = ["--data", json.dumps(named), "--eval_steps", "1", "--save_steps", "1", "--num_train_epochs", "3"]
+    assert run(config_file, *often) == 0
+    folder, out = config_file.parent / "run", capsys.readouterr().out
+    assert "validation set near: 3 rows (eval_loss, which steers)" in out
+    assert "validation set far: 5 rows (eval_far_loss)" in out
+    assert re.search(
+        r"step +6 .* validation loss [\d.]+  over 3 rows, .*\n.* validation loss of far [\d.]+  over 5 rows", out
+    )
+    assert json.loads((folder / "splits.json").read_text())["validation_sets"] == {
+        "near": [8, 9, 10],
+        "far": [11, 12, 13, 14, 15],
+    }
+    near, far = losses(folder, "eval_loss"), losses(folder, "eval_far_loss")
+    assert set(near) == set(far) == set(range(7))
+    assert json.loads((folder / "run.json").read_text())["best_eval_loss"] == min(near[step] for step in range(1, 7))
+    assert [record.instruction for record in set_aside(folder, "validation")][2:4] == ["Say k.", "Say aa."]
+
+    (config_file.parent / "whole").mkdir()
+    for name, part in (("train", "train"), ("near", "validation-1"), ("far", "validation-2")):
+        Path(files[name]).rename(config_file.parent / "whole" / f"{part}.json")
+    assert run(config_file, *often[2:], "--data", str(config_file.parent / "whole")) == 2
+    assert 'validation_sets: ["near", "far"] then, not set now' in capsys.readouterr().err
 
 
 def test_a_lora_run_saves_an_adapter_that_loads_again(config_file: Path) -> None:
