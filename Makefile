@@ -5,6 +5,9 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
+# uv where it is installed, pip where not.
+UV := $(shell command -v uv)
+install = $(if $(UV),uv pip install -q --python $(1),$(1) -m pip install --disable-pip-version-check -q)
 RUN ?= runs/demo
 CONFIG ?= configs/tiny.yaml
 
@@ -17,48 +20,48 @@ help:  ## list the targets
 		while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Heed needs Python 3.11 or 3.12 on the PATH (or: make PYTHON=/path/to/python3.11 ...)"; exit 2; }
-	$(PYTHON) -m venv .venv
+	@test -n "$(PYTHON)$(UV)" || { echo "Heed needs Python 3.11 or 3.12 on the PATH (or: make PYTHON=/path/to/python3.11 ...)"; exit 2; }
+	$(if $(UV),uv venv -q --seed --python $(or $(PYTHON),3.12) .venv,$(PYTHON) -m venv .venv)
 
 # The stamps hold the requirement files they were made from: a second call reinstalls nothing.
 .venv/installed: requirements.txt | .venv/bin/python
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements.txt
+	$(call install,$(PY)) -r requirements.txt
 	cp requirements.txt $@
 
 .venv/installed-dev: requirements-dev.txt requirements-eval.txt requirements-arena.txt requirements-benchmarks.txt requirements-gguf.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	$(call install,$(PY)) -r requirements-dev.txt
 	cp requirements-dev.txt $@
 
 .venv/installed-qlora: requirements-qlora.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-qlora.txt
+	$(call install,$(PY)) -r requirements-qlora.txt
 	cp requirements-qlora.txt $@
 
 .venv/installed-gguf: requirements-gguf.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-gguf.txt
+	$(call install,$(PY)) -r requirements-gguf.txt
 	cp requirements-gguf.txt $@
 
 .venv/installed-eval: requirements-eval.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-eval.txt
+	$(call install,$(PY)) -r requirements-eval.txt
 	cp requirements-eval.txt $@
 
 .venv/installed-arena: requirements-arena.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-arena.txt
+	$(call install,$(PY)) -r requirements-arena.txt
 	cp requirements-arena.txt $@
 
 .venv/installed-benchmarks: requirements-benchmarks.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q -r requirements-benchmarks.txt
+	$(call install,$(PY)) -r requirements-benchmarks.txt
 	cp requirements-benchmarks.txt $@
 
 # OpenAI Evals does not build with its dependencies (spacy-universal-sentence-encoder asks for an old setuptools), and
 # carries 700 MB of data: a folder of its own that only its own processes look into.
 .venv/evals/installed: requirements-evals.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target .venv/evals -r requirements-evals.txt
+	$(call install,$(PY)) --no-deps --upgrade --target .venv/evals -r requirements-evals.txt
 	cp requirements-evals.txt $@
 
 # HELM asks for datasets 3 and pandas 2. torchvision goes, because beside a CPU build of torch pip brings one for CUDA.
 .venv/helm/installed: requirements-helm.txt | .venv/bin/python
 	$(PY) -m venv .venv/helm
-	.venv/helm/bin/python -m pip install --disable-pip-version-check -q -r requirements-helm.txt
+	$(call install,.venv/helm/bin/python) -r requirements-helm.txt
 	.venv/helm/bin/python -m pip uninstall --disable-pip-version-check -q -y torchvision
 	cp requirements-helm.txt $@
 
@@ -135,7 +138,7 @@ tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources 
 # What Heed is compared with lies in a folder of its own that only `make bench` looks into, and is installed without its
 # dependencies: litgpt asks for huggingface-hub < 1.4, and nothing of it may change what training runs on.
 .venv/bench/installed: requirements-bench.txt .venv/installed
-	$(PY) -m pip install --disable-pip-version-check -q --no-deps --upgrade --target .venv/bench -r requirements-bench.txt
+	$(call install,$(PY)) --no-deps --upgrade --target .venv/bench -r requirements-bench.txt
 	cp requirements-bench.txt $@
 
 bench: .venv/bench/installed  ## measure training next to other tools (under 10 minutes; BENCH="--rounds 1" passes options)

@@ -10,7 +10,7 @@ from world.small_world import ROOT
 
 # From the ground up; a room imports rooms of lower floors only, and nothing imports a script.
 FLOORS = (
-    ("saying",),
+    ("saying", "shipped"),
     ("errors", "hardware"),
     ("config", "files", "servers", "processes", "workers"),
     ("data", "pages"),
@@ -24,11 +24,13 @@ FLOORS = (
     ("benchmarks", "report", "preferences"),
     ("evaluation",),
     ("hub", "merge", "study"),
+    ("commands",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_TORCH = (
     "errors",
     "saying",
+    "shipped",
     "workers",
     "config",
     "files",

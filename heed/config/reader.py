@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from heed import shipped
 from heed.config import elsewhere
 from heed.config.conversion import convert
 from heed.config.notation import NotYaml, compose, plain_value
@@ -39,7 +40,7 @@ def parse_command_line(arguments: Sequence[str], *, flags: Sequence[str]) -> Com
         if not equals:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         if name == "config":
-            configs.append(os.path.expanduser(value))
+            configs.append(shipped.find(os.path.expanduser(value)))
         elif name in overrides:
             raise UserError(f"--{name} is given twice on the command line")
         else:
@@ -54,6 +55,7 @@ PATHS = frozenset(
     {
         "model_name_or_path",
         "data",
+        "forgetting",
         "prompt",
         "prepared",
         "audit_against",
@@ -119,12 +121,12 @@ def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Setting
 
 
 def at_home(value: Any) -> Any:
-    """`value` with the home folder for a leading ~."""
+    """`value` with the home folder for a leading ~, and for what is shipped the place where it is."""
     if isinstance(value, dict):
         return {name: at_home(each) for name, each in value.items()}
     if isinstance(value, list):
         return [at_home(each) for each in value]
-    return os.path.expanduser(value) if isinstance(value, str) else value
+    return shipped.find(os.path.expanduser(value)) if isinstance(value, str) else value
 
 
 def read_yaml(path: Path, keys: Mapping[str, Any]) -> Settings:

@@ -15,12 +15,12 @@ from heed.measure.measurements import HEED
 from heed.measure.rows import Row, measured
 from heed.runs.finished import resolved_sft_config
 from heed.saying import Say
+from heed.shipped import SHIPPED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HERE = Path(__file__).parents[2]
-GENERAL = HERE / "data" / "plain_text.txt"
+GENERAL = SHIPPED / "data" / "plain_text.txt"
 MOST = 1000  # lines
 # metric -> what it is per, and how many nats are one of it
 SIZES = {"loss_per_token": ("tokens", 1.0), "bits_per_byte": ("bytes", math.log(2))}
@@ -82,7 +82,7 @@ def keep_texts(folder: Path, name: str, path: Path, found: Sequence[dict[str, fl
     """Write what only the model could tell into forgetting.jsonl, replacing what was there of this system."""
     file = folder / run_folder.FORGETTING_FILE
     kept = [line for line in run_folder.read_lines(file) if line["name"] != name]
-    shown = path.relative_to(HERE) if path.is_relative_to(HERE) else path
+    shown = path.relative_to(SHIPPED) if path.is_relative_to(SHIPPED) else path
     facts = {"name": name, "text": str(shown), "text_sha256": file_sha256(path)}
     lines = [facts | {"line": place} | each for place, each in enumerate(found)]
     run_folder.write_lines(file, [*kept, *lines])

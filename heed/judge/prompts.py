@@ -19,8 +19,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from heed.errors import UserError
 from heed.files.hashes import json_sha256
 from heed.saying import writable
+from heed.shipped import SHIPPED
 
-PROMPTS = Path(__file__).parent.parent.parent / "prompts" / "judge"
+PROMPTS = SHIPPED / "prompts" / "judge"
 FIXED = ("system", "reminder", "reask")
 """Templates that go around every prompt."""
 JUDGED = {"score": ("response",), "pair": ("first", "second")}

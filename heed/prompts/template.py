@@ -24,11 +24,12 @@ from heed.prompts.control_tokens import Markers, control_token_pattern, mark_con
 from heed.prompts.dates import reads_clock, with_fixed_date
 from heed.prompts.probes import MORE, PLAIN_PROBE, PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, PROBES
 from heed.prompts.rendering import refuse_bomb, render
+from heed.shipped import SHIPPED
 
 if TYPE_CHECKING:  # heavy, and only named here
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-PROMPTS = Path(__file__).parent.parent.parent / "prompts"
+PROMPTS = SHIPPED / "prompts"
 # How the templates of prompts/ begin. Only a tokenizer that itself puts a BOS before a text gets one: in SmolLM2 it is
 # the mark before each turn, and would be there twice before the first.
 BOS_LINE = "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}\n"

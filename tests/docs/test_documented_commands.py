@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 
 import compare_runs
 from heed.benchmarks.readiness import EVALS
+from heed.commands import SCRIPTS as COMMANDS
 from heed.config import field_types, parse_command_line, read_settings
 from heed.config.__main__ import SCRIPTS
 from heed.files import run_folder
@@ -56,6 +57,8 @@ def test_every_documented_command_names_what_there_is(command: Command) -> None:
                 assert {word for word in targets if "=" not in word} <= recipes
             case ["python", "-m", module, *_] if module.startswith("heed"):
                 assert find_spec(module) is not None
+            case [name, *keys] if name in COMMANDS:
+                check_script(["python", f"{COMMANDS[name]}.py", *keys])
             case ["python" | "accelerate", *_]:
                 check_script(words)
 
@@ -148,13 +151,14 @@ def said(folder: Path) -> str:
 
 def type_in(folder: Path, text: str, variables: dict[str, str]) -> int:
     """The exit code of a command typed in a folder, with its output in a file; a server is stopped once it serves."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([f"{folder}/bin", str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = ["timeout", str(SECONDS), "bash", "-eco", "pipefail", text]
     with (folder / SAID).open("w") as output:
         process = subprocess.Popen(
             words,
             cwd=folder,
-            env=(variables or os.environ) | {"PATH": path, "OMP_NUM_THREADS": "1"},
+            env=(variables or os.environ) | own,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

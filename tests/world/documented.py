@@ -8,33 +8,20 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
 
 import yaml
 
+from heed.commands import SCRIPTS
 from world.small_world import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
-PROGRAMS = (
-    *(
-        "python",
-        "accelerate",
-        "torchrun",
-        "make",
-        "pip",
-        "uv",
-        "uvx",
-        "git",
-        "apt",
-        "apt-get",
-        "npm",
-        "npx",
-        "cd",
-        "echo",
-    ),
-    *("export", "source", "curl", "docker", "hf", "sky", "sbatch", "transformers", "vllm", "ollama", "llama-server"),
+PROGRAM = re.compile(
+    r"(python|accelerate|torchrun|heed-\w+|make|pip|uv|uvx|git|apt|npm|npx|cd|echo|export|source|curl|docker|hf|sky|sbatch"
+    r"|transformers|vllm|ollama|llama-\w+)$"
 )
 NOT_RUN = re.compile(r"#\s*not run: *(.*)$")
 COMMENT = re.compile(r"(^|\s)#.*$")
@@ -79,10 +66,10 @@ def commands(page: Path) -> list[Command]:
             text=COMMENT.sub("", text).strip(),
             reason=reason.group(1).strip() if (reason := NOT_RUN.search(text)) else None,
         )
-        if next(dropwhile(VARIABLE.match, text.split()), "") in PROGRAMS:
+        if PROGRAM.match(next(dropwhile(VARIABLE.match, text.split()), "")):
             found.append(command)
         else:
-            assert reason is None, f"{place}: {text!r} begins with none of the programs that {__name__} lists"
+            assert reason is None, f"{place}: {text!r} begins with no program that {__name__} knows"
     return found
 
 
@@ -102,6 +89,10 @@ def lay(folder: Path) -> None:
         if path.name not in ("configs", "runs", ".git"):
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "configs", folder / "configs")
+    (folder / "bin").mkdir()
+    for name in SCRIPTS:
+        (folder / "bin" / name).write_text(f"#!{sys.executable}\nfrom heed.commands import main\nmain()\n")
+        (folder / "bin" / name).chmod(0o755)
     rows = json.loads((ROOT / "data" / "instructions.json").read_text())[:ROWS]
     for name, some in (("rows.json", rows), ("test.json", rows[:5])):
         (folder / name).write_text(json.dumps(some))
