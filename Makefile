@@ -12,7 +12,7 @@ RUN ?= runs/demo
 CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval arena-setup benchmarks-setup helm-setup evals-setup \
+.PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup \
 	browser-setup demo demo-compare demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
 
 help:  ## list the targets
@@ -39,6 +39,10 @@ help:  ## list the targets
 .venv/installed-gguf: requirements-gguf.txt .venv/installed
 	$(call install,$(PY)) -r requirements-gguf.txt
 	cp requirements-gguf.txt $@
+
+.venv/installed-notebook: requirements-notebook.txt .venv/installed
+	$(call install,$(PY)) -r requirements-notebook.txt
+	cp requirements-notebook.txt $@
 
 .venv/installed-eval: requirements-eval.txt .venv/installed
 	$(call install,$(PY)) -r requirements-eval.txt
@@ -70,6 +74,8 @@ setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
 
 setup-gguf: .venv/installed-gguf  ## add the gguf package, for a `model_name_or_path` that is a .gguf file
+
+notebook-setup: .venv/installed-notebook  ## add what runs notebooks/quickstart.ipynb
 
 setup-eval: .venv/installed-eval  ## add BERTScore and `evaluate`, for `metrics:` that name them
 
@@ -123,7 +129,7 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n auto --dist loadfile
 
-test-slow: .venv/installed-dev .venv/installed-qlora  ## the tests that take minutes
+test-slow: .venv/installed-dev .venv/installed-qlora .venv/installed-notebook  ## the tests that take minutes
 	$(PY) -m pytest -m slow
 
 faults-hub: .venv/installed-dev  ## what a Hub can do to a training that pushes to it; writes docs/reliability.md (6 minutes)

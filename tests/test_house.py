@@ -25,6 +25,8 @@ FLOORS = (
     ("evaluation",),
     ("hub", "merge", "study"),
     ("commands",),
+    ("notebook",),
+    ("__init__",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_TORCH = (
