@@ -26,7 +26,7 @@ BLOCK = 50  # optimizer steps whose rows are sorted together under group_by_leng
 
 
 def row_batches(
-    args: "TrainingArguments", dataset: Dataset, tokens_per_batch: int | None, *, padded: bool
+    args: "TrainingArguments", dataset: Dataset, tokens_per_batch: int | None, *, padded: bool, even: bool = False
 ) -> "RowBatches":
     """The micro-batches of this process as a run's arguments ask for them: by rows or by tokens.
 
@@ -55,6 +55,7 @@ def row_batches(
         process_index=args.process_index,
         accumulation=args.gradient_accumulation_steps,
         drop_last=args.dataloader_drop_last,
+        even=even,
     )
 
 
@@ -81,8 +82,11 @@ class RowBatches(Sampler[list[int]]):
         process_index: int = 0,
         accumulation: int = 1,
         drop_last: bool = False,
+        even: bool = False,
     ) -> None:
         """`lengths` are tokens per row; one of the two sizes is given. Raises UserError for rows that cannot be shared.
+
+        `even` gives every micro-batch `rows_per_batch` rows, and leaves out what does not fill a step.
 
         Under group_by_prefix the rows of each of the `families` are neighbours, and families come in random order.
 
@@ -98,7 +102,8 @@ class RowBatches(Sampler[list[int]]):
         self.families = families
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.rows_per_batch, self.tokens_per_batch = rows_per_batch, tokens_per_batch
-        self.strategy, self.seed, self.drop_last, self.padded = strategy, seed, drop_last, padded
+        self.strategy, self.seed, self.padded = strategy, seed, padded
+        self.drop_last, self.even = drop_last or even, even
         self.processes, self.process_index = processes, process_index
         self.parts = processes * accumulation  # micro-batches in an optimizer step
         self.epoch = 0
@@ -169,7 +174,7 @@ class RowBatches(Sampler[list[int]]):
 
     def _deal(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """The rows of one step in as many batches, none of them more work than the heaviest was before."""
-        if self.families is not None:  # dealt out by length, relatives would be separated again
+        if self.families is not None or self.even:  # dealt out by length, relatives would be separated again
             return batches
         rows = np.concatenate(batches)
         rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
@@ -196,7 +201,7 @@ class RowBatches(Sampler[list[int]]):
         count = len(self.lengths)
         rows = np.arange(count) if self.strategy == "sequential" else generator.permutation(count)
         if self.drop_last and self.rows_per_batch is not None:  # before sorting: dropping must not prefer a length
-            rows = rows[: count - count % (self.rows_per_batch * self.processes)]
+            rows = rows[: count - count % (self.rows_per_batch * (self.parts if self.even else self.processes))]
         if self.families is not None:
             _, first, family = np.unique(self.families[rows], return_index=True, return_inverse=True)
             return rows[np.argsort(first[family], kind="stable")]
@@ -250,6 +255,11 @@ class RowBatches(Sampler[list[int]]):
         if rows < self.processes:
             raise UserError(
                 f"{rows} training rows cannot be shared by {self.processes} processes; take fewer processes"
+            )
+        if self.even and rows < (step := (self.rows_per_batch or 1) * self.parts):
+            raise UserError(
+                f"{rows} training rows do not fill one step of {step}; lower per_device_train_batch_size, "
+                "gradient_accumulation_steps or global_batch_size"
             )
         if self.rows_per_batch is not None:
             if self.drop_last and rows < self.rows_per_batch * self.processes:

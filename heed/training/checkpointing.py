@@ -157,17 +157,23 @@ class WholeCheckpoints(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         """Also saves the loss since the last log, so that the next loss logged after resuming covers the same steps."""
         super()._save_rng_state(output_dir)
-        unlogged = {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
-        run_folder.write_json(Path(output_dir) / self.unlogged_file, unlogged)
+        run_folder.write_json(Path(output_dir) / self.unlogged_file, self.unlogged())
+
+    def unlogged(self) -> dict[str, Any]:
+        """What was summed up since the last log."""
+        return {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Called in a resumed run before its first step."""
         super()._load_rng_state(checkpoint)
         path = Path(str(checkpoint)) / self.unlogged_file
         if checkpoint is not None and path.is_file():
-            unlogged = run_folder.read_json(path)
-            self._tr_loss += unlogged["loss"]
-            self._globalstep_last_logged = unlogged["since"]
+            self.sum_on(run_folder.read_json(path))
+
+    def sum_on(self, unlogged: dict[str, Any]) -> None:
+        """Continue from what `unlogged` said."""
+        self._tr_loss += unlogged["loss"]
+        self._globalstep_last_logged = unlogged["since"]
 
     @property
     def unlogged_file(self) -> str:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainingArguments
 
+from heed.config.training import AdapterKeys
 from heed.models.identity import weights_sha256
 from heed.prompts.hashes import digest, tokenizer_digest
+from heed.prompts.template import Prompt
 from heed.runs.sameness import Fingerprint
 from heed.tokens.batches import FlatCollator
 from heed.tokens.examples import column
@@ -50,27 +52,33 @@ def fingerprint(plan: "Plan") -> Fingerprint:
     """One value for each key that the numbers of a run depend on, flat, so that two runs can be compared key by key."""
     sft, args = plan.sft, plan.args
     train = plan.encoded["train"].dataset
-    model = {name: value for name, value in plan.model.config.to_diff_dict().items() if name not in NOT_THE_MODEL}
     found: Fingerprint = {
         "data": plan.reading.sha256,
         "train_rows": hashlib.sha256(column(train, "row_id").tobytes()).hexdigest()[:16],
         # None where none has a name, as a run from before there were several has it
         "validation_sets": list(plan.validation_sets) or None,
-        "template": digest(plan.prompt.template),
-        "tokenizer": tokenizer_digest(plan.tokenizer),
         # An adapter's frozen weights are in no checkpoint, so they can never change in a run.
         "model.frozen" if sft.use_peft else "base": weights_sha256(sft.model_name_or_path, sft.model_revision),
         "batching": "flat" if isinstance(plan.collator, FlatCollator) else "padded",
         "global_batch": global_batch(args, sft.tokens_per_batch),
     }
-    found |= {name: getattr(args, name) for name in ARGUMENTS}
     found |= {name: getattr(sft, name) for name in KEYS}
-    found["use_peft"] = sft.use_peft
-    if sft.use_peft:
-        found |= {name: getattr(sft, name) for name in ADAPTER_KEYS}
-        later = {name: getattr(sft, name) for name in LORA_CONFIG_KEYS}
-        found |= {name: None if value == getattr(type(sft), name) else value for name, value in later.items()}
-    found |= {f"model.{name}": value for name, value in model.items()}
+    return of_any_training(found, sft, args, plan.prompt, plan.model)
+
+
+def of_any_training(
+    found: Fingerprint, adapter: AdapterKeys, args: TrainingArguments, prompt: Prompt, model: Any
+) -> Fingerprint:
+    """With what every training's numbers depend on."""
+    settings = {name: value for name, value in model.config.to_diff_dict().items() if name not in NOT_THE_MODEL}
+    found |= {"template": digest(prompt.template), "tokenizer": tokenizer_digest(prompt.tokenizer)}
+    found |= {name: getattr(args, name) for name in ARGUMENTS}
+    found["use_peft"] = adapter.use_peft
+    if adapter.use_peft:
+        found |= {name: getattr(adapter, name) for name in ADAPTER_KEYS}
+        later = {name: getattr(adapter, name) for name in LORA_CONFIG_KEYS}
+        found |= {name: None if value == getattr(type(adapter), name) else value for name, value in later.items()}
+    found |= {f"model.{name}": value for name, value in settings.items()}
     plain: Fingerprint = json.loads(json.dumps(found, default=str))
     return plain
 

@@ -65,7 +65,6 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
         super().__init__(compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer: the loss is scaled
         self.tokens_per_batch, self.speed, self.row_losses = tokens_per_batch, speed, row_losses
         self.evaluated_too = evaluated_too
-        self.resumed = False
         self.eval_collator = self.data_collator.for_evaluation()
         self.eos_token_id: int = self.data_collator.pad_token_id  # padding is EOS
         self.eval_rows = BatchSize(
@@ -89,7 +88,6 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
                 self.while_training.enter_context(compiled_blocks(self.model))
             if self.speed.mode == "graph":
                 self.graphs = StepGraphs(list(self.model.parameters()), self.forward_backward, self.say)
-            self.resumed = resume_from_checkpoint is not None
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     # ---- batches
@@ -189,17 +187,7 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         self.store_flos()
         logs["num_input_tokens_seen"] = self.state.num_input_tokens_seen
-        without_negative_times(logs)
         if start_time is not None and (seconds := time.time() - start_time) > 0:
             seen = self.state.num_input_tokens_seen - self._initial_num_input_tokens_seen
             logs["train_tokens_per_second"] = round(seen / seconds, 3)
-        if self.resumed:
-            logs.pop("train_loss", None)  # Trainer's mean is over the steps since the last start only
         super().log(logs, start_time)
-
-
-def without_negative_times(logs: dict[str, float]) -> None:
-    """A clock may be set back while Trainer measures by it: then there is no time and no speed to log."""
-    for name in [name for name in logs if name.endswith("_runtime") and logs[name] < 0]:
-        for end in ("runtime", "samples_per_second", "steps_per_second"):
-            logs.pop(name.removesuffix("runtime") + end, None)
