@@ -22,19 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heed import __version__, config
-from heed.config import EvalConfig, Settings, SftConfig
+from heed import config
+from heed.config import Settings, SftConfig
 from heed.config.sft import BEGINNERS, GROUPS
 from heed.errors import UserError, exit_code
-from heed.files import run_folder
-from heed.saying import Detail, count
 from heed.training.arguments import Told, read_config
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
-    from transformers import TrainingArguments
-
-    from heed.hub.training import Pushes
-    from heed.saying import Say
     from heed.training.plan import Plan
 
 
@@ -91,86 +85,21 @@ def train_several(told: Told[SftConfig], command_line: config.CommandLine) -> No
 
 
 def train_and_compare(told: Told[SftConfig], *, dry_run: bool, verbose: bool) -> None:
-    """Plan, begin, train, finish, compare. Given again, it does what an interrupted start has left undone."""
-    from heed.runs.start import check_folder
+    from heed.course import Kind, run_course
     from heed.training.fingerprint import fingerprint
     from heed.training.plan import make_plan
-    from heed.training.run import begun, check_processes, meet, train_to_the_end
+    from heed.training.run import train_to_the_end
 
-    sft = told.ours
-    config.refuse_unread(SftConfig, told.settings)
-    args, say = meet(told, verbose=verbose)
-    folder = Path(str(args.output_dir))
-    if not dry_run:
-        check_folder(folder, resume=sft.resume, overwrite=sft.overwrite_output_dir)
-    say(f"Heed {__version__}: {count(args.world_size, 'process', 'processes')} on {args.device.type}")
-    say(Detail(f"          {told.precision}"))
-    pushes = open_pushes(sft, args, say)
-    plan = make_plan(sft, args, say)
-    comparison = comparison_with_base(plan, folder)
-    refuse_idle(plan, told.settings)
-    if dry_run:
-        say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
-        return
-
-    facts = fingerprint(plan)
-    check_processes(sft, facts)
-    with begun(sft, args, facts, say) as found:
-        if found.done:
-            say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
-        else:
-            queued = pushes.settings.queued if pushes is not None else 0
-            train_to_the_end(plan, told.settings, found, facts, [pushes] if pushes is not None else [], queued, say)
-    del plan  # the two models that answer need the memory
-    if args.process_index == 0:
-        finish_the_rest(folder, comparison, pushes, trained=not found.done, say=say)
-
-
-def finish_the_rest(
-    folder: Path, comparison: EvalConfig | None, pushes: "Pushes | None", *, trained: bool, say: "Say"
-) -> None:
-    """The comparison, and last the push, so that the card has the comparison; unless an earlier start has done them."""
-    from heed.hub.outbox import command, waiting
-    from heed.runs.state import add_facts
-
-    compares = comparison is not None and (trained or not is_compared(folder))
-    try:
-        if comparison is not None and compares:
-            from heed.evaluation.run import evaluate
-
-            evaluate(comparison, say=say)
-    finally:
-        if pushes is not None and (trained or compares or not is_queued(folder, pushes)):
-            pushes.finish()
-            add_facts(folder, queued_for=pushes.address)
-        elif waiting(folder):
-            say(f"          not all of it is on the Hub yet: {command(folder)}")
-
-
-def is_compared(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (run_folder.COMPARISON_FILE, run_folder.REPORT_FILE))
-
-
-def is_queued(folder: Path, pushes: "Pushes") -> bool:
-    return bool(run_folder.read_json(folder / run_folder.RUN_FILE).get("queued_for") == pushes.address)
-
-
-def open_pushes(sft: SftConfig, args: "TrainingArguments", say: "Say") -> "Pushes | None":
-    """None for a run that is not pushed, and for all processes but the first."""
-    from heed.hub.training import Pushes, hub_settings
-
-    settings = hub_settings(sft, args)
-    if settings is None or args.process_index > 0:
-        return None
-    pushes = Pushes(Path(str(args.output_dir)), settings, say)
-    pushes.outbox.check()
-    return pushes
+    kind = Kind(make_plan=make_plan, refuse=refuse_idle, fingerprint=fingerprint, train=train_to_the_end)
+    run_course(told, kind, dry_run=dry_run, verbose=verbose)
 
 
 def refuse_idle(plan: "Plan", settings: Settings) -> None:
     """Raises UserError for keys that have no effect with these rows, which nobody knew before they were read."""
     from heed.data.reading import splitting
 
+    if plan.sft.compare_with_base and not plan.splits["test"]:
+        raise UserError("compare_with_base: there are no test rows to answer; give some with data or split_shares")
     if plan.sft.prepared is None:
         named = {record.source_split for record in plan.reading.rows.records} - {None}
         how = splitting(plan.sft, named)["how"]
@@ -181,20 +110,6 @@ def refuse_idle(plan: "Plan", settings: Settings) -> None:
             f"{samples.source}: sample_max_new_tokens: {samples.value}, and there is no validation row to answer; "
             "leave it out, or set it to 0"
         )
-
-
-def comparison_with_base(plan: "Plan", folder: Path) -> EvalConfig | None:
-    """The config of eval_responses.py at the end. Raises UserError when there is nothing to ask."""
-    if not plan.sft.compare_with_base:
-        return None
-    if not plan.splits["test"]:
-        raise UserError("compare_with_base: there are no test rows to answer; give some with data or split_shares")
-    if plan.sft.forgetting is not None:
-        from heed.evaluation.forgetting import read_texts
-
-        read_texts(Path(plan.sft.forgetting), lambda text: None)  # now, not after hours of training
-    max_new_tokens = plan.sft.compare_max_new_tokens
-    return EvalConfig(model_name_or_path=str(folder), compare_with_base=True, max_new_tokens=max_new_tokens)
 
 
 def prepare(sft: SftConfig, *, dry_run: bool) -> None:

@@ -24,6 +24,7 @@ FLOORS = (
     ("benchmarks", "report", "preferences"),
     ("evaluation",),
     ("hub", "merge", "study"),
+    ("course",),
     ("commands",),
     ("notebook",),
     ("__init__",),

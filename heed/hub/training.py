@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from heed.config import SftConfig
+from heed.config.training import RunKeys
 from heed.errors import UserError
 from heed.hub.card import model_card, write_card
 from heed.hub.metadata import CARD_FILE
@@ -32,27 +32,27 @@ class HubSettings:
         return 0 if self.strategy == "end" else 2
 
 
-def hub_settings(sft: SftConfig, args: TrainingArguments) -> HubSettings | None:
+def hub_settings(run: RunKeys, args: TrainingArguments) -> HubSettings | None:
     """None for a run that is not pushed. Raises UserError for keys that cannot work together."""
-    if not sft.push_to_hub:
+    if not run.push_to_hub:
         return None
-    if sft.hub_model_id is None:
+    if run.hub_model_id is None:
         raise UserError("push_to_hub: true needs hub_model_id, the repository's name, such as me/my-model")
-    check_repo_id(sft.hub_model_id, "hub_model_id")
+    check_repo_id(run.hub_model_id, "hub_model_id")
     saved, scored = (str(getattr(each, "value", each)) for each in (args.save_strategy, args.eval_strategy))
-    if sft.hub_strategy != "end" and saved == "no":
-        raise UserError(f"hub_strategy: {sft.hub_strategy} sends checkpoints, and save_strategy: no writes none")
-    if sft.hub_strategy == "best" and scored == "no":
+    if run.hub_strategy != "end" and saved == "no":
+        raise UserError(f"hub_strategy: {run.hub_strategy} sends checkpoints, and save_strategy: no writes none")
+    if run.hub_strategy == "best" and scored == "no":
         raise UserError("hub_strategy: best needs evaluations, or no checkpoint is the best; set eval_strategy")
-    if sft.hub_license is not None and not LICENSE.fullmatch(sft.hub_license):
+    if run.hub_license is not None and not LICENSE.fullmatch(run.hub_license):
         raise UserError(
-            f"hub_license: {sft.hub_license!r} is not how the Hub names one, such as apache-2.0, mit or cc-by-4.0; "
+            f"hub_license: {run.hub_license!r} is not how the Hub names one, such as apache-2.0, mit or cc-by-4.0; "
             "it would refuse the card"
         )
     return HubSettings(
-        target=Target(repo_id=sft.hub_model_id, revision=sft.hub_revision or "main", private=sft.hub_private_repo),
-        strategy=sft.hub_strategy,
-        wait=sft.hub_wait,
+        target=Target(repo_id=run.hub_model_id, revision=run.hub_revision or "main", private=run.hub_private_repo),
+        strategy=run.hub_strategy,
+        wait=run.hub_wait,
     )
 
 
