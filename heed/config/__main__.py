@@ -11,6 +11,7 @@ from heed.config.chat import ChatConfig
 from heed.config.comparison import CompareConfig
 from heed.config.conditions import needs_text
 from heed.config.conversion import type_text
+from heed.config.dpo import DPO_DEFAULTS, DPO_REFUSED, DpoConfig
 from heed.config.evaluation import EvalConfig
 from heed.config.inspect import InspectConfig
 from heed.config.keys import default_text, field_types
@@ -19,6 +20,7 @@ from heed.config.training_arguments import REFUSED, TRAINING_DEFAULTS
 
 SCRIPTS = {
     "train_sft.py": SftConfig,
+    "train_dpo.py": DpoConfig,
     "inspect_data.py": InspectConfig,
     "eval_responses.py": EvalConfig,
     "eval_benchmarks.py": BenchmarkConfig,
@@ -60,12 +62,23 @@ def keys_table(script: str, schema: type) -> str:
 def defaults_table() -> str:
     rows = [(f"`{name}`", f"`{json.dumps(value)}`") for name, value in TRAINING_DEFAULTS.items()]
     opening = "Every name of `transformers.TrainingArguments` is a key of train_sft.py too. Heed's own defaults:"
-    return f"## TrainingArguments\n\n{opening}\n\n" + table(("key", "default"), rows)
+    parts = [f"## TrainingArguments\n\n{opening}\n\n" + table(("key", "default"), rows)]
+    more = {name: value for name, value in DPO_DEFAULTS.items() if TRAINING_DEFAULTS.get(name) != value}
+    opening = "Every name of `trl.DPOConfig` is a key of train_dpo.py too. Heed's own defaults beside these:"
+    parts.append(
+        f"{opening}\n\n" + table(("key", "default"), [(f"`{n}`", f"`{json.dumps(v)}`") for n, v in more.items()])
+    )
+    return "\n".join(parts)
 
 
 def refused_table() -> str:
     rows = [(f"`{name}`", reason) for name, reason in REFUSED.items()]
-    return "Refused, because they would do nothing here, or harm:\n\n" + table(("key", "why"), rows)
+    of_dpo = [(f"`{name}`", reason) for name, reason in DPO_REFUSED.items() if REFUSED.get(name) != reason]
+    parts = [
+        "Refused, because they would do nothing here, or harm:\n\n" + table(("key", "why"), rows),
+        "In train_dpo.py also, or for another reason:\n\n" + table(("key", "why"), of_dpo),
+    ]
+    return "\n".join(parts)
 
 
 def elsewhere_table() -> str:

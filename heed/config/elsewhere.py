@@ -134,7 +134,7 @@ GREEDY = "answers are always greedy; leave it out"
 WEIGHT = "every answer is learned; a turn with weight: 0 is read and not learned"
 NEW_ADAPTER = "an adapter begins on its base; merge an earlier one first: python -m heed.merge"
 CONFIGURED = "it is read from the model's own config; leave it out"
-TUNING = "train_sft.py is supervised fine-tuning; leave it out"
+TUNING = "train_sft.py learns from answers; train_dpo.py learns which of two answers is the better"
 
 ABSENT: Mapping[str, str] = {
     "load_in_8bit": "frozen weights are kept whole or, with load_in_4bit, in 4 bits",

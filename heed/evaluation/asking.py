@@ -34,7 +34,7 @@ from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.judge.judging import answers_hash, group, judged_answers
 from heed.measure.rows import drop_rows
-from heed.runs.finished import Subject, find_base, find_run, resolved_sft_config, set_aside
+from heed.runs.finished import Subject, find_bases, find_run, resolved_sft_config, set_aside
 from heed.saying import Say, count
 
 if TYPE_CHECKING:  # heavy, and only named here
@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # heavy, and only named here
 
 ANSWER_FILES = (
     run_folder.BASE_RESPONSES_FILE,
+    run_folder.FIRST_BASE_RESPONSES_FILE,
     run_folder.OWN_TEMPLATE_RESPONSES_FILE,
     run_folder.RESPONSES_FILE,
 )
@@ -65,7 +66,8 @@ class Interview:
     split: str | None
     asker: LocalAsker | EndpointAsker
     subject: Subject
-    other: Subject | None
+    others: list[Subject]
+    """The model it is compared with, and of a run on preferences also the one before that."""
     other_file: Path | None
 
 
@@ -91,7 +93,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Interview:
     records, data, split = read_records(ours, run, asker.prompt.refusal if asker.prompt else None, say)
     asked = [with_reference(record, asker.prompt) for record in records[:limit]]
     rewordings = read_rewordings(Path(ours.paraphrases), asked) if ours.paraphrases is not None else {}
-    other, other_file = None, None
+    others, other_file = list[Subject](), None
     if ours.compare_with is not None:
         if ours.compare_with_base:
             raise UserError("compare_with_base and compare_with contradict each other; keep one of them")
@@ -99,14 +101,14 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Interview:
             other_file = Path(ours.compare_with)
             refuse_absent(other_file)
         else:
-            other = Subject(name="other", model=ours.compare_with)
+            others = [Subject(name="other", model=ours.compare_with)]
     elif ours.compare_with_base or word == "compare":
-        other = find_base(subject.model, run)
-    if other is not None:
+        others = find_bases(subject.model, run)
+    for other in others:
         asker.check_second(other)
     questions = Questions(
         records=asked,
-        text=text_to_read(ours.forgetting, run, say) if other is not None else None,
+        text=text_to_read(ours.forgetting, run, say) if others else None,
         controls=make_controls(asked, kinds=ours.controls, rows=ours.control_rows, rewordings=rewordings),
         learned=learned_responses(run, others=ours.data is not None),
     )
@@ -118,7 +120,7 @@ def plan_asking(ours: EvalConfig, word: str | None, say: Say) -> Interview:
         split=split,
         asker=asker,
         subject=subject,
-        other=other,
+        others=others,
         other_file=other_file,
     )
 
@@ -182,7 +184,7 @@ def take(taken: Taken, folder: Path) -> Evaluation:
 
 
 def ask(interview: Interview, folder: Path, say: Say) -> Evaluation:
-    asker, questions, subject, other = interview.asker, interview.questions, interview.subject, interview.other
+    asker, questions, subject, others = interview.asker, interview.questions, interview.subject, interview.others
     rows = count(len(questions.records), f"{interview.split} row" if interview.split else "row")
     say(f"Heed {__version__}: {rows} of {interview.data}, prompt {asker.prompt_name}")
     if questions.controls:
@@ -190,12 +192,11 @@ def ask(interview: Interview, folder: Path, say: Say) -> Evaluation:
     systems: dict[str, Asked] = {}
     if interview.other_file is not None:
         systems["other"] = asked_of(folder, interview.other_file.resolve(), model=str(interview.other_file))
-    own = (
-        asker.in_own_template(other, questions.records, say)
-        if other is not None and isinstance(asker, LocalAsker)
-        else None
-    )
-    for each, name in zip((other, own, subject), ANSWER_FILES, strict=True):
+    other, first = (*others, None, None)[:2]
+    own = None
+    if others and isinstance(asker, LocalAsker):
+        own = asker.in_own_template(others[-1], questions.records, say)
+    for each, name in zip((other, first, own, subject), ANSWER_FILES, strict=True):
         if each is None:
             continue
         theirs = questions if each is subject else replace(questions, controls=Controls())

@@ -13,7 +13,7 @@ from heed.files.hashes import file_sha256
 from heed.measure.intervals import ratio_estimate
 from heed.measure.measurements import HEED
 from heed.measure.rows import Row, measured
-from heed.runs.finished import resolved_sft_config
+from heed.runs.finished import from_here, setting
 from heed.saying import Say
 from heed.shipped import SHIPPED
 
@@ -44,7 +44,8 @@ def read_texts(path: Path, say: Say) -> list[str]:
 def text_to_read(named: str | None, run: Path | None, say: Say) -> Path:
     """The file that the evaluation or the run names, or the general one. Raises UserError if it has no text."""
     if named is None and run is not None:
-        named = resolved_sft_config(run).forgetting
+        told = setting(run, "forgetting")
+        named = from_here(run, told) if told is not None else None
     path = Path(named) if named is not None else GENERAL
     read_texts(path, say)
     return path

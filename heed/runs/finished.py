@@ -62,11 +62,47 @@ def find_base(model: str, run: Path | None) -> Subject:
     if run is None:
         raise UserError(f"compare_with_base: {model} is not a run folder, so its base model is not known")
     record = run_folder.read_json(run / run_folder.RUN_FILE)
-    return Subject(name="base", model=from_here(run, record["model"]), revision=record["model_revision"])
+    name = "base" if preferred_from(run) is None else "sft"
+    return Subject(name=name, model=from_here(run, record["model"]), revision=record["model_revision"])
+
+
+def find_bases(model: str, run: Path | None) -> list[Subject]:
+    """The model a run started from; and of a run on preferences, what its model was fine-tuned from."""
+    found = [find_base(model, run)]
+    if run is not None and (earlier := sft_run(run)) != run:
+        found.append(find_base(model, earlier))
+    return found
+
+
+def setting(run: Path, name: str) -> Any:
+    """The value of a key of a run of any kind; None where the run has no such key."""
+    return run_folder.read_json(run / run_folder.CONFIG_FILE).get(name, {}).get("value")
+
+
+def preferred_from(run: Path) -> str | None:
+    """The model that a run has tuned further on preferences; None for a run on instructions."""
+    return from_here(run, setting(run, "model_name_or_path")) if setting(run, "pairs") is not None else None
+
+
+def sft_run(run: Path) -> Path:
+    """The run whose rows these are: of one on preferences, the run that fine-tuned its model.
+
+    Raises UserError where that one is not here.
+    """
+    while (model := preferred_from(run)) is not None:
+        earlier = find_run(model) if Path(model).is_dir() else None
+        if earlier is None:
+            raise UserError(
+                f"{run} was tuned further from {model}, whose run folder is not here, so its held-out rows are not "
+                "known; give the rows with data: FILE"
+            )
+        run = earlier
+    return run
 
 
 def resolved_sft_config(run: Path) -> SftConfig:
-    """The settings of a run, as its folder records them."""
+    """The settings of a run on instructions, as its folder records them; see `sft_run`."""
+    run = sft_run(run)
     resolved = run_folder.read_json(run / run_folder.CONFIG_FILE)
     names = config.field_types(SftConfig)
     values = {name: each["value"] for name, each in resolved.items() if name in names}
@@ -91,6 +127,7 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
     from heed.data.sources import read
     from heed.tokens import prepared
 
+    run = sft_run(run)
     sft = resolved_sft_config(run)
     if sft.prepared is not None and split != "train":  # as it is there; the source may not fit into memory
         sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
@@ -124,5 +161,4 @@ def in_4bit(run: Path | None, asked: bool | None) -> bool:
     """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
     if asked is not None or run is None:
         return bool(asked)
-    sft = resolved_sft_config(run)
-    return sft.use_peft and sft.load_in_4bit
+    return bool(setting(run, "use_peft") and setting(run, "load_in_4bit"))

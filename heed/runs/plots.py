@@ -1,6 +1,7 @@
 """Plots from the files a run wrote; no model is needed."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,55 @@ OF_A_SET = re.compile(r"(eval(?:_(.+))?)_loss")
 
 
 def plot_losses(folder: Path) -> Path:
-    """Draw training and validation loss over epochs (below) and tokens seen (above) into loss.png."""
+    """Draw training and validation loss over epochs (below) and tokens seen (above) into loss.png.
+
+    Of a run on preferences also the rewards: how often the chosen answer has the higher one, and by how much.
+    """
     from matplotlib.figure import Figure  # heavy, and only needed here
 
     logs = kept_values(folder / run_folder.METRICS_FILE)
     train = [log for log in logs if "loss" in log]
-    initial = [log for log in logs if "initial_train_loss" in log]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    of_preferences = any("rewards/margins" in log for log in train)
+    figure = Figure(figsize=(8, 8 if of_preferences else 5), layout="constrained")
+    axes, *rest = figure.subplots(3 if of_preferences else 1, sharex=True, squeeze=False)[:, 0]
+    draw(axes, logs, "loss", first=[log for log in logs if "initial_train_loss" in log])
+    axes.set_ylabel("loss per pair" if of_preferences else "loss per supervised token (nats)")
+    for below, (name, label) in zip(rest, REWARDS.items(), strict=False):
+        draw(below, logs, name)
+        below.set_ylabel(label)
+    figure.axes[-1].set_xlabel("epochs")
+    add_token_axis(axes, train)
+    path = folder / run_folder.LOSS_PLOT
+    with run_folder.whole_file(path) as file:
+        figure.savefig(file.buffer, format="png", dpi=120)
+    return path
+
+
+REWARDS = {"rewards/accuracies": "pairs the right way round", "rewards/margins": "reward, chosen minus rejected"}
+
+
+def draw(axes: Any, logs: list[dict[str, Any]], name: str, first: Sequence[dict[str, Any]] = ()) -> None:
+    """A number of the training logs, and of the evaluations; `first` logs have it from before the first step."""
+    train = [log for log in logs if name in log]
     axes.plot(
-        [0.0] * len(initial) + epochs(train),
-        [log["initial_train_loss"] for log in initial] + [log["loss"] for log in train],
+        [0.0] * len(first) + epochs(train),
+        [log[f"initial_train_{name}"] for log in first] + [log[name] for log in train],
         color="tab:blue",
         label="training (mean since the last point)",
     )
     for title, prefix in validation_sets(logs).items():
-        own = [log for log in logs if f"{prefix}_loss" in log]
+        own = [log for log in logs if f"{prefix}_{name}" in log]
         axes.plot(
             epochs(own),
-            [log[f"{prefix}_loss"] for log in own],
+            [log[f"{prefix}_{name}"] for log in own],
             color="tab:orange" if prefix == "eval" else None,
             linestyle="--",
             marker="o",
             markersize=3,
             label=f"{title} ({count(own[-1][f'{prefix}_rows'], 'row')}, {own[-1][f'{prefix}_tokens']:,} tokens)",
         )
-    axes.set_xlabel("epochs")
-    axes.set_ylabel("loss per supervised token (nats)")
     axes.grid(alpha=0.3)
     axes.legend()
-    add_token_axis(axes, train)
-    path = folder / run_folder.LOSS_PLOT
-    with run_folder.whole_file(path) as file:
-        figure.savefig(file.buffer, format="png", dpi=120)
-    return path
 
 
 def validation_sets(logs: list[dict[str, Any]]) -> dict[str, str]:

@@ -90,6 +90,8 @@ class LogLines(TrainerCallback):
         ("eval_loss", "validation loss"),
         (r"eval_(.+)_loss", r"validation loss of \1"),
         ("initial_train_loss", "loss on training rows"),
+        ("(eval_)?rewards/accuracies", "right way round"),
+        ("(eval_)?rewards/margins", "margin"),
     )
     DETAILS = r"eval_(.+_)?(p|premature)_eos|learning_rate|grad_norm"
 

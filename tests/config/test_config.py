@@ -25,6 +25,7 @@ from heed.config.sft import BEGINNERS, GROUPS
 from heed.errors import UserError
 from heed.evaluation.judged import judge_settings
 from heed.judge.settings import JudgeSettings
+from heed.preferences import run as preferences
 from heed.training.arguments import read_config
 from world.small_world import ROOT
 
@@ -368,6 +369,10 @@ def test_every_shipped_config_is_understood(path: Path) -> None:
     if path.stem == "benchmarks":
         found = config.read_settings(line, config.field_types(BenchmarkConfig))
         assert find_benchmarks(config.script_config(BenchmarkConfig, found).tasks)
+        return
+    if path.stem == "dpo":
+        dpo = preferences.read_config(line)
+        assert (dpo.ours.pairs, dpo.training["output_dir"].value) == ("runs/wordings/pairs.jsonl", "runs/wordings/dpo")
         return
     told = read_config(line)
     assert told.ours.prompt == "model" or (ROOT / "prompts" / f"{told.ours.prompt}.jinja").is_file()

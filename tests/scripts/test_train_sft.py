@@ -465,11 +465,11 @@ def test_accelerate_launch_runs_the_script_and_passes_on_its_exit_code(config_fi
     assert json.loads((config_file.parent / "run" / "run.json").read_text())["status"] == "done"
 
 
-@pytest.mark.parametrize("script", ["train_sft", "eval_responses", "inspect_data", "arena"])
+@pytest.mark.parametrize("script", ["train_sft", "train_dpo", "eval_responses", "inspect_data", "arena"])
 def test_help_is_quick_since_it_loads_nothing_heavy(script: str) -> None:
     program = f"import sys, {script}; {script}.main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     *shown, loaded = done.stdout.splitlines()
     assert any(line.lstrip().startswith("--") for line in shown)
-    heavy = {"torch", "transformers", "datasets", "peft", "numpy", "matplotlib", "gradio", "pandas"}
+    heavy = {"torch", "transformers", "datasets", "peft", "trl", "numpy", "matplotlib", "gradio", "pandas"}
     assert not heavy & set(loaded.split())

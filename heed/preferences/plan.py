@@ -1,0 +1,307 @@
+"""Everything that is known before the first step of a preference training: pairs, model, reference, and ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import datasets
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from heed.answers.subjects import find_prompt
+from heed.config.dpo import DpoConfig
+from heed.data.records import Record
+from heed.data.sources import Source
+from heed.data.splits import SplitName, Splits, split_records
+from heed.errors import UserError
+from heed.models import adapters, loading
+from heed.preferences.pairs import Pair, Pairs, read_pairs
+from heed.prompts.template import Contract, Prompt
+from heed.runs.finished import find_run, in_4bit, set_aside
+from heed.saying import Say, count
+from heed.tokens.batches import Batch, PaddingCollator
+from heed.training.choices import try_choices
+from heed.training.fingerprint import LORA_CONFIG_KEYS
+from heed.training.proof import RELOAD_ROWS, reloaded
+
+if TYPE_CHECKING:
+    from trl import DPOConfig
+
+FEATURES = datasets.Features(
+    {
+        "row_id": datasets.Value("int64"),  # the pair's position in the file
+        "prompt_ids": datasets.List(datasets.Value("int32")),
+        "chosen_ids": datasets.List(datasets.Value("int32")),
+        "rejected_ids": datasets.List(datasets.Value("int32")),
+        "tokens": datasets.Value("int32"),  # of the prompt with the longer answer
+        "response_tokens": datasets.Value("int32"),  # of both answers
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferencePlan:
+    """A preference training that only needs to be started."""
+
+    dpo: DpoConfig
+    args: "DPOConfig"
+    run: Path | None
+    """Of the model that is tuned further, where it is one of ours."""
+    pairs: Pairs
+    splits: Splits
+    """The pairs' questions with the chosen answers, to train on and to measure on."""
+    tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt
+    contract: Contract
+    """That of the model which is tuned further."""
+    model: Any
+    reference: Any
+    """The same model, never trained; None where it is the model without its adapter, or is asked before step 1."""
+    encoded: dict[SplitName, Dataset]
+    counts: dict[SplitName, dict[str, int]]
+
+    @property
+    def fresh_adapter(self) -> bool:
+        return self.dpo.use_peft and not is_adapter(self.dpo.model_name_or_path)
+
+    @property
+    def proof(self) -> Batch:
+        rows = [self.encoded["train"][place] for place in range(min(RELOAD_ROWS, len(self.encoded["train"])))]
+        examples = [
+            {
+                "row_id": row["row_id"],
+                "input_ids": row["prompt_ids"] + row["chosen_ids"],
+                "spans": [(len(row["prompt_ids"]), len(row["prompt_ids"]) + len(row["chosen_ids"]))],
+            }
+            for row in rows
+        ]
+        return PaddingCollator(pad_token_id=self.prompt.eos_token_id, loss_on="response")(examples)
+
+    def reload(self, folder: Path, device: torch.device) -> Any:
+        return reloaded(self.dpo, self.dpo, folder, device)
+
+    @property
+    def preview(self) -> str:
+        """The first pairs as they are learned: what the model is given, and both answers to it."""
+        lines = []
+        for place in range(min(3, len(self.encoded["train"]))):
+            row = self.encoded["train"][place]
+            pair = self.pairs.pairs[row["row_id"]]
+            lines += [f"{pair.place}", repr(self.tokenizer.decode(row["prompt_ids"]))]
+            for name in ("chosen", "rejected"):
+                ids = row[f"{name}_ids"]
+                lines.append(f"  {name:<8} {count(len(ids), 'token')}: {self.tokenizer.decode(ids)!r}")
+        return "\n".join(lines)
+
+
+def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
+    """Read the pairs, load the model and its reference, tokenize; `say` what was found.
+
+    Raises UserError for pairs, models and lengths that cannot work together.
+    """
+    try_choices(args)
+    run = find_run(dpo.model_name_or_path) if Path(dpo.model_name_or_path).is_dir() else None
+    prompt, contract = find_prompt(dpo.model_name_or_path, dpo.model_revision, dpo.prompt)
+    pairs = read_pairs(Source(data=dpo.pairs, columns=dpo.columns, on_bad_row=dpo.on_bad_row))
+    say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
+    if pairs.rejected:
+        say(f"          {count(len(pairs.rejected), 'malformed pair')} left out (on_bad_row: drop)")
+    records = [as_record(number, pair) for number, pair in enumerate(pairs.pairs)]
+    refuse_held_out(records, run, dpo.allow_held_out, say)
+    splits = split_pairs(records, dpo.validation_share, evaluates=args.eval_strategy != "no")
+    say(f"splits    train {len(splits['train'])}, validation {len(splits['validation'])} (shuffled by content)")
+    tokenizer = prompt.tokenizer
+    tokenizer.chat_template = prompt.template
+    say(f"prompt    {prompt.name}, as the model was trained with")
+    set_seed(args.seed)
+    model = load(dpo, run, say)
+    max_length = dpo.max_length or loading.context_length(model)
+    if max_length > loading.context_length(model):
+        raise UserError(f"max_length: {max_length}, but the model has {loading.context_length(model)} positions")
+    encoded: dict[SplitName, Dataset] = {}
+    counts: dict[SplitName, dict[str, int]] = {}
+    for name in cast("tuple[SplitName, ...]", ("train", "validation")):
+        chosen = [pairs.pairs[record.row_id] for record in splits[name]]
+        ids = [record.row_id for record in splits[name]]
+        encoded[name], counts[name] = encode(ids, chosen, prompt, max_length, dpo.on_long_row)
+        told = counts[name]
+        say(f"tokens    {name}: {told['tokens']:,} in {count(told['examples'], 'pair')}")
+        if told["too_long"]:
+            say(f"          {count(told['too_long'], 'pair')} over max_length {max_length} left out")
+        if not told["examples"] and splits[name]:
+            raise UserError(f"no {name} pair is left within max_length {max_length}")
+    return PreferencePlan(
+        dpo=dpo,
+        args=args,
+        run=run,
+        pairs=pairs,
+        splits=splits,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        contract=contract,
+        model=model,
+        reference=load_reference(dpo, args, model),
+        encoded=encoded,
+        counts=counts,
+    )
+
+
+def as_record(number: int, pair: Pair) -> Record:
+    """The question with the answer that was chosen, as a row of instructions would have it."""
+    messages = (*pair.prompt, {"role": "assistant", "content": pair.chosen})
+    return Record(row_id=number, place=pair.place, messages=cast("Any", messages))
+
+
+def refuse_held_out(records: Sequence[Record], run: Path | None, allowed: Sequence[str], say: Say) -> None:
+    """Raises UserError for pairs on questions that the model's run keeps for its evaluation."""
+    if run is None:
+        say("          the model has no run folder here, so whether pairs are about its held-out rows is not known")
+        return
+    for name in cast("tuple[Any, ...]", ("test", "validation")):
+        try:
+            held_out = {record.question_hash for record in set_aside(run, name)}
+        except UserError as error:
+            if "is empty" in str(error):
+                continue
+            raise
+        found = [record for record in records if record.question_hash in held_out]
+        if found and name not in allowed:
+            raise UserError(
+                f"{found[0].place}: this question, and those of {len(found) - 1} more pairs, are {name} rows of "
+                f"{run}; a model that is tuned on them cannot be evaluated on them. Leave those pairs out, or allow "
+                f"them by name: allow_held_out: [{name}]"
+            )
+        if found:
+            say(f"          {count(len(found), 'pair')} about {name} rows of {run}, as allowed")
+
+
+def split_pairs(records: Sequence[Record], share: float, *, evaluates: bool) -> Splits:
+    if not 0 <= share < 1:
+        raise UserError(f"validation_share: {share:g} is not a share; give 0 or more, and less than 1")
+    splits = split_records(records, how="shuffled", shares=(1 - share, 0.0, share), source_splits={})
+    if evaluates and not splits["validation"]:
+        raise UserError(
+            f"validation_share: {share:g} of {count(len(records), 'pair')} is none; raise it, or set eval_strategy: no"
+        )
+    return splits
+
+
+def encode(
+    ids: Sequence[int], pairs: Sequence[Pair], prompt: Prompt, max_length: int, on_long_row: str
+) -> tuple[Dataset, dict[str, int]]:
+    """Both answers of each pair as training and generation would have them, and counts.
+
+    The ids of the prompt are those of generation, and each answer ends in the token that stops. Raises UserError for
+    pairs over `max_length` unless they are dropped.
+    """
+    rows: list[dict[str, Any]] = []
+    too_long = []
+    for number, pair in zip(ids, pairs, strict=True):
+        try:
+            prompt_ids, chosen, rejected = encode_pair(pair, prompt)
+        except UserError as error:
+            raise UserError(f"{pair.place}: {error}") from error
+        tokens = len(prompt_ids) + max(len(chosen), len(rejected))
+        if tokens > max_length:
+            too_long.append((tokens, pair.place))
+            continue
+        rows.append(
+            {
+                "row_id": number,
+                "prompt_ids": prompt_ids,
+                "chosen_ids": chosen,
+                "rejected_ids": rejected,
+                "tokens": tokens,
+                "response_tokens": len(chosen) + len(rejected),
+            }
+        )
+    if too_long and on_long_row == "error":
+        tokens, place = max(too_long)
+        raise UserError(
+            f"{place}: {tokens} tokens, and {count(len(too_long), 'pair')} in all over max_length {max_length}; raise "
+            "it, or leave them out with on_long_row: drop"
+        )
+    counts = {
+        "rows": len(rows) + len(too_long),
+        "examples": len(rows),
+        "tokens": sum(row["tokens"] for row in rows),
+        "response_tokens": sum(row["response_tokens"] for row in rows),
+        "cut_prompt": 0,
+        "cut_response": 0,
+        "too_long": len(too_long),
+    }
+    return Dataset.from_list(rows, features=FEATURES), counts
+
+
+def encode_pair(pair: Pair, prompt: Prompt) -> tuple[list[int], list[int], list[int]]:
+    """Ids of the prompt, of the chosen answer and of the rejected one."""
+    found = []
+    for text in (pair.chosen, pair.rejected):
+        ids, [(start, end)] = prompt.encode([*pair.prompt, {"role": "assistant", "content": text}])
+        found.append((ids[:start], ids[start:end]))
+    (prompt_ids, chosen), (same, rejected) = found
+    assert prompt_ids == same, "the prompt does not depend on the answer"
+    return prompt_ids, chosen, rejected
+
+
+def is_adapter(model: str) -> bool:
+    return (Path(model) / "adapter_config.json").is_file()
+
+
+def load(dpo: DpoConfig, run: Path | None, say: Say) -> Any:
+    """The model that is tuned further: whole, with a fresh adapter, or the adapter that it is."""
+    tuned_further = is_adapter(dpo.model_name_or_path)
+    if tuned_further and not dpo.use_peft:
+        raise UserError(
+            f"model_name_or_path: {dpo.model_name_or_path} is an adapter; use_peft: true tunes it further, or merge it "
+            f"first: python -m heed.merge {dpo.model_name_or_path} FOLDER"
+        )
+    if tuned_further:
+        if dpo.load_in_4bit != in_4bit(run, None):
+            raise UserError(f"load_in_4bit: {dpo.load_in_4bit}, but the adapter was trained with the other; change it")
+        model = loading.load_finished(
+            dpo.model_name_or_path,
+            revision=dpo.model_revision,
+            dtype=dpo.dtype,
+            load_in_4bit=dpo.load_in_4bit,
+            attn_implementation=dpo.attn_implementation,
+        )
+        model.set_adapter("default")  # which makes it one that learns
+    else:
+        model = whole_model(dpo)
+        if dpo.use_peft:
+            model = adapters.add_adapter(model, adapter_of(dpo))
+    total, trained = loading.parameter_counts(model)
+    say(f"model     {dpo.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained")
+    return model
+
+
+def whole_model(dpo: DpoConfig) -> Any:
+    return loading.load_model(
+        dpo.model_name_or_path,
+        revision=dpo.model_revision,
+        dtype=dpo.dtype,
+        attn_implementation=dpo.attn_implementation,
+        load_in_4bit=dpo.use_peft and dpo.load_in_4bit,
+    )
+
+
+def adapter_of(dpo: DpoConfig) -> adapters.Adapter:
+    return adapters.Adapter(
+        rank=dpo.lora_r,
+        alpha=dpo.lora_alpha,
+        dropout=dpo.lora_dropout,
+        target_modules=dpo.lora_target_modules,
+        **{name: getattr(dpo, name) for name in LORA_CONFIG_KEYS},
+    )
+
+
+def load_reference(dpo: DpoConfig, args: "DPOConfig", model: Any) -> Any:
+    """None where the model itself can be asked: without its adapter, or before it is trained."""
+    if dpo.use_peft or args.precompute_ref_log_probs:
+        return None
+    reference = whole_model(dpo)
+    reference.config.pad_token_id = reference.generation_config.pad_token_id = model.config.pad_token_id
+    return reference.requires_grad_(False).eval()
