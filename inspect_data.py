@@ -70,20 +70,25 @@ def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settin
 
 def step_text(run: Path, step: int | None) -> str:
     """What a step learned from, the rows with the highest loss first where those were recorded."""
-    from heed.runs.finished import set_aside
+    from heed.preferences.pairs import pairs_of
+    from heed.runs.finished import preferred_from, run_around, set_aside
     from heed.runs.recorder import rows_of_step, show_step
 
     if step is None:
         raise UserError(f"step is missing: which step of {run} is to be shown? give --step N, or --map for all of them")
-    return show_step(rows_of_step(run, step), set_aside(run, "train"))
+    rows = rows_of_step(run, step)
+    of_pairs = run_around(run) is not None and preferred_from(run) is not None
+    return show_step(rows, pairs_of(run).records if of_pairs else set_aside(run, "train"))
 
 
 def map_text(run: Path) -> str:
     """How the loss of each row went, and where the page and the list of suspects are."""
     from heed.files import run_folder
-    from heed.runs.finished import set_aside
+    from heed.runs.finished import preferred_from, run_around, set_aside
     from heed.study import row_map
 
+    if run_around(run) is not None and preferred_from(run) is not None:
+        raise UserError(f"map: {run} learned from pairs, and has no loss of single rows; --step N shows its pairs")
     records = set_aside(run, "train")
     rows = row_map.row_map(run, records)
     listed = row_map.suspects(rows, records)

@@ -7,14 +7,18 @@ the turns of the prompt stand before both answers instead, they are taken from t
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from heed.data import turns
 from heed.data.fields import type_name
-from heed.data.records import Message, RawRow, Rejected
+from heed.data.records import Message, RawRow, Record, Rejected
 from heed.data.rows import bad_rows_message, ignored
 from heed.data.sources import Source, pieces, raw_rows
 from heed.errors import UserError
+from heed.files import run_folder
+from heed.files.hashes import json_sha256
+from heed.runs.finished import from_here, setting
 from heed.saying import count
 
 ANSWERS = ("chosen", "rejected")
@@ -49,6 +53,23 @@ class Pairs:
     """What they were read from, as `Reading.files`."""
     ignored_fields: list[str]
 
+    @property
+    def records(self) -> list[Record]:
+        """The questions with the answers that were chosen, as rows of instructions would have them."""
+        return [
+            Record(
+                row_id=number,
+                place=pair.place,
+                messages=(*pair.prompt, Message(role="assistant", content=pair.chosen)),
+            )
+            for number, pair in enumerate(self.pairs)
+        ]
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all pairs in order."""
+        return json_sha256([[list(pair.prompt), pair.chosen, pair.rejected] for pair in self.pairs])
+
 
 def read_pairs(source: Source) -> Pairs:
     """Raises UserError for bad pairs, each with its place and the reason, unless `source` drops them."""
@@ -64,6 +85,15 @@ def read_pairs(source: Source) -> Pairs:
     known = {source.columns.get(ours, ours) for ours in READ}
     unused = Counter((name, "row") for row in found if isinstance(row.value, dict) for name in row.value.keys() - known)
     return Pairs(pairs=good, rejected=bad, files=files, ignored_fields=ignored(unused))
+
+
+def pairs_of(run: Path) -> Pairs:
+    """What a run has learned from, read again. Raises UserError where the file is another one now."""
+    data, columns, on_bad_row = (setting(run, name) for name in ("pairs", "columns", "on_bad_row"))
+    found = read_pairs(Source(data=from_here(run, data), columns=columns, on_bad_row=on_bad_row))
+    if found.sha256 != run_folder.read_json(run / run_folder.RUN_FILE)["data"]["rows_sha256"]:
+        raise UserError(f"pairs: {data} has changed since {run} was trained, so what a step learned is not known")
+    return found
 
 
 def check_pairs(rows: Iterable[RawRow], columns: Mapping[str, str]) -> Iterator[Pair | Rejected]:

@@ -108,7 +108,7 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
     if pairs.rejected:
         say(f"          {count(len(pairs.rejected), 'malformed pair')} left out (on_bad_row: drop)")
-    records = [as_record(number, pair) for number, pair in enumerate(pairs.pairs)]
+    records = pairs.records
     refuse_held_out(records, run, dpo.allow_held_out, say)
     splits = split_pairs(records, dpo.validation_share, evaluates=args.eval_strategy != "no")
     say(f"splits    train {len(splits['train'])}, validation {len(splits['validation'])} (shuffled by content)")
@@ -146,12 +146,6 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
         encoded=encoded,
         counts=counts,
     )
-
-
-def as_record(number: int, pair: Pair) -> Record:
-    """The question with the answer that was chosen, as a row of instructions would have it."""
-    messages = (*pair.prompt, {"role": "assistant", "content": pair.chosen})
-    return Record(row_id=number, place=pair.place, messages=cast("Any", messages))
 
 
 def refuse_held_out(records: Sequence[Record], run: Path | None, allowed: Sequence[str], say: Say) -> None:

@@ -64,7 +64,7 @@ def fingerprint(plan: "PreferencePlan") -> Fingerprint:
     dpo, args = plan.dpo, plan.args
     rows = plan.encoded["train"]
     found = {
-        "data": pairs_sha256(plan),
+        "data": plan.pairs.sha256,
         "train_rows": hashlib.sha256(json.dumps(rows["row_id"][:]).encode()).hexdigest()[:16],
         # It is also the reference, which is in no checkpoint, so it can never change in a run.
         "model.frozen": weights_sha256(dpo.model_name_or_path, dpo.model_revision),
@@ -75,12 +75,6 @@ def fingerprint(plan: "PreferencePlan") -> Fingerprint:
         "on_long_row": dpo.on_long_row,
     }
     return of_any_training(found, dpo, args, plan.prompt, plan.model)
-
-
-def pairs_sha256(plan: "PreferencePlan") -> str:
-    """One hash over all pairs in order."""
-    texts = [[list(pair.prompt), pair.chosen, pair.rejected] for pair in plan.pairs.pairs]
-    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
 def train_to_the_end(
@@ -149,7 +143,7 @@ def begin(plan: "PreferencePlan", settings: Settings, folder: Path) -> dict[str,
             "rejected": len(pairs.rejected),
             "ignored_fields": pairs.ignored_fields,
             "prepared": None,
-            "rows_sha256": pairs_sha256(plan),
+            "rows_sha256": pairs.sha256,
             "files": pairs.files,
         },
         "audit": None,

@@ -57,6 +57,9 @@ def habit(evidence: Evidence) -> Iterator[Alarm]:
 
 
 def same_as_other(evidence: Evidence) -> Iterator[Alarm]:
+    """Not after preference tuning, which changes what the pairs are about and should leave the rest."""
+    if evidence.theirs == "sft":
+        return
     ours, theirs = (evidence.responses.get(name or "", {}) for name in (evidence.ours, evidence.theirs))
     both = ours.keys() & theirs.keys()
     same = sum(ours[row].model_response.strip() == theirs[row].model_response.strip() for row in both)

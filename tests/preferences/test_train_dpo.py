@@ -16,6 +16,7 @@ from torch.nn.functional import log_softmax, logsigmoid
 from transformers import AutoModelForCausalLM
 
 import eval_responses
+import inspect_data
 import train_dpo
 import train_sft
 from heed.data.sources import Source
@@ -238,7 +239,9 @@ def test_a_fresh_adapter_has_the_model_without_it_as_reference(
     assert run(folder, pairs, tmp_path / "third") == 2
 
 
-def test_it_is_compared_with_the_model_before_and_with_the_base(sft: Path, pairs: Path, tmp_path: Path) -> None:
+def test_it_is_compared_with_the_model_before_and_with_the_base(
+    sft: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     assert run(sft, pairs, folder, compare_with_base="true", compare_max_new_tokens="3") == 0
     evaluation = json.loads((folder / "evaluation.json").read_text())
@@ -246,6 +249,12 @@ def test_it_is_compared_with_the_model_before_and_with_the_base(sft: Path, pairs
     assert models == {"sft": str(sft), "base": str(sft.parent / "base"), "tuned": str(folder)}
     assert evaluation["n"] == 4 and (folder / "report.html").is_file()
     assert [record.row_id for record in set_aside(folder, "test")] == [34, 35, 36, 37]
+    capsys.readouterr()
+    assert exit_code(lambda: inspect_data.main(["--run", str(folder), "--step", "2"])) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"  {pairs}:") == 4
+    assert exit_code(lambda: inspect_data.main(["--run", str(folder), "--map"])) == 2
+    assert "learned from pairs, and has no loss of single rows" in capsys.readouterr().err
     told = ["--model_name_or_path", str(folder), "--max_new_tokens", "3", "--split", "validation"]
     assert exit_code(lambda: eval_responses.main(["generate", *told])) == 0
 
