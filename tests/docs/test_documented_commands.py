@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from transformers import TrainingArguments
+from trl import DPOConfig
 
 import compare_runs
 from heed.benchmarks.readiness import EVALS
@@ -85,6 +86,8 @@ def check_script(words: list[str]) -> None:
     types = field_types(SCRIPTS[script])
     if script in ("train_sft.py", "inspect_data.py"):
         types = field_types(TrainingArguments) | field_types(SCRIPTS["train_sft.py"]) | types
+    elif script == "train_dpo.py":
+        types = field_types(DPOConfig) | types
     read_settings(replace(line, configs=there), types)
 
 
