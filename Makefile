@@ -12,7 +12,7 @@ RUN ?= runs/demo
 CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup \
+.PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup export-setup \
 	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
 
 help:  ## list the targets
@@ -69,6 +69,12 @@ help:  ## list the targets
 	.venv/helm/bin/python -m pip uninstall --disable-pip-version-check -q -y torchvision
 	cp requirements-helm.txt $@
 
+# llama.cpp's converter brings a gguf package of its own, newer than the one that reads .gguf files here; the runtime is
+# its server as a package, and a llama-server on the PATH is taken before it.
+.venv/export/installed: requirements-export.txt .venv/installed
+	$(call install,$(PY)) --no-deps --upgrade --target .venv/export -r requirements-export.txt
+	cp requirements-export.txt $@
+
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
@@ -91,6 +97,8 @@ benchmarks-setup: .venv/installed-benchmarks  ## add lm_eval and alpaca_eval, fo
 evals-setup: .venv/evals/installed  ## add OpenAI Evals in a folder of its own (750 MB)
 
 helm-setup: .venv/helm/installed  ## add HELM in an environment of its own (2 GB)
+
+export-setup: .venv/export/installed  ## add llama.cpp's converter and server in a folder of their own (105 MB), for heed.export
 
 demo: .venv/installed  ## fine-tune the embedded model on the embedded rows and show what it learned
 	$(PY) train_sft.py --config configs/tiny.yaml --output_dir $(RUN) --overwrite_output_dir true

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from heed.errors import UserError, exit_code
-from heed.files.whole_folder import whole_folder
+from heed.files.whole_folder import refuse_used, whole_folder
 from heed.models import loading
 from heed.prompts.template import fetch_contract
 from heed.runs.finished import find_run, in_4bit
@@ -40,8 +40,7 @@ def merge(adapter: str, output: Path) -> float:
             f"{adapter} was trained on weights rounded to 4 bits, so on other weights it would be another model; "
             "serve it as an adapter with its base in 4 bits"
         )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is not empty, so it will not be touched; choose another folder")
+    refuse_used(output)
     model = loading.load_finished(adapter)
     if not hasattr(model, "merge_and_unload"):
         raise UserError(f"{adapter} is not an adapter but a whole model, which needs no merging")

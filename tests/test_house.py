@@ -24,7 +24,7 @@ FLOORS = (
     ("benchmarks", "report", "preferences"),
     ("evaluation",),
     ("hub", "merge", "study"),
-    ("course",),
+    ("course", "export"),
     ("commands",),
     ("notebook",),
     ("__init__",),

@@ -13,6 +13,11 @@ from heed.files.lock import try_to_lock
 LOCK_FILE = ".lock"
 
 
+def refuse_used(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty, so it will not be touched; choose another folder")
+
+
 @contextmanager
 def whole_folder(folder: Path, *, key: str) -> Iterator[Path]:
     """An empty folder beside `folder` that nobody else writes to, and that is renamed to it in the end.
@@ -31,7 +36,9 @@ def whole_folder(folder: Path, *, key: str) -> Iterator[Path]:
             raise UserError(f"{key}: another process is writing {folder}; wait for it, or choose another folder")
         try:
             for left in staged.iterdir():  # by a killed process
-                if left.name != LOCK_FILE:
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.name != LOCK_FILE:
                     left.unlink()
             with written(folder):
                 yield staged
