@@ -11,7 +11,7 @@ import jinja2
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.hub.facts import data_facts, training_facts
-from heed.hub.metadata import CARD_FILE, is_adapter, is_hub_id, licence, metadata, run_of, sources, value_of
+from heed.hub.metadata import CARD_FILE, is_adapter, is_hub_id, licence, metadata, on_pairs, run_of, sources, value_of
 from heed.hub.outgoing import redact, secrets_of
 from heed.measure.comparison import Difference
 from heed.report.controls import control_rows, sentence, verdicts
@@ -134,9 +134,11 @@ def input_text(template: str) -> str:
 
 def summary(evidence: Evidence, found: Measured) -> str:
     run = run_of(evidence)
-    rows = f"{count(run['splits']['train'], 'row')} of {' and '.join(f'`{source}`' for source in sources(evidence))}"
+    of_pairs = on_pairs(evidence)
+    what, aim = ("pair", "further on what was preferred,") if of_pairs else ("row", "to follow instructions")
+    rows = f"{count(run['splits']['train'], what)} of {' and '.join(f'`{source}`' for source in sources(evidence))}"
     how = "with a LoRA adapter" if is_adapter(evidence) else f"all {run['parameters']:,} parameters"
-    text = f"`{run['model']}`, tuned to follow instructions on {rows} ({how}) with Heed {run['heed']}."
+    text = f"`{run['model']}`, tuned {aim} on {rows} ({how}) with Heed {run['heed']}."
     if evidence.evaluation and found.primary is not None:
         said = headline(evidence, found.primary)
         text += f" {said.sentence} {said.detail}".rstrip()

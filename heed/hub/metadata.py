@@ -27,7 +27,12 @@ def metadata(evidence: Evidence, name: str) -> ModelCardData:
         license=licence(evidence),
         library_name="peft" if is_adapter(evidence) else "transformers",
         pipeline_tag="text-generation",
-        tags=["instruction-tuning", "sft", "heed", *(["lora"] if is_adapter(evidence) else [])],
+        tags=[
+            "instruction-tuning",
+            *(["dpo", "trl"] if on_pairs(evidence) else ["sft"]),
+            "heed",
+            *(["lora"] if is_adapter(evidence) else []),
+        ],
         base_model=run["model"] if is_hub_id(run["model"]) else None,
         datasets=[source for source in sources(evidence) if is_hub_id(source)] or None,
         model_name=name if results else None,
@@ -38,6 +43,11 @@ def metadata(evidence: Evidence, name: str) -> ModelCardData:
 def run_of(evidence: Evidence) -> dict[str, Any]:
     assert evidence.run is not None  # a card is of a run
     return evidence.run
+
+
+def on_pairs(evidence: Evidence) -> bool:
+    """Whether the run learned from preferences."""
+    return value_of(evidence.config, "pairs") is not None
 
 
 def is_adapter(evidence: Evidence) -> bool:

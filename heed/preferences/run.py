@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,7 @@ def begin(plan: "PreferencePlan", settings: Settings, folder: Path) -> dict[str,
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, lines)
     parameters, trained_parameters = parameter_counts(plan.model)
     return {
+        "versions": run_folder.versions() | {"trl": metadata.version("trl")},
         "working_folder": str(Path.cwd()),
         "model": dpo.model_name_or_path,
         "model_revision": dpo.model_revision,

@@ -21,6 +21,7 @@ import train_dpo
 import train_sft
 from heed.data.sources import Source
 from heed.errors import exit_code
+from heed.hub.card import model_card
 from heed.models.loading import load_tokenizer
 from heed.preferences.pairs import Pair, read_pairs
 from heed.preferences.plan import encode_pair
@@ -255,6 +256,9 @@ def test_it_is_compared_with_the_model_before_and_with_the_base(
     assert shown.count(f"  {pairs}:") == 4
     assert exit_code(lambda: inspect_data.main(["--run", str(folder), "--map"])) == 2
     assert "learned from pairs, and has no loss of single rows" in capsys.readouterr().err
+    card = model_card(folder, "me/x")
+    assert f"`{sft}`, tuned further on what was preferred, on 16 pairs of `{pairs}`" in card
+    assert "- dpo\n- trl\n" in card and "trl 1.16.0" in card
     told = ["--model_name_or_path", str(folder), "--max_new_tokens", "3", "--split", "validation"]
     assert exit_code(lambda: eval_responses.main(["generate", *told])) == 0
 
