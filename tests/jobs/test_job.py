@@ -48,9 +48,9 @@ def test_what_lasts_is_copied_once_and_an_older_checkpoint_goes_after_a_newer_on
 def test_a_file_that_goes_while_it_is_copied_takes_nothing_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, kept = tmp_path / "run", tmp_path / "kept"
+    run, kept, copied = tmp_path / "run", tmp_path / "kept", dict[Path, int]()
     write(run / "checkpoint-2" / "weights", "one")
-    train.keep(run, kept, copied := {})
+    train.keep(run, kept, copied)
     listed = train.lasting
 
     def and_then_it_goes_on(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Training on machines whose disk goes with the job."""
