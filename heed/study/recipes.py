@@ -9,6 +9,7 @@ from typing import Any
 from heed.saying import count
 from heed.study.runs import SEEDS, Run
 
+DEFAULTS = ("default", "Heed's default")
 # What the names in a config refer to: other rows or weights make another recipe though the names are the same.
 BEHIND_THE_NAMES = ("data", "train_rows", "base", "model.frozen", "template", "tokenizer")
 
@@ -48,8 +49,16 @@ def recipe_of(run: Run) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Keys other than seeds whose values differ between runs; where there are none, what equal names refer to."""
+    """Keys other than seeds whose values differ between runs; where there are none, what equal names refer to.
+
+    A key that some of the runs do not have, being of another kind, counts where it is not at its default.
+    """
     configs = [recipe_of(run) for run in runs]
+    shared = set.intersection(*map(set, configs)) if configs else set()
+    for run, config in zip(runs, configs, strict=True):
+        for name in config.keys() & run.evidence.config.keys() - shared:
+            if run.evidence.config[name]["source"] in DEFAULTS:
+                del config[name]
     names = dict.fromkeys(name for config in configs for name in config)
     differ = [name for name in names if any(config.get(name) != configs[0].get(name) for config in configs)]
     return [name for name in differ if not name.startswith("fingerprint ")] or differ

@@ -45,6 +45,16 @@ def test_a_difference_that_rows_show_is_called_better_and_the_keys_that_differ_a
     assert "to the best −0.500: worse" in said
 
 
+def test_a_key_that_only_runs_of_another_kind_have_counts_where_it_was_set(tmp_path: Path) -> None:
+    rows = write_run(tmp_path / "rows", HALF)
+    pairs = write_run(tmp_path / "pairs", RIGHT, config={"beta": 0.1, "ld_alpha": None, "pairs": "votes"})
+    resolved = json.loads((pairs / "resolved_config.json").read_text())
+    resolved["pairs"]["source"] = "dpo.yaml:3"
+    (pairs / "resolved_config.json").write_text(json.dumps(resolved))
+    study, _ = compared(rows, pairs)
+    assert [each.recipe.settings for each in study.standings] == [{"pairs": "votes"}, {"pairs": None}]
+
+
 def test_runs_that_differ_by_one_row_have_no_clear_difference(tmp_path: Path) -> None:
     write_run(tmp_path / "a", HALF, config={"learning_rate": 1e-4})
     write_run(tmp_path / "b", [1.0, *HALF[1:-1], 1.0], config={"learning_rate": 1e-2})
