@@ -34,6 +34,7 @@ WORDS = {
     "eval_benchmarks.py": ["list", "run", "execute"],
 }
 SERVES = re.compile(r"python arena\.py --|transformers serve")
+ARENA = re.compile(r"python arena\.py --run (\S+)")
 SECONDS, SAID = 300, "said.txt"
 MADE = ("make demo", "make inspect")  # the other targets install something, or run the tests
 
@@ -99,12 +100,21 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, keys in {"whole": "", "adapter": " --use_peft true"}.items():
         done = type_in(folder, f"python train_sft.py --config configs/tiny.yaml --output_dir runs/{name}{keys}", {})
         assert done == 0, said(folder)
-        live = replace(VOTE, row_id=None, prompt_sha256="ab", responses={"a": "no", "b": "yes"})
-        run_folder.write_lines(folder / "runs" / name / run_folder.VOTES_FILE, [asdict(live)])
+        vote(folder / "runs" / name)
         told = run_folder.read_json(folder / "runs" / name / run_folder.CONFIG_FILE)
         told["hub_model_id"]["value"] = "me/my-model"
         run_folder.write_json(folder / "runs" / name / run_folder.CONFIG_FILE, told)
     return folder / "runs"
+
+
+def vote(run: Path) -> None:
+    """What people leave who have asked questions of their own."""
+    asked = [f"Which of {number} and {number + 1} is larger?" for number in range(20)]
+    cast = [
+        replace(VOTE, row_id=None, prompt=each, prompt_sha256=str(number), responses={"a": "no", "b": f"{number + 1}."})
+        for number, each in enumerate(asked)
+    ]
+    run_folder.write_lines(run / run_folder.VOTES_FILE, [asdict(each) for each in cast])
 
 
 @pytest.fixture
@@ -135,6 +145,8 @@ def test_the_commands_of_a_page_can_be_typed_one_after_the_other(
         lay_runs(folder, ready, command)
         text = on_this_machine(command.text, folder, servers)
         assert type_in(folder, text, servers) == 0, f"{command.place}: {text}\n{said(folder)[-3000:]}"
+        if opened := ARENA.match(text):
+            vote(folder / opened[1])
 
 
 def on_this_machine(text: str, folder: Path, variables: dict[str, str]) -> str:

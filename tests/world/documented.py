@@ -29,6 +29,7 @@ VARIABLE = re.compile(r"[A-Z_]+=")
 RUN = re.compile(r"\bruns/[\w-]+")
 WRITES = ("--output_dir", "--html", "--export", "--out")  # what stands after one of these is made by the command
 ROWS = 60
+FEW = {"max_steps": 2, "per_device_train_batch_size": 2, "compare_max_new_tokens": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +102,8 @@ def lay(folder: Path) -> None:
     )
     for path in (folder / "configs").glob("*.yaml"):
         config = yaml.safe_load(path.read_text())
-        if "num_train_epochs" in config:
-            path.write_text(yaml.safe_dump(small(config)))
+        if config.pop("num_train_epochs", None) is not None:
+            path.write_text(yaml.safe_dump(config | FEW if "pairs" in config else small(config)))
     mine = small({"output_dir": "runs/my", "split": "hash"}) | {"max_length": 256}
     (folder / "my.yaml").write_text(yaml.safe_dump(mine))
 
@@ -113,8 +114,8 @@ def small(config: dict[str, object]) -> dict[str, object]:
     own = {name: config[name] for name in kept if name in config}
     data = config["data"] if config.get("data") == "my_rows.csv" else "rows.json"
     shares = {} if config.get("split") == "source" else {"split_shares": [0.7, 0.2, 0.1]}
-    few = {"max_steps": 2, "per_device_train_batch_size": 2, "sample_max_new_tokens": 2, "compare_max_new_tokens": 2}
-    return {"model_name_or_path": "models/tiny-gpt2", "data": data, "compare_with_base": True, **shares, **few} | own
+    whole = {"model_name_or_path": "models/tiny-gpt2", "data": data, "sample_max_new_tokens": 2}
+    return {**whole, "compare_with_base": True, **shares, **FEW} | own
 
 
 def lay_runs(folder: Path, ready: Path, command: Command) -> None:
