@@ -32,6 +32,26 @@ def test_rouge_says_what_it_cannot_read() -> None:
     assert found.notes == ("1 references have no letter a to z and no digit, so they score 0",)
 
 
+def test_scores_of_answers_are_those_that_the_libraries_give_to_the_last_bit() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU, CHRF
+
+    random = np.random.default_rng(0)
+    words = ["running", "runs", "ran", "a", "dog", "dogs,", "3.5", "(x)", "naïve", "ponies\n", "--", "it's"]
+    references, responses = (
+        [" ".join(random.choice(words, random.integers(1, 90))) for _ in range(40)] for _ in range(2)
+    )
+    rouge, bleu = RougeScorer(["rougeL"], use_stemmer=True), BLEU(effective_order=True)
+    theirs = {
+        "rougeL": lambda ours, wanted: rouge.score(wanted, ours)["rougeL"].fmeasure,
+        "bleu": lambda ours, wanted: bleu.sentence_score(ours, [wanted]).score,
+        "chrf": lambda ours, wanted: CHRF().sentence_score(ours, [wanted]).score,
+    }
+    for name, score in theirs.items():
+        [found] = METRICS[name](responses, references)
+        assert found.items == tuple(map(score, responses, references)), name
+
+
 @pytest.mark.parametrize("name", ["chrf", "bleu"])
 def test_a_corpus_score_is_sacrebleus_own(name: str) -> None:
     import sacrebleu
