@@ -35,7 +35,8 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """evaluation.json. The model that is evaluated is the last of `systems`; the one before it is compared with it."""
+    """evaluation.json. The model that is evaluated is the last of `systems`; the first of the others is compared with
+    it, and scoring puts the best of them there."""
 
     heed: str
     systems: dict[str, Asked]
