@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -17,9 +16,10 @@ from heed.data.sources import Source
 from heed.data.splits import SplitName, Splits, split_records
 from heed.errors import UserError
 from heed.models import adapters, loading
-from heed.preferences.pairs import Pair, Pairs, read_pairs
+from heed.preferences.encoding import encode_splits
+from heed.preferences.pairs import Pairs, read_pairs
 from heed.prompts.template import Contract, Prompt
-from heed.runs.finished import find_run, in_4bit, set_aside
+from heed.runs.finished import EmptySplit, find_run, in_4bit, set_aside
 from heed.saying import Say, count
 from heed.tokens.batches import Batch, PaddingCollator
 from heed.training.choices import try_choices
@@ -29,16 +29,8 @@ from heed.training.proof import RELOAD_ROWS, reloaded
 if TYPE_CHECKING:
     from trl import DPOConfig
 
-FEATURES = datasets.Features(
-    {
-        "row_id": datasets.Value("int64"),  # the pair's position in the file
-        "prompt_ids": datasets.List(datasets.Value("int32")),
-        "chosen_ids": datasets.List(datasets.Value("int32")),
-        "rejected_ids": datasets.List(datasets.Value("int32")),
-        "tokens": datasets.Value("int32"),  # of the prompt with the longer answer
-        "response_tokens": datasets.Value("int32"),  # of both answers
-    }
-)
+HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
+PREVIEW_PAIRS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +78,7 @@ class PreferencePlan:
     def preview(self) -> str:
         """The first pairs as they are learned: what the model is given, and both answers to it."""
         lines = []
-        for place in range(min(3, len(self.encoded["train"]))):
+        for place in range(min(PREVIEW_PAIRS, len(self.encoded["train"]))):
             row = self.encoded["train"][place]
             pair = self.pairs.pairs[row["row_id"]]
             lines += [f"{pair.place}", repr(self.tokenizer.decode(row["prompt_ids"]))]
@@ -108,9 +100,8 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
     if pairs.rejected:
         say(f"          {count(len(pairs.rejected), 'malformed pair')} left out (on_bad_row: drop)")
-    records = pairs.records
-    refuse_held_out(records, run, dpo.allow_held_out, say)
-    splits = split_pairs(records, dpo.validation_share, evaluates=args.eval_strategy != "no")
+    refuse_held_out(pairs, run, dpo.allow_held_out, say)
+    splits = split_pairs(pairs.records, dpo.validation_share, evaluates=args.eval_strategy != "no")
     say(f"splits    train {len(splits['train'])}, validation {len(splits['validation'])} (shuffled by content)")
     tokenizer = prompt.tokenizer
     tokenizer.chat_template = prompt.template
@@ -120,18 +111,7 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     max_length = dpo.max_length or loading.context_length(model)
     if max_length > loading.context_length(model):
         raise UserError(f"max_length: {max_length}, but the model has {loading.context_length(model)} positions")
-    encoded: dict[SplitName, Dataset] = {}
-    counts: dict[SplitName, dict[str, int]] = {}
-    for name in cast("tuple[SplitName, ...]", ("train", "validation")):
-        chosen = [pairs.pairs[record.row_id] for record in splits[name]]
-        ids = [record.row_id for record in splits[name]]
-        encoded[name], counts[name] = encode(ids, chosen, prompt, max_length, dpo.on_long_row)
-        told = counts[name]
-        say(f"tokens    {name}: {told['tokens']:,} in {count(told['examples'], 'pair')}")
-        if told["too_long"]:
-            say(f"          {count(told['too_long'], 'pair')} over max_length {max_length} left out")
-        if not told["examples"] and splits[name]:
-            raise UserError(f"no {name} pair is left within max_length {max_length}")
+    encoded, counts = encode_splits(pairs, splits, prompt, max_length, dpo.on_long_row, say)
     return PreferencePlan(
         dpo=dpo,
         args=args,
@@ -148,19 +128,20 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     )
 
 
-def refuse_held_out(records: Sequence[Record], run: Path | None, allowed: Sequence[str], say: Say) -> None:
+def refuse_held_out(pairs: Pairs, run: Path | None, allowed: Sequence[str], say: Say) -> None:
     """Raises UserError for pairs on questions that the model's run keeps for its evaluation."""
     if run is None:
         say("          the model has no run folder here, so whether pairs are about its held-out rows is not known")
         return
-    for name in cast("tuple[Any, ...]", ("test", "validation")):
+    for name in HELD_OUT:
         try:
-            held_out = {record.question_hash for record in set_aside(run, name)}
+            questions = {record.question_hash for record in set_aside(run, name)}
+        except EmptySplit:
+            continue
         except UserError as error:
-            if "is empty" in str(error):
-                continue
-            raise
-        found = [record for record in records if record.question_hash in held_out]
+            say(f"          whether pairs are about {name} rows of {run} is not known: {error}")
+            continue
+        found = [record for record in pairs.records if record.question_hash in questions]
         if found and name not in allowed:
             raise UserError(
                 f"{found[0].place}: this question, and those of {len(found) - 1} more pairs, are {name} rows of "
@@ -180,64 +161,6 @@ def split_pairs(records: Sequence[Record], share: float, *, evaluates: bool) -> 
             f"validation_share: {share:g} of {count(len(records), 'pair')} is none; raise it, or set eval_strategy: no"
         )
     return splits
-
-
-def encode(
-    ids: Sequence[int], pairs: Sequence[Pair], prompt: Prompt, max_length: int, on_long_row: str
-) -> tuple[Dataset, dict[str, int]]:
-    """Both answers of each pair as training and generation would have them, and counts.
-
-    The ids of the prompt are those of generation, and each answer ends in the token that stops. Raises UserError for
-    pairs over `max_length` unless they are dropped.
-    """
-    rows: list[dict[str, Any]] = []
-    too_long = []
-    for number, pair in zip(ids, pairs, strict=True):
-        try:
-            prompt_ids, chosen, rejected = encode_pair(pair, prompt)
-        except UserError as error:
-            raise UserError(f"{pair.place}: {error}") from error
-        tokens = len(prompt_ids) + max(len(chosen), len(rejected))
-        if tokens > max_length:
-            too_long.append((tokens, pair.place))
-            continue
-        rows.append(
-            {
-                "row_id": number,
-                "prompt_ids": prompt_ids,
-                "chosen_ids": chosen,
-                "rejected_ids": rejected,
-                "tokens": tokens,
-                "response_tokens": len(chosen) + len(rejected),
-            }
-        )
-    if too_long and on_long_row == "error":
-        tokens, place = max(too_long)
-        raise UserError(
-            f"{place}: {tokens} tokens, and {count(len(too_long), 'pair')} in all over max_length {max_length}; raise "
-            "it, or leave them out with on_long_row: drop"
-        )
-    counts = {
-        "rows": len(rows) + len(too_long),
-        "examples": len(rows),
-        "tokens": sum(row["tokens"] for row in rows),
-        "response_tokens": sum(row["response_tokens"] for row in rows),
-        "cut_prompt": 0,
-        "cut_response": 0,
-        "too_long": len(too_long),
-    }
-    return Dataset.from_list(rows, features=FEATURES), counts
-
-
-def encode_pair(pair: Pair, prompt: Prompt) -> tuple[list[int], list[int], list[int]]:
-    """Ids of the prompt, of the chosen answer and of the rejected one."""
-    found = []
-    for text in (pair.chosen, pair.rejected):
-        ids, [(start, end)] = prompt.encode([*pair.prompt, {"role": "assistant", "content": text}])
-        found.append((ids[:start], ids[start:end]))
-    (prompt_ids, chosen), (same, rejected) = found
-    assert prompt_ids == same, "the prompt does not depend on the answer"
-    return prompt_ids, chosen, rejected
 
 
 def is_adapter(model: str) -> bool:

@@ -25,6 +25,10 @@ class Subject:
     """Asked with the chat template it came with, not with the evaluated model's."""
 
 
+class EmptySplit(UserError):
+    """A split of a run has no rows."""
+
+
 def find_run(model: str) -> Path | None:
     """The run folder a model is in: the folder itself, or the one around a checkpoint.
 
@@ -153,7 +157,7 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
             f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
         )
     if not splits[split]:
-        raise UserError(f"split: the {split} split of {run} is empty")
+        raise EmptySplit(f"split: the {split} split of {run} is empty")
     return splits[split]
 
 

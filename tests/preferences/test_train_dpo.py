@@ -23,8 +23,8 @@ from heed.data.sources import Source
 from heed.errors import exit_code
 from heed.hub.card import model_card
 from heed.models.loading import load_tokenizer
+from heed.preferences.encoding import encode_pair
 from heed.preferences.pairs import Pair, read_pairs
-from heed.preferences.plan import encode_pair
 from heed.preferences.trainer import offered_losses
 from heed.prompts.template import load_prompt
 from heed.runs.finished import in_4bit, set_aside
@@ -159,6 +159,22 @@ def test_pairs_on_held_out_rows_are_refused_unless_allowed(
     assert not (tmp_path / "run").exists()
     assert run(sft, held_out, tmp_path / "run", allow_held_out="[test]") == 0
     assert f"2 pairs about test rows of {sft}, as allowed" in capsys.readouterr().out
+
+
+def test_where_the_rows_of_the_run_have_changed_held_out_questions_are_said_to_be_unknown(
+    sft: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = sft.parent / "rows.json"
+    before = rows.read_text()
+    rows.write_text(json.dumps(ROWS[1:]))
+    try:
+        told = words(QUICK | {"model_name_or_path": str(sft), "pairs": str(pairs), "output_dir": str(tmp_path / "run")})
+        assert exit_code(lambda: train_dpo.main([*told, "--dry-run"])) == 0
+    finally:
+        rows.write_text(before)
+    assert (
+        f"whether pairs are about test rows of {sft} is not known: data: {rows} has changed" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
