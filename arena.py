@@ -21,6 +21,7 @@ from heed import __version__, config
 from heed.config import ArenaConfig, PairsConfig, RateConfig
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
+from heed.shipped import command, setup
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.arena.contestants import Ask, Recording
@@ -126,7 +127,7 @@ def open_arena(arguments: Sequence[str]) -> None:
 def check_installed(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)} not installed; `make arena-setup` does it")
+        raise UserError(f"{' and '.join(missing)} not installed; `{setup('arena')}` does it")
 
 
 def read_password(host: str) -> str | None:
@@ -238,8 +239,8 @@ def recorded_files(ours: ArenaConfig | PairsConfig) -> list[tuple[str, str]]:
             path = Path(ours.run) / file
             if not path.is_file():
                 raise UserError(
-                    f"run: {path} is missing; make it with `python eval_responses.py --model_name_or_path {ours.run} "
-                    "--compare_with_base`"
+                    f"run: {path} is missing; make it with `{command('eval_responses')} --model_name_or_path "
+                    f"{ours.run} --compare_with_base`"
                 )
             files.append((name, str(path)))
     return files

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heed import __version__, config
+from heed import __version__, config, shipped
 from heed.answers.subjects import find_prompt
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import HUMANEVAL, find_benchmarks
@@ -171,7 +171,7 @@ def run(ours: BenchmarkConfig, said: str) -> Measure:
             yield execution.run_programs(folder, without_sandbox=without_sandbox, command=said)
         elif programs:
             print(f"\nHumanEval: the programs are written, not run.\n{execution.REFUSAL}:")
-            print(f"  python eval_benchmarks.py execute --model_name_or_path {folder} --unsafe_code")
+            print(f"  {shipped.command('eval_benchmarks')} execute --model_name_or_path {folder} --unsafe_code")
 
     return measure
 

@@ -7,25 +7,14 @@ from pathlib import Path
 from types import ModuleType
 
 from heed.errors import exit_code
-from heed.shipped import SHIPPED
-
-SCRIPTS = {
-    "heed-train": "train_sft",
-    "heed-dpo": "train_dpo",
-    "heed-eval": "eval_responses",
-    "heed-benchmarks": "eval_benchmarks",
-    "heed-inspect": "inspect_data",
-    "heed-compare": "compare_runs",
-    "heed-arena": "arena",
-    "heed-chat": "chat",
-}
+from heed.shipped import COMMANDS, SHIPPED
 
 
 def main() -> None:
     """The script of the command that was typed."""
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    script = load(SCRIPTS[Path(sys.argv[0]).stem])
+    script = load(COMMANDS[Path(sys.argv[0]).stem])
     sys.exit(exit_code(lambda: script.main(sys.argv[1:])))
 
 

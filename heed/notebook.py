@@ -24,8 +24,12 @@ def train(config: str | Path | None = None, **keys: Any) -> Path:
 
 def evaluate(model: str | Path, config: str | Path | None = None, **keys: Any) -> list[Row]:
     """What eval_responses.py does; gives every number that is now in the folder, each with its interval and its n."""
-    load("eval_responses").main(written(config, {"model_name_or_path": model} | keys))
-    return read_rows(Path(keys.get("output_dir", model)))
+    from heed.config import EvalConfig, field_types, parse_command_line, read_settings
+
+    words = written(config, {"model_name_or_path": model} | keys)
+    load("eval_responses").main(words)
+    told = read_settings(parse_command_line(words, flags=()), field_types(EvalConfig))
+    return read_rows(Path(told["output_dir"].value if "output_dir" in told else model))
 
 
 def chat(model: str | Path, **keys: Any) -> Callable[[str], str]:

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from heed import shipped
-from heed.commands import SCRIPTS
+from heed.shipped import COMMANDS
 from world.small_world import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -36,8 +36,8 @@ def test_what_is_needed_is_what_is_tested(extra: str) -> None:
 
 def test_every_script_is_a_command_and_in_the_package() -> None:
     scripts = {path.stem for path in ROOT.glob("*.py")}
-    assert set(SCRIPTS.values()) == scripts
-    assert PROJECT["project"]["scripts"] == dict.fromkeys(SCRIPTS, "heed.commands:main")
+    assert set(COMMANDS.values()) == scripts
+    assert PROJECT["project"]["scripts"] == dict.fromkeys(COMMANDS, "heed.commands:main")
     assert {Path(name).stem for name in INCLUDED if name.endswith(".py")} == scripts
     assert {*shipped.FOLDERS, "prompts"} == {name for name in INCLUDED if not name.endswith(".py")}
     assert all(there == f"heed/share/{name}" for name, there in INCLUDED.items())
@@ -67,6 +67,14 @@ def type_in(packages: Path, folder: Path, command: str, *words: str) -> str:
 def test_a_command_finds_a_shipped_config_from_anywhere(packages: Path, tmp_path: Path) -> None:
     said = type_in(packages, tmp_path, "heed-eval", "--config", "configs/eval.yaml", "--explain")
     assert f"{packages}/heed/share/configs/eval.yaml:2" in said
+
+
+def test_messages_say_what_can_be_typed_there(packages: Path, tmp_path: Path) -> None:
+    program = "from heed.shipped import command, setup; print(command('train_sft'), setup('gguf'), sep='; ')"
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=tmp_path, env={"PYTHONPATH": str(packages)}, capture_output=True, text=True)
+    assert done.stdout == "heed-train; pip install 'heed[gguf]'\n"
+    assert [shipped.command("train_sft"), shipped.setup("gguf")] == ["python train_sft.py", "make setup-gguf"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heed.benchmarks.suite import BENCHMARKS, Benchmark
 from heed.errors import UserError
+from heed.shipped import setup
 
 # OpenAI Evals and HELM are kept apart from what training imports (see the Makefile).
 EVALS = Path(sys.prefix) / "evals"
@@ -43,7 +44,7 @@ def missing_package(benchmark: Benchmark) -> str | None:
         case "helm":
             return None if (HELM / "bin" / "helm-run").is_file() else "needs HELM: make helm-setup"
     if importlib.util.find_spec(benchmark.runner) is None:
-        return f"needs the package {benchmark.runner}: make benchmarks-setup"
+        return f"needs the package {benchmark.runner}: {setup('benchmarks')}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,9 @@ PATHS = frozenset(
     }
 )
 
+# Keys whose value may name what comes with Heed; never one that is written to.
+SHIPPED = frozenset({"model_name_or_path", "data", "forgetting", "model", "base", "models"})
+
 AT_LEAST_ONE = (
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
@@ -112,21 +115,22 @@ def read_settings(command_line: CommandLine, keys: Mapping[str, Any]) -> Setting
         check_known(name, keys, "command line")
         value = convert(text, keys[name], f"--{name}")
         settings[name] = Setting(value=value, source="command line", set_by_user=True)
-    for name in PATHS & set(settings):
-        settings[name] = replace(settings[name], value=at_home(settings[name].value))
+    for names, change in ((PATHS, os.path.expanduser), (SHIPPED, shipped.find)):
+        for name in names & set(settings):
+            settings[name] = replace(settings[name], value=changed(settings[name].value, change))
     for name in AT_LEAST_ONE:
         if name in settings and settings[name].value is not None and settings[name].value < 1:
             raise UserError(f"{settings[name].source}: {name}: {settings[name].value}, but it must be at least 1")
     return settings
 
 
-def at_home(value: Any) -> Any:
-    """`value` with the home folder for a leading ~, and for what is shipped the place where it is."""
+def changed(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with each text in it changed."""
     if isinstance(value, dict):
-        return {name: at_home(each) for name, each in value.items()}
+        return {name: changed(each, change) for name, each in value.items()}
     if isinstance(value, list):
-        return [at_home(each) for each in value]
-    return shipped.find(os.path.expanduser(value)) if isinstance(value, str) else value
+        return [changed(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def read_yaml(path: Path, keys: Mapping[str, Any]) -> Settings:

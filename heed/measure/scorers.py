@@ -14,9 +14,10 @@ from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.measure.intervals import PERCENT, SMALLEST, SMALLEST_UNKNOWN, Estimate, range_of, resampled, together
 from heed.measure.measurements import Measurement, library, mean_measurement
+from heed.shipped import setup
 
 Texts = Sequence[str]
-SETUP = "`make setup-eval` installs it"
+SETUP = f"`{setup('eval')}` installs it"
 
 
 def settled(responses: Texts, references: Texts, scores: Iterable[float], *, best: float) -> list[float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heed.errors import UserError, reason_of
 from heed.files.hashes import file_sha256
+from heed.shipped import setup
 
 POINTER = b"version https://git-lfs.github.com"
 # How files begin that are taken for models, and what they are.
@@ -40,7 +41,7 @@ def folder_of(name: str) -> str:
         return name
     refuse_other_files(path)
     if find_spec("gguf") is None:
-        raise UserError(f"{name}: reading GGUF needs the gguf package; install it with `make setup-gguf`")
+        raise UserError(f"{name}: reading GGUF needs the gguf package; install it with `{setup('gguf')}`")
     folder = cached_folder(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("a") as held:

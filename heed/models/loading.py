@@ -22,6 +22,7 @@ from heed.models.adapters import without_peft_warning
 from heed.models.bars import silence_loading
 from heed.models.gguf import folder_of
 from heed.runs.finished import from_here
+from heed.shipped import setup
 
 INDEX_FILE = "model.safetensors.index.json"
 # Every dropout probability in the configurations of these families.
@@ -148,7 +149,7 @@ def four_bit_config() -> Any:
     from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:
-        raise UserError("load_in_4bit: true needs bitsandbytes; install it with `make setup-qlora`")
+        raise UserError(f"load_in_4bit: true needs bitsandbytes; install it with `{setup('qlora')}`")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

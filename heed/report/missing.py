@@ -8,9 +8,10 @@ from typing import Any
 
 from heed.files import run_folder
 from heed.report.evidence import Evidence
+from heed.shipped import command
 
-EVALUATE = "python eval_responses.py"
-TRAIN = "python train_sft.py --config CONFIG --output_dir RUN"
+EVALUATE = command("eval_responses")
+TRAIN = f"{command('train_sft')} --config CONFIG --output_dir RUN"
 
 # file -> what the page shows of it
 OF_TRAINING = {

@@ -19,10 +19,10 @@ from trl import DPOConfig
 
 import compare_runs
 from heed.benchmarks.readiness import EVALS
-from heed.commands import SCRIPTS as COMMANDS
 from heed.config import field_types, parse_command_line, read_settings
 from heed.config.__main__ import SCRIPTS
 from heed.files import run_folder
+from heed.shipped import COMMANDS
 from world import hub_mirror, loopback_hub, stub_annotator, stub_judge
 from world.documented import PAGES, Command, commands, inline_commands, lay, lay_runs
 from world.small_world import ROOT

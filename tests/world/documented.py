@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from heed.commands import SCRIPTS
+from heed.shipped import COMMANDS
 from world.small_world import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
@@ -91,7 +91,7 @@ def lay(folder: Path) -> None:
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "bin").mkdir()
-    for name in SCRIPTS:
+    for name in COMMANDS:
         (folder / "bin" / name).write_text(f"#!{sys.executable}\nfrom heed.commands import main\nmain()\n")
         (folder / "bin" / name).chmod(0o755)
     rows = json.loads((ROOT / "data" / "instructions.json").read_text())[:ROWS]
