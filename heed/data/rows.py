@@ -35,15 +35,20 @@ class Rows:
 
     @property
     def notes(self) -> list[str]:
-        alike: dict[str, list[Rejected]] = {}
-        for row in self.rejected:
-            alike.setdefault("; ".join(row.reasons), []).append(row)
-        bad = [
-            f"{count(len(rows), 'bad row')} left out, first {rows[0].place}: {reason}"
-            for reason, rows in sorted(alike.items(), key=lambda each: -len(each[1]))
-        ]
-        more = [f"{count(len(bad) - REASONS_SHOWN, 'more reason')} in rejected.jsonl"] if bad[REASONS_SHOWN:] else []
-        return [*bad[:REASONS_SHOWN], *more, *notes(self.understood, self.ignored_fields)]
+        return [*left_out(self.rejected), *notes(self.understood, self.ignored_fields)]
+
+
+def left_out(rejected: Sequence[Rejected], shown: int = REASONS_SHOWN) -> list[str]:
+    """How many rows each reason has cost, the commonest first."""
+    alike: dict[str, list[Rejected]] = {}
+    for row in rejected:
+        alike.setdefault("; ".join(row.reasons), []).append(row)
+    bad = [
+        f"{count(len(rows), 'bad row')} left out, first {rows[0].place}: {reason}"
+        for reason, rows in sorted(alike.items(), key=lambda each: -len(each[1]))
+    ]
+    more = [f"{count(len(bad) - shown, 'more reason')} in rejected.jsonl"] if bad[shown:] else []
+    return [*bad[:shown], *more]
 
 
 def notes(understood: Sequence[str], ignored_fields: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from heed.audit.duplicates import fingerprint
 from heed.audit.findings import Finding, Kind, finding_lines, measured
 from heed.audit.overlap import Questions, questions
 from heed.data.records import asked, normalized
-from heed.data.rows import notes
+from heed.data.rows import left_out, notes
 from heed.data.splits import SPLITS
 from heed.errors import UserError
 from heed.files import run_folder
@@ -69,7 +69,7 @@ def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: S
     findings = measured(found, changes, allow, KINDS)
     prompts = len({asked(pair.prompt) for pair in pairs.pairs})
     facts = [f"audit of {count(len(pairs.pairs), 'pair')} on {count(prompts, 'prompt')}"]
-    facts += notes((), pairs.ignored_fields)
+    facts += [*left_out(pairs.rejected, len(pairs.rejected)), *notes((), pairs.ignored_fields)]
     facts += [f"decided   {decided(pairs.pairs)}", *agreement(pairs.pairs)]
     facts += characters(pairs.pairs)
     if run is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from heed.data import turns
 from heed.data.fields import type_name
 from heed.data.records import Message, RawRow, Record, Rejected
-from heed.data.rows import bad_rows_message, ignored
+from heed.data.rows import bad_rows_message, ignored, left_out, notes
 from heed.data.sources import Source, pieces, raw_rows
 from heed.errors import UserError
 from heed.files import run_folder
@@ -64,6 +64,10 @@ class Pairs:
             )
             for number, pair in enumerate(self.pairs)
         ]
+
+    @property
+    def notes(self) -> list[str]:
+        return [*left_out(self.rejected), *notes((), self.ignored_fields)]
 
     @property
     def sha256(self) -> str:

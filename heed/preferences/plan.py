@@ -98,8 +98,8 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     prompt, contract = find_prompt(dpo.model_name_or_path, dpo.model_revision, dpo.prompt)
     pairs = read_pairs(Source(data=dpo.pairs, columns=dpo.columns, on_bad_row=dpo.on_bad_row))
     say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
-    if pairs.rejected:
-        say(f"          {count(len(pairs.rejected), 'malformed pair')} left out (on_bad_row: drop)")
+    for note in pairs.notes:
+        say(f"          {note}")
     refuse_held_out(pairs, run, dpo.allow_held_out, say)
     splits = split_pairs(pairs.records, dpo.validation_share, evaluates=args.eval_strategy != "no")
     say(f"splits    train {len(splits['train'])}, validation {len(splits['validation'])} (shuffled by content)")

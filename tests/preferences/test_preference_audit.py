@@ -12,6 +12,7 @@ import inspect_data
 from faults.harness import write_config
 from heed.audit.findings import refuse
 from heed.audit.overlap import questions
+from heed.data.records import Rejected
 from heed.errors import UserError, exit_code
 from heed.preferences.audit import HeldOut, PairAudit, audit, given_away
 from heed.preferences.pairs import Pair, Pairs
@@ -59,6 +60,17 @@ def test_a_flaw_is_counted_with_its_place_and_stops_over_its_threshold(flawed: P
         refuse(found.findings)
     refuse(look(*GOOD, flawed, allow=(name,)).findings)
     refuse(look(*GOOD, flawed, changes={name: 0.1}).findings)
+
+
+def test_bad_pairs_are_counted_by_reason() -> None:
+    bad = [Rejected(row_id=n, place=f"pairs.jsonl:{n}", reasons=[why], value=None) for n, why in enumerate("aba", 1)]
+    found = audit(Pairs(pairs=GOOD, rejected=bad, files={}, ignored_fields=[]), None, {}, [])
+    assert found.facts[1:3] == [
+        "2 bad rows left out, first pairs.jsonl:1: a",
+        "1 bad row left out, first pairs.jsonl:2: b",
+    ]
+    with pytest.raises(UserError, match=r"bad_pair: 3 of 13 pairs \(23.08%, at most 5.00%\)"):
+        refuse(found.findings)
 
 
 def test_an_unknown_finding_is_refused_with_the_nearest_name() -> None:
