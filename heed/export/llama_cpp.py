@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 
 from heed.errors import UserError
 from heed.export.convert import INSTALLED, environment
@@ -66,6 +67,10 @@ def serving(runtime: Sequence[str], file: Path, *, context: int) -> Iterator[Ser
     with tempfile.TemporaryDirectory() as folder:
         socket, log = f"{folder}/llama.sock", Path(folder) / "log"
         words = [*runtime, "--model", str(file), "--ctx-size", str(context), "--host", socket]
+        words += [
+            "--threads",
+            str(torch.get_num_threads()),
+        ]  # more of them than cores that are free wait for each other
         with log.open("wb") as said:
             process = subprocess.Popen(words, env=environment(), stdout=said, stderr=said)
         transport = httpx.HTTPTransport(uds=socket)

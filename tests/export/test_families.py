@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from heed.answers.decoding import decode_alone
 from heed.export import convert, llama_cpp
@@ -43,9 +44,13 @@ def test_llama_cpp_writes_what_transformers_writes(family: str, tmp_path: Path) 
     assert command is not None
     with llama_cpp.serving(command, tmp_path / "model.gguf", context=256) as server:
         for question in QUESTIONS:
-            messages = [{"role": "user", "content": question}]
-            text = server.render(messages)
+            text = server.render([{"role": "user", "content": question}])
             ids = prompt.encode_prompt([{"role": "user", "content": question}])
             assert server.tokenize(text) == ids
-            ours = decode_alone(model, ids, limit=6, stop_token_ids=[0], pad_token_id=0)
-            assert server.answer(text, limit=6) == ours
+            ours = decode_alone(model, ids, limit=12, stop_token_ids=[0], pad_token_id=0)
+            theirs = server.answer(text, limit=12)
+            same = next((place for place in range(12) if ours[: place + 1] != theirs[: place + 1]), 12)
+            if same < 12:  # it keeps keys and values in half precision: a tie of weights as wild as these may fall
+                with torch.no_grad():
+                    logits = model(torch.tensor([ids + ours[:same]])).logits[0, -1]
+                assert logits.max() - logits[theirs[same]] < 0.02

@@ -43,7 +43,7 @@ def test_an_adapter_is_merged_first(tmp_path: Path) -> None:
 
 def test_a_neox_with_a_preamble_that_depends_on_the_input_answers_there_as_here(tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", MODELS["gpt_neox"](hidden_size=64, intermediate_size=128))
-    words = ["--prompt", "alpaca", "--learning_rate", "3e-3", "--num_train_epochs", "1", "--forgetting", "none"]
+    words = ["--prompt", "alpaca", "--learning_rate", "3e-3", "--num_train_epochs", "1"]
     run = trained(tmp_path, "--model_name_or_path", str(base), *words)
     assert export(run, tmp_path / "out", type="f16").startswith("Proved: llama.cpp answers 20 of 20")
 

@@ -1,0 +1,69 @@
+"""The Go templates that Ollama gets, rendered by Go itself: the bytes of the prompts that training saw."""
+
+import json
+import os
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+
+from heed.data.records import Message
+from heed.export.convert import INSTALLED
+from heed.export.modelfile import go_template
+from heed.export.proof import as_messages
+from heed.prompts.probes import PLAIN_PROBE, PROBE, PROBE_QUESTION
+from heed.prompts.template import PROMPTS, Prompt, load_prompt
+from world.small_world import tiny_tokenizer
+
+GO = shutil.which("go") or str(INSTALLED.parent / "go" / "go" / "bin" / "go")
+SYSTEM: Message = {"role": "system", "content": "Be brief.\n"}
+ASKED: dict[str, list[Message]] = {
+    "without input": [PLAIN_PROBE[0]],
+    "with input": [PROBE[0]],
+    "with system": [SYSTEM, PLAIN_PROBE[0]],
+    "two turns": [*PLAIN_PROBE, {"role": "user", "content": PROBE_QUESTION}],
+    "two turns, system and input": [SYSTEM, *PROBE, PROBE[0]],
+    "what a template could trip over": [{"role": "user", "content": '{{ .Role }} "quoted" `a` \\n <b> & é\n\n'}],
+}
+
+
+def prompts() -> list[Prompt]:
+    """Each with a tokenizer that puts no BOS, and with one that does."""
+    found = []
+    for path in sorted(PROMPTS.glob("*.jinja")):
+        found.append(load_prompt(path.stem, tiny_tokenizer()))
+        other = tiny_tokenizer()
+        other.add_special_tokens({"bos_token": "<s>"})
+        begun = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", other.bos_token_id)])
+        other.backend_tokenizer.post_processor = begun
+        found.append(load_prompt(path.stem, other))
+    return found
+
+
+def test_every_prompt_has_a_go_template() -> None:
+    assert {path.stem for path in PROMPTS.glob("*.jinja")} == {path.stem for path in PROMPTS.glob("*.gotmpl")}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(GO).is_file(), reason="`make test-slow` installs Go")
+def test_go_writes_what_jinja_writes(tmp_path: Path) -> None:
+    cases, wanted, told = [], [], []
+    for prompt, (name, conversation) in product(prompts(), ASKED.items()):
+        messages = as_messages(conversation, prompt)
+        if messages is None:
+            told.append((prompt.name, name))
+            continue
+        template = go_template(prompt, prompt.contract())
+        named = [{"Role": message["role"], "Content": message["content"]} for message in messages]
+        cases.append({"Template": template, "Messages": named})
+        wanted.append(prompt.render(conversation, generation_prompt=True))
+    environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
+    program = [GO, "run", str(Path(__file__).parent / "render.go")]
+    done = subprocess.run(program, env=environment, input=json.dumps(cases), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == wanted
+    assert sum(text.startswith("<s>") for text in wanted) == len(wanted) / 2
+    assert set(told) == {("alpaca", "with input")}  # no chat message can say it: the preamble depends on the input
