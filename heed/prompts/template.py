@@ -24,6 +24,7 @@ from heed.prompts.control_tokens import Markers, control_token_pattern, mark_con
 from heed.prompts.dates import reads_clock, with_fixed_date
 from heed.prompts.probes import MORE, PLAIN_PROBE, PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, PROBES
 from heed.prompts.rendering import refuse_bomb, render
+from heed.prompts.words import Encode, word_encoder
 from heed.shipped import SHIPPED
 
 if TYPE_CHECKING:  # heavy, and only named here
@@ -85,6 +86,10 @@ class Prompt:
     @cached_property
     def control_ids(self) -> frozenset[int]:
         return frozenset(self.marks.values())
+
+    @cached_property
+    def _ids_of(self) -> Encode:
+        return word_encoder(self.tokenizer)
 
     @cached_property
     def frame(self) -> tuple[str, str]:
@@ -183,8 +188,8 @@ class Prompt:
         for number, piece in enumerate(pieces):
             if number % 2:  # between markers: a control token that a user typed
                 ids += self._tokenize_as_text(piece)
-            else:  # not verbose: a row that is too long is reported elsewhere, with its place
-                ids += self.tokenizer.encode(piece, add_special_tokens=False, verbose=False)
+            else:
+                ids += self._ids_of(piece)
         self._check_marks(pieces[::2], ids)
         return ids
 
