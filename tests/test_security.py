@@ -17,6 +17,7 @@ from heed.answers.responses import read_responses
 from heed.arena.votes import VoteFile
 from heed.data.records import Message
 from heed.errors import UserError
+from heed.hub.metadata import stated_licence
 from heed.models import loading
 from heed.prompts.template import load_prompt, make_prompt
 from heed.runs import checkpoints
@@ -141,6 +142,22 @@ def test_brackets_without_a_bottom_in_answers_and_votes_end_in_a_sentence(
     assert [each.voter for each in file.read()] == ["x"]
     assert file.damage is not None and "too many brackets within brackets" in file.damage
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("head", "stated"),
+    [
+        (b"license: mit", "mit"),
+        (b"license: " + b"[" * 20_000, None),
+        (b"license: " + b"{a: " * 20_000, None),
+        (b"license: &a [*a, *a]", None),
+        (b"license: caf\xe9", None),
+        (b"license: [mit, other]", None),
+        (b"- license", None),
+    ],
+)
+def test_a_base_models_card_may_be_anything_and_states_a_licence_or_none(head: bytes, stated: str | None) -> None:
+    assert stated_licence(b"---\n" + head + b"\n---\nA model.") == stated
 
 
 BOMBS = {

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from heed.config.notation import parse
 from heed.data.sources import locations
 from heed.report.evidence import Evidence
 from heed.report.results import OWN_SYSTEMS, benchmark_rows, how_asked
@@ -125,10 +125,15 @@ def licence(evidence: Evidence) -> str | None:
         found = Path(cached)
     if not found.is_file():
         return None
-    head = re.match(r"\s*---\n(.*?)\n---", found.read_text(encoding="utf-8"), re.DOTALL)
+    return stated_licence(found.read_bytes())
+
+
+def stated_licence(card: bytes) -> str | None:
+    """A card of strangers may be anything at all."""
+    head = re.match(rb"\s*---\r?\n(.*?)\n---", card, re.DOTALL)
     try:
-        stated = yaml.safe_load(head[1]).get("license") if head else None
-    except (yaml.YAMLError, AttributeError):
+        stated = parse(head[1].decode()).get("license") if head else None
+    except (ValueError, AttributeError):
         return None
     return stated if isinstance(stated, str) else None
 
