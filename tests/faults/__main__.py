@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 from faults import injection
 from faults.harness import ROOT, kill, state, wait, wait_until
 from faults.lab import Lab, Row, count, of
-from faults.scripts import script_rows
+from faults.scripts import arena_rows, evaluation_rows, script_rows
 from faults.strain import strain_rows
 from heed.files import run_folder
 from heed.runs import checkpoints
@@ -398,6 +398,8 @@ def main() -> None:
         "damages": damaged_files,
         "strain": strain_rows,
         "scripts": script_rows,
+        "evaluation": evaluation_rows,
+        "arena": arena_rows,
     }
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=1)
@@ -440,7 +442,7 @@ def write(figures: Mapping[str, Mapping[str, Any]]) -> None:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",
-        "| fault | Heed | transformers.Trainer, resumed from its last checkpoint |",
+        "| fault | Heed | another: transformers.Trainer, resumed from its last checkpoint, where none is named |",
         "|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in rows),
         END,

@@ -18,6 +18,7 @@ from typing import Any
 
 import datasets
 
+from faults.elsewhere import Harness, Scripts
 from faults.harness import script, wait
 from faults.injection import die_at_change
 from faults.lab import Lab, Row, of
@@ -29,8 +30,8 @@ from world.stub_judge import serve as serve_judge
 POINTS = 10
 KEPT_AS_THEY_COME = ("responses.partial.jsonl", "responses_base.partial.jsonl", "judge_cache.jsonl")
 """Whose last line may be torn."""
-WRITTEN_TWICE = ("rows.jsonl",)
-"""Before the judge and after it."""
+WRITTEN_IN_STAGES = ("rows.jsonl", "stops.jsonl", "forgetting.jsonl", "evaluation.json")
+"""A system after the other, or before the judge, or the scores, and after them."""
 TIMES = {
     "seconds",
     "time",
@@ -125,7 +126,8 @@ class Bench:
     def old_or_new(self, folder: Path) -> bool:
         found = left(folder)
         return all(
-            Path(name).name in KEPT_AS_THEY_COME + WRITTEN_TWICE or value in (self.old.get(name), self.new.get(name))
+            Path(name).name in KEPT_AS_THEY_COME + WRITTEN_IN_STAGES
+            or value in (self.old.get(name), self.new.get(name))
             for name, value in found.items()
         )
 
@@ -244,25 +246,38 @@ def inspecting(lab: Lab, rows: int) -> list[Work]:
     ]
 
 
-def script_rows(lab: Lab, points: int = POINTS) -> list[Row]:
-    disk = may_mount(lab)
-    found: list[Row] = []
+def script_rows(lab: Lab) -> list[Row]:
+    return [row for work in inspecting(lab, 2000) for row in rows_of(lab, work)]
+
+
+def evaluation_rows(lab: Lab) -> list[Row]:
+    others = (Scripts(lab), Harness(lab))
+    killed = "; ".join(each.killed() for each in others)
+    short = "; ".join(each.short(full_disk) for each in others) if may_mount(lab) else "skipped"
+    print(killed, short, sep="\n", flush=True)
     with serve_judge(lambda body: '{"reasoning": "as asked", "score": 50}') as stub:
-        for work in [*inspecting(lab, 2000), answering(lab, stub.url)]:
-            bench = Bench(lab, work)
-            at_changes, at_random = bench.killed_at_changes(points), bench.killed_at_random(points)
-            text = f"{of(at_changes)} at changes of a file, {of(at_random)} at random: old or new files, and the end"
-            found.append((f"kill -9 to {work.what}", text, "has none"))
-            text = "skipped: mounting is not allowed here"
-            if disk:
-                short = bench.short_of_room(points // 2)
-                text = f"{of(short)} name the file and keep what was there; the same command ends once there is room"
-            found.append((f"a disk that fills up under {work.what}", text, "has none"))
-            print("\n".join(map(str, found[-2:])), flush=True)
-    return [*found, *voting(lab, points, disk)]
+        return [
+            (*row[:2], theirs)
+            for row, theirs in zip(rows_of(lab, answering(lab, stub.url)), (killed, short), strict=True)
+        ]
 
 
-def voting(lab: Lab, points: int, disk: bool) -> list[Row]:
+def rows_of(lab: Lab, work: Work, points: int = POINTS) -> list[Row]:
+    bench = Bench(lab, work)
+    at_changes, at_random = bench.killed_at_changes(points), bench.killed_at_random(points)
+    killed = f"{of(at_changes)} at changes of a file, {of(at_random)} at random: old or new files, and the end"
+    full = "skipped: mounting is not allowed here"
+    if may_mount(lab):
+        short = bench.short_of_room(points // 2)
+        full = f"{of(short)} name the file and keep what was there; the same command ends once there is room"
+    print(killed, full, sep="\n", flush=True)
+    return [
+        (f"kill -9 to {work.what}", killed, "has none"),
+        (f"a disk that fills up under {work.what}", full, "has none"),
+    ]
+
+
+def arena_rows(lab: Lab, points: int = 2 * POINTS) -> list[Row]:
     """A server that is killed while one votes loses no vote that the page has told, and asks for none twice."""
     files = {}
     for name in ("one", "other"):
@@ -289,7 +304,7 @@ def voting(lab: Lab, points: int, disk: bool) -> list[Row]:
         told = len(voted)
     ours = f"{survived} of {points}: each of {told} votes once, all that the page told among them"
     found = [("kill -9 to arena.py while one votes", ours, "has none")]
-    if disk:
+    if may_mount(lab):
         found.append(("a disk that fills up under arena.py", full_votes(lab, files), "has none"))
     return found
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 from transformers.trainer_utils import get_last_checkpoint
 
 
-def train(folder: Path, output_dir: Path, epochs: int, **hub: Any) -> None:
-    """`hub`: arguments that make it push, which it then also does at the end."""
+def trainer_of(folder: Path, output_dir: Path, epochs: int, **more: Any) -> tuple[Trainer, list[dict[str, Any]]]:
+    """A Trainer, and its rows."""
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(folder / "base")
@@ -39,15 +39,21 @@ def train(folder: Path, output_dir: Path, epochs: int, **hub: Any) -> None:
         use_cpu=True,
         report_to="none",
         disable_tqdm=True,
-        **hub,
+        **more,
     )
-    trainer = Trainer(
+    return Trainer(
         model=model,
         args=args,
         train_dataset=data,
+        eval_dataset=data,
         data_collator=collate,
         processing_class=tokenizer,
-    )
+    ), data
+
+
+def train(folder: Path, output_dir: Path, epochs: int, **hub: Any) -> None:
+    """`hub`: arguments that make it push, which it then also does at the end."""
+    trainer, _ = trainer_of(folder, output_dir, epochs, **hub)
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     trainer.save_model(str(output_dir))
@@ -56,14 +62,34 @@ def train(folder: Path, output_dir: Path, epochs: int, **hub: Any) -> None:
     (output_dir / "log.json").write_text(json.dumps(trainer.state.log_history))
 
 
-def forked(folder: Path, output_dir: Path, epochs: int, log: Path, prepare: Callable[[], Any] | None = None) -> None:
+def evaluate(folder: Path, output_dir: Path, epochs: int) -> None:
+    """What transformers' example scripts do after a training: metrics, predictions and both in files."""
+    trainer, data = trainer_of(folder, output_dir, epochs)
+    output_dir.mkdir(exist_ok=True)
+    trainer.save_metrics("eval", trainer.evaluate())
+    found = trainer.predict(data)  # type: ignore[arg-type]
+    trainer.save_metrics("predict", found.metrics)
+    texts = trainer.processing_class.batch_decode(found.predictions.argmax(-1))  # type: ignore[union-attr]
+    with (output_dir / "generated_predictions.txt").open("w") as writer:
+        writer.write("\n".join(texts))
+
+
+def forked(
+    folder: Path,
+    output_dir: Path,
+    epochs: int,
+    log: Path,
+    prepare: Callable[[], Any] | None = None,
+    *,
+    work: Callable[[Path, Path, int], None] = train,
+) -> None:
     """In a process of `harness.Forks`."""
     with log.open("a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     if prepare is not None:
         prepare()
-    train(folder, output_dir, epochs)
+    work(folder, output_dir, epochs)
 
 
 if __name__ == "__main__":
