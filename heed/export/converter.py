@@ -78,7 +78,8 @@ def merge_score(self: Any, token_id: int) -> float:
 
 
 def with_contract(prepare: Callable[..., None]) -> Callable[..., None]:
-    """The template and the stops are the contract's, and nothing puts a BOS or an EOS but the template."""
+    """The template and the stops are the contract's. llama.cpp puts a BOS where the tokenizer does, in place of the
+    template's, and never an EOS."""
 
     def prepare_metadata(self: Any, vocab_only: bool) -> None:
         prepare(self, vocab_only)
@@ -90,7 +91,8 @@ def with_contract(prepare: Callable[..., None]) -> Callable[..., None]:
         for key, stop in zip(STOPS, [end, *others], strict=False):
             writer.add_uint32(key, stop)
         writer.add_chat_template(CONTRACT["template"])
-        writer.add_add_bos_token(False)
+        first = AutoTokenizer.from_pretrained(FOLDER).encode("a")[0]
+        writer.add_add_bos_token(first == CONTRACT["golden_prompt_ids"][0] == writer.kv_data[0][KEYS.BOS_ID].value)
         writer.add_add_eos_token(False)
 
     return prepare_metadata

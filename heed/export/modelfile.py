@@ -24,7 +24,10 @@ def modelfile(file: str, prompt: Prompt, contract: Contract) -> str | None:
 
 
 def go_template(prompt: Prompt, contract: Contract) -> str | None:
-    """The file beside the prompt's own, with the tokenizer's BOS and EOS in front; Go templates are not given these."""
+    """The file beside the prompt's own, with the tokenizer's EOS in front, which Go templates are not given.
+
+    A BOS is not in it: llama.cpp puts one where the tokenizer does.
+    """
     jinja = Path(contract.prompt) if contract.prompt.endswith(".jinja") else PROMPTS / f"{contract.prompt}.jinja"
     go = jinja.with_suffix(".gotmpl")
     if not go.is_file() or not jinja.is_file():
@@ -32,6 +35,4 @@ def go_template(prompt: Prompt, contract: Contract) -> str | None:
     text = jinja.read_text(encoding="utf-8")
     if contract.template not in (text, text.replace(BOS_LINE, "")):
         return None  # the prompt has changed since, and nobody has compared the Go template with the run's
-    bos, eos = prompt.tokenizer.bos_token, prompt.tokenizer.eos_token
-    begun = bos if bos not in (None, eos) and BOS_LINE in contract.template else ""
-    return f"{{{{- $eos := {json.dumps(eos)} }}}}{begun}" + go.read_text(encoding="utf-8").rstrip("\n")
+    return f"{{{{- $eos := {json.dumps(prompt.tokenizer.eos_token)} }}}}" + go.read_text(encoding="utf-8").rstrip("\n")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from heed.answers.decoding import decode_alone
 from heed.export import convert, llama_cpp
@@ -54,3 +55,22 @@ def test_llama_cpp_writes_what_transformers_writes(family: str, tmp_path: Path) 
                 with torch.no_grad():
                     logits = model(torch.tensor([ids + ours[:same]])).logits[0, -1]
                 assert logits.max() - logits[theirs[same]] < 0.02
+
+
+def test_a_bos_is_put_once(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    begun = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = begun
+    folder = save_model(tmp_path / "model", FAMILIES["llama"](vocab_size=2001, bos_token_id=2000))
+    tokenizer.save_pretrained(folder)
+    prompt = load_prompt("chatml", loading.load_tokenizer(str(folder)))
+    prompt.contract().save(folder)
+    convert.convert(folder, tmp_path / "model.gguf", type="f32", name="model")
+    command = llama_cpp.command()
+    assert command is not None
+    with llama_cpp.serving(command, tmp_path / "model.gguf", context=256) as server:
+        text = server.render([{"role": "user", "content": "Which?"}])
+        ids = prompt.encode_prompt([{"role": "user", "content": "Which?"}])
+        assert ids[0] == 2000
+        assert server.tokenize(text) == ids

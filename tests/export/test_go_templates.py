@@ -59,11 +59,10 @@ def test_go_writes_what_jinja_writes(tmp_path: Path) -> None:
         template = go_template(prompt, prompt.contract())
         named = [{"Role": message["role"], "Content": message["content"]} for message in messages]
         cases.append({"Template": template, "Messages": named})
-        wanted.append(prompt.render(conversation, generation_prompt=True))
+        wanted.append(prompt.render(conversation, generation_prompt=True).removeprefix("<s>"))  # llama.cpp puts it
     environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
     program = [GO, "run", str(Path(__file__).parent / "render.go")]
     done = subprocess.run(program, env=environment, input=json.dumps(cases), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == wanted
-    assert sum(text.startswith("<s>") for text in wanted) == len(wanted) / 2
     assert set(told) == {("alpaca", "with input")}  # no chat message can say it: the preamble depends on the input

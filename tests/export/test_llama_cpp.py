@@ -55,5 +55,6 @@ def test_a_real_model_answers_there_as_here(tmp_path: Path) -> None:
     told |= {"model_name_or_path": str(REAL), "compare_max_new_tokens": 24}
     told["data"] = {name: str(tmp_path / "rows" / f"{name}.jsonl") for name in ("train", "validation", "test")}
     (tmp_path / "sft.yaml").write_text(yaml.safe_dump(told))
+    # So little tuned, it has ties that the rounding of f16 decides.
     run = trained(tmp_path, "--max_steps", "2", config=str(tmp_path / "sft.yaml"))
-    assert export(run, tmp_path / "out", type="f16").startswith("Proved: llama.cpp answers 20 of 20")
+    assert export(run, tmp_path / "out", type="f32").startswith("Proved: llama.cpp answers 20 of 20")
