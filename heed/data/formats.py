@@ -111,6 +111,7 @@ def columns_by(separator: str, line: str) -> int:
 
 
 NO_HEADER = ("column 1 (the file has no header)", "column 2")
+NO_HEADER_OF_THREE = (NO_HEADER[0], "column 2 of 3", "column 3 of 3")
 
 
 def read_csv(path: Path, name: str) -> Iterator[RawRow]:
@@ -136,7 +137,7 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
             if not header and bad:
                 raise UserError(f"{place}: the header is {bad[0]}")
             if not header:
-                header = list(NO_HEADER) if has_no_header(cells) else cells
+                header = names_of(cells, place) if has_no_header(cells) else cells
                 refuse_twice(header, f"{place}: the header")
                 if header is not cells:
                     yield RawRow(place=place, value=dict(zip(header, cells, strict=True)))
@@ -153,12 +154,34 @@ def read_csv(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def has_no_header(cells: Sequence[str]) -> bool:
-    """Whether the first line is a question and its answer: names are shorter, and end in no full stop."""
-    if len(cells) != len(NO_HEADER):
+    """Whether the first line is a row, with a question and an answer: names are shorter, and end in no full stop."""
+    first, *others = (cell.strip() for cell in cells)
+    if not others:
         return False
-    question, answer = (cell.strip() for cell in cells)
+    if first.isdigit():  # a number of the row
+        return any(map(is_sentence, others[:-1]))
+    answer = others[-1]
     said = len(answer.split()) > 2 or answer.endswith(".") or answer.isdigit()
-    return said and not answer.endswith("?") and question.endswith(("?", ".")) and len(question.split()) > 2
+    return said and not answer.endswith("?") and is_sentence(first)
+
+
+def is_sentence(cell: str) -> bool:
+    return cell.endswith(("?", ".")) and len(cell.split()) > 2
+
+
+def names_of(cells: Sequence[str], place: str) -> list[str]:
+    """Names for columns that have none. Raises UserError where it is not plain what they mean."""
+    if len(cells) == 2:
+        return list(NO_HEADER)
+    question = [is_sentence(cell.strip()) for cell in cells].index(True)
+    if len(cells) == 3 and question == 0 and len(cells[1].split()) not in (1, 2):
+        return list(NO_HEADER_OF_THREE)
+    names = [f"column_{number}" for number in range(1, len(cells) + 1)]
+    names[question], names[-1] = "question", "answer"
+    raise UserError(
+        f"{place}: the file has no header, and what its {len(cells)} columns mean is not plain; put a line of names "
+        f"above the rows, as {','.join(names)}"
+    )
 
 
 def refuse_twice(names: Sequence[str], what: str) -> None:

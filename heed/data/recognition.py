@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from heed.data.formats import NO_HEADER
+from heed.data.formats import NO_HEADER, NO_HEADER_OF_THREE
 from heed.data.records import RawRow
 from heed.data.shapes import FIELDS, FORMATS, TURNS, Shape, read_messages
 from heed.data.turns import are_turns, translated
@@ -13,10 +13,10 @@ from heed.errors import UserError
 # Names whose meaning is plain if a row has only one of them.
 CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("instruction", "prompt", "question", "query", NO_HEADER[0])
-ANSWERS = ("output", "response", "answer", "completion", NO_HEADER[1])
+ANSWERS = ("output", "response", "answer", "completion", NO_HEADER[1], NO_HEADER_OF_THREE[2])
 # our optional field -> other names of it, and the kind of value that it plainly is
 BESIDE = {
-    "input": (("context",), str),
+    "input": (("context", NO_HEADER_OF_THREE[1]), str),
     "system": (("system_prompt",), str),
     "history": ((), list),
     "tools": ((), list | str),

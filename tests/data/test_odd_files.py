@@ -230,8 +230,47 @@ def test_a_csv_without_a_header_is_read_and_that_is_said(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("header", ["What is your question?,Answer", "question,answer", "Frage?,What do you say?"])
+@pytest.mark.parametrize("second", ["", "I have ten apples."])
+def test_three_columns_without_a_header_are_instruction_input_and_output(tmp_path: Path, second: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"How many are left?,{second},Ten are left.\nHow many are there?,I have two pears.,Two.\n")
+    rows = read(Source(data=str(path))).rows
+    assert [(record.instruction, record.input, record.output) for record in rows.records] == [
+        ("How many are left?", second, "Ten are left."),
+        ("How many are there?", "I have two pears.", "Two."),
+    ]
+    assert "column 1 (the file has no header) as instruction" in " ".join(notes(rows.understood, rows.ignored_fields))
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("What is 2 + 2?,easy,4", "question,column_2,answer"),
+        ("1,What is 2 + 2?,4", "column_1,question,answer"),
+        ("17,easy,What is 2 + 2?,4", "column_1,column_2,question,answer"),
+        ("What is 2 + 2?,Add them up.,sums,4", "question,column_2,column_3,answer"),
+    ],
+)
+def test_columns_that_are_not_plain_without_a_header_are_refused_and_the_advice_works(
+    tmp_path: Path, row: str, names: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{row}\n")
+    with pytest.raises(UserError, match=f"rows.csv:1: the file has no header, .* above the rows, as {names}$"):
+        read(Source(data=str(path)))
+    path.write_text(f"{names}\n{row}\n")
+    [record] = read(Source(data=str(path))).rows.records
+    assert (record.instruction, record.output) == ("What is 2 + 2?", "4")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("What is your question?,Answer", "question,answer", "Frage?,What do you say?"),
+        *("What is your question?,Context,Answer", "question,What do you know?,answer"),
+    ],
+)
 def test_names_of_columns_are_no_row(tmp_path: Path, header: str) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text(f"{header}\nWhat is 2 + 2?,4\n")
+    path.write_text(f"{header}\nWhat is 2 + 2?{',' * (header.count(',') - 1)},4\n")
     assert [row.place for row in read_csv(path, "rows.csv")] == ["rows.csv:2"]
