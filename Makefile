@@ -13,7 +13,7 @@ CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup export-setup \
-	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation faults faults-hub keys clean
+	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation gpu-bundle faults faults-hub keys clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -173,6 +173,9 @@ bench: .venv/bench/installed  ## measure training next to other tools (under 10 
 
 bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)
+
+gpu-bundle: .venv/installed  ## put what a machine with a GPU and no network lacks into .gpu/ (wheels, a driver)
+	$(PY) -m bench.bundle .gpu
 
 faults: .venv/installed-dev  ## kill, damage and starve real trainings; writes docs/reliability.md (10 minutes; FAULTS="--seed 2")
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(PY) -m faults $(FAULTS)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from bench.jobs import Job
@@ -80,12 +81,33 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return ((found.float() - wanted.float()).norm() / wanted.float().norm()).item()
 
 
-def losses_agree(job: Job) -> dict[str, float]:
-    """Heed's loss and the textbook's on the same batches and weights; a learning rate of 0 keeps the weights."""
-    rows = job.examples()
-    losses = {name: VARIANTS[name](job, rows).loss for name in ("textbook", "heed")}
-    assert abs(losses["heed"] - losses["textbook"]) < (1e-4 if job.dtype == "fp32" else 1e-2), losses
+def losses_agree(job: Job, ours: str = "heed", theirs: str = "textbook", *, answers: int = 1) -> dict[str, float]:
+    """Two losses on the same batches and weights; a learning rate of 0 keeps the weights.
+
+    With several `answers` to a question, what rows share is a tree: a preamble, and below it the questions.
+    """
+    rows = answered(job.examples(), answers)
+    losses = {name: VARIANTS[name](job, rows).loss for name in (theirs, ours)}
+    assert abs(losses[ours] - losses[theirs]) < (1e-4 if job.dtype == "fp32" else 1e-2), losses
     return losses
+
+
+def answered(rows: Dataset, answers: int) -> Dataset:
+    """As many rows, the first prompts now with as many answers each: theirs, and those of the rows after them."""
+
+    def ids(place: int) -> tuple[list[int], list[int]]:
+        asked, row = rows[place - place % answers], rows[place]
+        return asked["input_ids"][: asked["spans"][0][0]], row["input_ids"][row["spans"][0][0] :]
+
+    pairs = [ids(place) for place in range(len(rows))]
+    return Dataset.from_dict(
+        rows.to_dict()
+        | {
+            "input_ids": [prompt + answer for prompt, answer in pairs],
+            "spans": [[[len(prompt), len(prompt + answer)]] for prompt, answer in pairs],
+            "tokens": [len(prompt + answer) for prompt, answer in pairs],
+        }
+    )
 
 
 class NoSynchronization(TrainerCallback):

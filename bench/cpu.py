@@ -18,6 +18,7 @@ from typing import Any
 from datasets import Dataset
 
 from bench.jobs import Job
+from bench.limit import limit_tflops
 from bench.measure import machine, result, run_apart
 from bench.rows import real_examples
 from bench.table import write_tables
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     chosen = choose(args)
     runs: dict[Job, dict[str, list[dict[str, Any]]]] = {c.job: defaultdict(list) for c in chosen}
+    limits: dict[Job, float] = {}
     started = time.perf_counter()
     # Rounds are the outer loop, so that all comparisons get about equally many, however much time there is.
     for number in range(args.rounds):
@@ -75,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 runs[comparison.job][variant].append(run)
                 speed = run["examples"] / run["seconds"]
                 say(f"round {number + 1}  {comparison.job.name:24} {variant:22} {speed:8.2f} examples/s")
-            results = [result(c.job, runs[c.job], c.at_least) for c in chosen if runs[c.job]]
+            limits[comparison.job] = max(limits.get(comparison.job, 0.0), limit_tflops(comparison.job, rows))
+            results = [result(c.job, runs[c.job], c.at_least, limit=limits[c.job]) for c in chosen if runs[c.job]]
             report = {"machine": machine(), "minutes": (time.perf_counter() - started) / 60, "results": results}
             args.out.write_text(json.dumps(report, indent=1) + "\n")
         passed = (time.perf_counter() - started) / 60

@@ -119,8 +119,13 @@ def ratios(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]
     return found
 
 
-def result(job: Job, runs: Mapping[str, Sequence[Mapping[str, Any]]], at_least: Mapping[str, float]) -> dict[str, Any]:
-    """One job of the JSON file; `at_least` are the ratios wanted, SFT_BEST being SFTTrainer's fastest setting."""
+def result(
+    job: Job, runs: Mapping[str, Sequence[Mapping[str, Any]]], at_least: Mapping[str, float], *, limit: float
+) -> dict[str, Any]:
+    """One job of the JSON file; `at_least` are the ratios wanted, SFT_BEST being SFTTrainer's fastest setting.
+
+    `limit` is what the machine can do, in TFLOP/s.
+    """
     variants = {variant: summary(found, job) for variant, found in runs.items() if found}
     settings = [variant for variant in variants if variant.startswith("sft_")]
     if settings:
@@ -133,6 +138,7 @@ def result(job: Job, runs: Mapping[str, Sequence[Mapping[str, Any]]], at_least: 
             variant: ratios(runs["heed"], found) for variant, found in runs.items() if variant != "heed" and found
         },
         "at_least": dict(at_least),
+        "limit_tflops": limit,
     }
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 HEADER = (
-    "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | CPU s/step | peak MB | mean loss "
-    "| Heed is faster, by the clock | by CPU time | wanted |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | share of the limit | CPU s/step | peak MB "
+    "| mean loss | Heed is faster, by the clock | by CPU time | wanted |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -56,7 +57,7 @@ def table(found: Mapping[str, Any]) -> str:
     rounds = min(len(variant["runs"]) for variant in variants.values())
     title = (
         f"**{job['shape']}, {job['dtype']}, {job['rows']} rows**, {job['batch_size']} examples a step, "
-        f"{job['steps']} steps x {rounds} rounds"
+        f"{job['steps']} steps x {rounds} rounds; limit {found['limit_tflops']:.3g} TFLOP/s"
     )
     rows = [row(name, variant, found) for name, variant in variants.items()]
     return "\n".join([title, "", HEADER, *rows])
@@ -70,7 +71,8 @@ def row(name: str, variant: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         f"{variant['examples_per_second']:.2f}",
         f"{variant['supervised_per_second']:.0f}",
         f"{variant['tokens_per_second']:.0f}",
-        f"{variant['useful_tflops']:.3g}" + (f" ({variant['useful_mfu']:.0%})" if "useful_mfu" in variant else ""),
+        f"{variant['useful_tflops']:.3g}",
+        f"{variant['useful_tflops'] / found['limit_tflops']:.0%}",
         f"{variant['cpu_seconds_per_step']:.2f}",
         f"{variant['peak_mb']:.0f}",
         f"{variant['loss']:.4f}",

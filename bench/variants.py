@@ -33,6 +33,7 @@ from heed.config import SftConfig
 from heed.tokens.batches import PaddingCollator
 from heed.tokens.examples import row_lengths
 from heed.training.batching import hot_path
+from heed.training.speed import Speed
 from heed.training.trainer import HeedTrainer
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny-gpt2"  # two tools want one, to pad and to stop
@@ -112,12 +113,13 @@ def heed_trainer(
     *,
     callbacks: Sequence[TrainerCallback] = (),
     validation: Mapping[str, Dataset] | None = None,
+    speed: Speed = "auto",
 ) -> HeedTrainer:
     """HeedTrainer as train_sft.py makes it; the one place here that knows how."""
     args.remove_unused_columns = False
     args.logging_nan_inf_filter = False
-    defaults = SftConfig(model_name_or_path="", data="")
-    collator, speed = hot_path(defaults, args, model, EOS, float(row_lengths(rows).mean()), ignore, padded="")
+    asked = SftConfig(model_name_or_path="", data="", speed=speed)
+    collator, chosen = hot_path(asked, args, model, EOS, float(row_lengths(rows).mean()), ignore, padded="")
     return HeedTrainer(
         model=model,
         args=args,
@@ -125,7 +127,7 @@ def heed_trainer(
         eval_dataset=validation,
         data_collator=collator,
         callbacks=list(callbacks),
-        speed=speed,
+        speed=chosen,
         say=ignore,
     )
 
@@ -134,11 +136,11 @@ def ignore(text: str) -> None:
     """Drops what Heed says of the run; a benchmark speaks for itself."""
 
 
-def heed(job: Job, rows: Dataset) -> Run:
+def heed(job: Job, rows: Dataset, speed: Speed = "auto") -> Run:
     clock = Clock(job)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(**arguments(job, folder))
-        return clock.run(train(heed_trainer(build(job.shape), rows, args, callbacks=[clock])), rows)
+        return clock.run(train(heed_trainer(build(job.shape), rows, args, callbacks=[clock], speed=speed)), rows)
 
 
 class Kept:
@@ -193,6 +195,7 @@ def litgpt(job: Job, rows: Dataset) -> Run:
 
 VARIANTS: Mapping[str, Callable[[Job, Dataset], Run]] = {
     "heed": heed,
+    "heed_graph": partial(heed, speed="graph"),
     "textbook": textbook,
     "trainer": trainer,
     "sft_defaults": partial(sft, bf16=True),

@@ -1,6 +1,9 @@
 """The benchmark compares like with like. Nothing here is timed."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,6 +12,8 @@ import pytest
 import torch
 
 from bench import cpu, generation, gpu
+from bench.bundle import write_driver
+from bench.checks import answered
 from bench.jobs import Job
 from bench.measure import ratios, result, run_apart
 from bench.rows import EOS, examples
@@ -91,7 +96,7 @@ def test_what_is_wanted_of_sft_is_wanted_of_its_best_setting() -> None:
         "loss": 7.0,
     }
     runs = {"heed": [run], "sft_defaults": [run | {"seconds": 3.0}], "sft_grouped": [run | {"seconds": 2.0}]}
-    found = result(TINY, runs, {"sft_best": 2.0})
+    found = result(TINY, runs, {"sft_best": 2.0}, limit=1.0)
     assert found["at_least"] == {"sft_grouped": 2.0}
     assert found["heed_is_faster"]["sft_grouped"]["wall"] == [2.0, 2.0, 2.0]
 
@@ -109,6 +114,7 @@ def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatc
     cpu.main(["--rounds", "2", "--out", str(out), "--page", str(page)])
     found = json.loads(out.read_text())["results"][0]
     assert [len(variant["runs"]) for variant in found["variants"].values()] == [2, 2]
+    assert found["limit_tflops"] > 0
     text = page.read_text()
     assert text.startswith("before\n<!-- figures -->\nMachine: ") and text.endswith("<!-- /figures -->\nafter\n")
     assert "old" not in text and "| trainer |" in text and "2.5 x |" in text
@@ -131,6 +137,28 @@ def test_the_generation_benchmark_compares_engines_that_write_the_same(
     assert "| batch |" in page.read_text() and "| 4.0 x |" in page.read_text()
 
 
+def test_answers_to_one_question_begin_alike_and_end_as_before() -> None:
+    rows = examples("short", 6, vocabulary=2000)
+    asked = answered(rows, 2)
+    starts = [start for [[start, _]] in asked["spans"]]
+    prompts = [ids[:start] for ids, start in zip(asked["input_ids"], starts, strict=True)]
+    assert prompts[::2] == prompts[1::2] and prompts[0] != prompts[2]
+    answers = [ids[start:] for ids, start in zip(asked["input_ids"], starts, strict=True)]
+    assert answers == [ids[start:] for ids, [[start, _]] in zip(rows["input_ids"], rows["spans"], strict=True)]
+    assert asked["tokens"] == list(map(len, asked["input_ids"]))
+
+
+@pytest.mark.slow
+def test_the_bundle_for_a_gpu_is_rehearsed_on_a_cpu(tmp_path: Path) -> None:
+    write_driver(tmp_path)
+    options = ["--device", "cpu", "--shape", "tiny", "--rounds", "1", "--steps", "1", "--seconds", "15"]
+    command = ["bash", str(tmp_path / "run.sh"), *options, "--out", str(tmp_path / "gpu.json"), "--page", "none"]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHON": sys.executable})
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    losses = report["also"]["losses_with_trees_fp32"]
+    assert losses["heed"] == pytest.approx(losses["textbook"], abs=1e-4)
+
+
 @pytest.mark.slow
 def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "SFT", ())
@@ -150,6 +178,11 @@ def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path, monkeypatch: pytes
     ]
     gpu.main([*options, "--out", str(out)])
     report = json.loads(out.read_text())
+    told = list(report["also"])
+    assert (
+        told.index("losses_with_trees_fp32") < told.index("losses_of_graph_and_eager_fp32") < told.index("losses_fp32")
+    )
+    assert not [value for value in report["also"].values() if str(value).startswith("FAILED")]
     assert [found["job"]["rows"] for found in report["results"]] == ["short", "alpaca"]
     assert report["also"]["losses_fp32"]["heed"] == pytest.approx(report["also"]["losses_fp32"]["textbook"], abs=1e-4)
     assert report["also"]["recipe_seconds_heed_bf16"] > 0
