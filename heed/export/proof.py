@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import torch
 
 from heed.answers.decoding import decode_batch
 from heed.answers.endpoint import chat_messages
@@ -35,12 +37,12 @@ class Row:
     """Whether llama.cpp makes the very ids of the prompt."""
     ours: list[int]
     theirs: list[int]
+    preference: float | None
+    """By how many nats the run prefers its own token to theirs where they first differ: nearly 0 is a tie."""
 
     @property
     def difference(self) -> int | None:
-        """The first token of the answer that differs."""
-        both = zip_longest(self.ours, self.theirs)
-        return next((place for place, (ours, theirs) in enumerate(both) if ours != theirs), None)
+        return first_difference(self.ours, self.theirs)
 
     @property
     def same(self) -> bool:
@@ -84,6 +86,8 @@ def prove(run: str, file: Path, runtime: Sequence[str], records: Sequence[Record
     positions, most = context_length(model), resolved_sft_config(cast("Path", find_run(run))).compare_max_new_tokens
     asked = [(record, prompt.encode_prompt(record.messages[:-1])) for record in records[:ROWS]]
     fitting = [(record, ids, min(most, positions - len(ids))) for record, ids in asked if len(ids) < positions]
+    if not fitting:
+        raise UserError(f"{run}: no held-out row leaves the model room to answer; there is nothing to prove it by")
     ours = {
         finished.row: finished.ids
         for finished in decode_batch(
@@ -95,20 +99,41 @@ def prove(run: str, file: Path, runtime: Sequence[str], records: Sequence[Record
             size=BatchSize(ROWS, key="--out", relief="export on a machine with more memory", say=print),
         )
     }
-    del model  # its memory, for the other
     rows = []
-    context = max((len(ids) + limit for _, ids, limit in fitting), default=0)
+    context = max(len(ids) + limit for _, ids, limit in fitting)
     with llama_cpp.serving(runtime, file, context=context) as server, Progress("llama.cpp answers", len(ours)) as bar:
         for index, (record, ids, limit) in enumerate(fitting):
             messages = as_messages(record.messages[:-1], prompt)
             text = server.render(messages) if messages else prompt.render(record.messages[:-1], generation_prompt=True)
             theirs = server.answer(text, limit=limit)
-            same_prompt, by_message = server.tokenize(text) == ids, messages is not None
             rows.append(
-                Row(place=record.place, by_message=by_message, same_prompt=same_prompt, ours=ours[index], theirs=theirs)
+                Row(
+                    place=record.place,
+                    by_message=messages is not None,
+                    same_prompt=server.tokenize(text) == ids,
+                    ours=ours[index],
+                    theirs=theirs,
+                    preference=preference(model, ids, ours[index], theirs),
+                )
             )
             bar.update()
     return Proof(rows=rows, too_long=len(asked) - len(fitting), max_new_tokens=most, runtime=llama_cpp.version(runtime))
+
+
+def first_difference(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
+    both = enumerate(zip_longest(ours, theirs))
+    return next((place for place, (one, other) in both if one != other), None)
+
+
+@torch.no_grad()
+def preference(model: Any, ids: Sequence[int], ours: Sequence[int], theirs: Sequence[int]) -> float | None:
+    """None where the answers are the same, or one of them is the other's beginning."""
+    place = first_difference(ours, theirs)
+    if place is None or place >= min(len(ours), len(theirs)):
+        return None
+    read = torch.tensor([[*ids, *ours[:place]]], device=model.device)
+    scores = model(input_ids=read).logits[0, -1]
+    return float(scores[ours[place]] - scores[theirs[place]])
 
 
 def as_messages(conversation: Sequence[Message], prompt: Prompt) -> list[dict[str, str]] | None:

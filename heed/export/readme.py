@@ -60,5 +60,6 @@ def difference(row: Row, prompt: Prompt) -> str:
             prompt.tokenizer.convert_ids_to_tokens(ids[place : place + 1]) or ["nothing"]
             for ids in (row.ours, row.theirs)
         )
-        places.append(f"token {place + 1} of the answer (`{ours[0]}` here, `{theirs[0]}` there)")
+        nats = "" if row.preference is None else f", {row.preference:.3f} nats apart to the run"
+        places.append(f"token {place + 1} of the answer (`{ours[0]}` here, `{theirs[0]}` there{nats})")
     return f"{row.place}: {' and '.join(places)}"

@@ -28,7 +28,14 @@ def written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row(ours: list[int], theirs: list[int], *, same_prompt: bool = True) -> Row:
-    return Row(place="rows.json:3", by_message=True, same_prompt=same_prompt, ours=ours, theirs=theirs)
+    return Row(
+        place="rows.json:3",
+        by_message=True,
+        same_prompt=same_prompt,
+        ours=ours,
+        theirs=theirs,
+        preference=0.25 if len(ours) == len(theirs) else None,
+    )
 
 
 def found(*rows: Row) -> Proof:
@@ -89,7 +96,9 @@ def test_a_proof_that_fails_is_an_error_and_the_file_is_called_so(
     with pytest.raises(UserError, match=r"FAILED: llama\.cpp answers 18 of 20 held-out rows.*README\.md says where"):
         command.export(str(trained), tmp_path / "out", type="f16")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "- rows.json:3: token 2 of the answer (`<|endoftext|>` here, `!` there)\n" in text
+    assert (
+        "- rows.json:3: token 2 of the answer (`<|endoftext|>` here, `!` there, 0.250 nats apart to the run)\n" in text
+    )
     assert (
         "- rows.json:3: the prompt's tokens and token 2 of the answer (`<|endoftext|>` here, `nothing` there)" in text
     )
