@@ -8,6 +8,7 @@ from dataclasses import field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from heed.config import elsewhere
 from heed.config.conditions import AnyOf, Condition
 from heed.config.conversion import all_choices
 from heed.config.settings import Setting, Settings
@@ -96,5 +97,6 @@ def help_text(
         mark = "*" if item.name in beginners else " "
         lines.append(f"{mark} --{item.name:<26} {item.metadata['help']} ({shown})")
     if not lines:
-        lines = [f"no key of this script has {word!r} in its name or help; --help shows all"]
+        known = elsewhere.answer(word) or "--help shows all"
+        lines = [f"no key of this script has {word!r} in its name or help; {known}"]
     return "\n".join(lines + ([more] if more else []))

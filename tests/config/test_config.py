@@ -101,6 +101,12 @@ def test_a_tilde_is_the_home_folder_in_paths_alone(tmp_path: Path, monkeypatch: 
     assert data == {"train": "/home/me/t.json"}
 
 
+def test_help_for_a_name_from_elsewhere_says_what_it_is_here() -> None:
+    assert config.help_text(SftConfig, "Doc.", word="packing").endswith(
+        "examples end to end without padding, and keeps them apart"
+    )
+
+
 def test_every_name_from_elsewhere_is_answered_by_a_key_that_exists() -> None:
     assert {re.split(r"\W", said)[0] for said in elsewhere.RENAMED.values()} <= set(KEYS)
     taken = (set(elsewhere.RENAMED) | set(elsewhere.ABSENT)) & set(config.field_types(SftConfig))
