@@ -55,7 +55,9 @@ def run_course(told: Told[Any], kind: Kind, *, dry_run: bool, verbose: bool) -> 
     check_processes(ours, facts)
     with begun(ours, args, facts, say) as found:
         if found.done:
-            say(f"done      {folder} is finished; overwrite_output_dir: true starts over")
+            left = comparison is not None and not is_compared(folder)
+            rest = "trained, and not compared yet" if left else "finished; overwrite_output_dir: true starts over"
+            say(f"done      {folder} is {rest}")
         else:
             queued = pushes.settings.queued if pushes is not None else 0
             kind.train(plan, told.settings, found, facts, [pushes] if pushes is not None else [], queued, say)

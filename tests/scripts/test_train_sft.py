@@ -258,7 +258,9 @@ def test_the_same_command_makes_the_comparison_that_an_interrupted_start_left_un
     folder = config_file.parent / "run"
     assert json.loads((folder / "run_state.json").read_text())["status"] == "done"
     weights = (folder / "model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
     assert run(config_file, *words) == 0
+    assert "done      " + str(folder) + " is trained, and not compared yet\n" in capsys.readouterr().out
     assert (folder / "report.html").is_file() and (folder / "model.safetensors").stat().st_mtime_ns == weights
     capsys.readouterr()
     assert run(config_file, *words) == 0
