@@ -59,12 +59,13 @@ class Speakers:
 
     def __init__(self, ours: ChatConfig) -> None:
         from heed.answers.subjects import find_prompt, load_subject
-        from heed.runs.finished import Subject, find_run, in_4bit
+        from heed.runs.finished import Subject, find_run, weight_bits
 
         self.ours, self.run = ours, find_run(ours.model)
         self.subject = Subject(name="tuned", model=ours.model, revision=ours.model_revision)
         self.prompt, self.contract = find_prompt(ours.model, ours.model_revision, ours.prompt)
-        self.options: dict[str, Any] = {"dtype": ours.dtype, "load_in_4bit": in_4bit(self.run, ours.load_in_4bit)}
+        bits = weight_bits(self.run, ours.load_in_4bit, ours.load_in_8bit)
+        self.options: dict[str, Any] = {"dtype": ours.dtype, "bits": bits}
         self.model = load_subject(self.subject, **self.options)
         self.base: tuple[Any, Prompt, list[int]] | None = None
         self.with_base = False

@@ -27,7 +27,7 @@ from heed.benchmarks.suite import HUMANEVAL, find_benchmarks
 from heed.config import BenchmarkConfig
 from heed.errors import UserError, exit_code
 from heed.files import run_folder
-from heed.runs.finished import Subject, find_base, find_run, in_4bit, set_aside
+from heed.runs.finished import Subject, find_base, find_run, set_aside, weight_bits
 from heed.servers.addresses import check_address
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -134,7 +134,7 @@ def run(ours: BenchmarkConfig, said: str) -> Measure:
     subjects = find_subjects(ours, run_of_model)
     prompt, contract = find_prompt(ours.model_name_or_path, ours.model_revision, ours.prompt)
     dtype, batch_size, limit = ours.dtype, ours.batch_size, ours.limit
-    load_in_4bit = in_4bit(run_of_model, ours.load_in_4bit)
+    bits = weight_bits(run_of_model, ours.load_in_4bit, ours.load_in_8bit)
     folder = output_folder(ours)
     print(f"Heed {__version__}: {', '.join(each.system for each in benchmarks)}; prompt {prompt.name}")
 
@@ -150,7 +150,7 @@ def run(ours: BenchmarkConfig, said: str) -> Measure:
             prompt=prompt,
             contract=contract,
             dtype=dtype,
-            load_in_4bit=load_in_4bit,
+            bits=bits,
             batch_size=batch_size,
             limit=limit,
             command=said,

@@ -17,7 +17,7 @@ from heed.errors import UserError, exit_code
 from heed.files.whole_folder import refuse_used, whole_folder
 from heed.models import loading
 from heed.prompts.template import fetch_contract
-from heed.runs.finished import find_run, in_4bit
+from heed.runs.finished import find_run, weight_bits
 
 ADAPTER_FILE = "adapter_config.json"
 ROWS, TOKENS = 4, 64  # of the batch whose logits are compared
@@ -35,10 +35,10 @@ def merge(adapter: str, output: Path) -> float:
     folder = Path(adapter)
     if folder.is_dir() and not (folder / ADAPTER_FILE).is_file():
         raise UserError(f"{adapter} is not an adapter: it has no {ADAPTER_FILE}; a whole model needs no merging")
-    if in_4bit(find_run(adapter) if folder.is_dir() else None, None):
+    if bits := weight_bits(find_run(adapter) if folder.is_dir() else None):
         raise UserError(
-            f"{adapter} was trained on weights rounded to 4 bits, so on other weights it would be another model; "
-            "serve it as an adapter with its base in 4 bits"
+            f"{adapter} was trained on weights rounded to {bits} bits, so on other weights it would be another model; "
+            f"serve it as an adapter with its base in {bits} bits"
         )
     refuse_used(output)
     model = loading.load_finished(adapter)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heed.config.training import Bits
 from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.runs.finished import Subject, find_base
@@ -132,13 +133,16 @@ def in_own_template(subject: Subject, contract: "Contract") -> Subject | None:
     return replace(subject, name=f"{subject.name} (own template)", own_template=True)
 
 
-def load_subject(subject: Subject, *, dtype: str, load_in_4bit: bool) -> Any:
+def load_subject(subject: Subject, *, dtype: str, bits: Bits) -> Any:
     """The model on the accelerator, if there is one, ready to be asked."""
     import torch
 
     from heed.models import loading
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return loading.load_finished(
-        subject.model, revision=subject.revision, dtype=dtype, load_in_4bit=load_in_4bit, device=device
-    ).eval()
+    return loading.load_finished(subject.model, revision=subject.revision, dtype=dtype, bits=bits, device=device).eval()
+
+
+def stored(bits: Bits) -> dict[str, bool]:
+    """What answers depend on, by the keys: as it was written before there were 8 bits."""
+    return {"load_in_4bit": bits == 4} | ({"load_in_8bit": True} if bits == 8 else {})

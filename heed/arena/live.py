@@ -14,7 +14,7 @@ from heed.arena.matches import Question
 from heed.errors import UserError
 from heed.models.loading import load_tokenizer
 from heed.prompts.template import Contract, Prompt, fetch_contract, prompt_from_contract
-from heed.runs.finished import Subject, find_run, in_4bit
+from heed.runs.finished import Subject, find_run, weight_bits
 from heed.saying import Say
 from heed.servers.addresses import check_address
 
@@ -51,7 +51,7 @@ def load_all(subjects: Sequence[Subject], *, dtype: str, prompt: str | None) -> 
             ready, contract = prompt_from_contract(first, tokenizer), first
         else:
             ready, contract = find_prompt(subject.model, subject.revision, named)
-        model = load_subject(subject, dtype=dtype, load_in_4bit=in_4bit(find_run(subject.model), None))
+        model = load_subject(subject, dtype=dtype, bits=weight_bits(find_run(subject.model)))
         found.append(Loaded(subject=subject, model=model, prompt=ready, contract=contract))
     return found
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heed.answers.subjects import stored
+from heed.config.training import Bits
 from heed.files import run_folder
 from heed.models.identity import model_sha256
 from heed.prompts.template import Contract, Prompt
@@ -23,7 +25,7 @@ class Asking:
     prompt: Prompt
     contract: Contract
     dtype: str
-    load_in_4bit: bool
+    bits: Bits
     batch_size: int
     limit: int | None
     command: str
@@ -37,7 +39,7 @@ class Asking:
             "contract": self.contract.template_sha256,
             "stop_token_ids": self.contract.stop_token_ids,
             "dtype": self.dtype,
-            "load_in_4bit": self.load_in_4bit,
+            **stored(self.bits),
         }
 
 

@@ -50,7 +50,7 @@ class Ask(CompletionFn):
         from heed.runs.finished import Subject
 
         self.prompt, self.contract = find_prompt(model, None, None)
-        self.model = load_subject(Subject(name="model", model=model), dtype="float32", load_in_4bit=False)
+        self.model = load_subject(Subject(name="model", model=model), dtype="float32", bits=None)
         self.max_new_tokens = max_new_tokens
         self.one_at_a_time = threading.Lock()
 

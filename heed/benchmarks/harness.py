@@ -98,7 +98,8 @@ def ask_model(tasks: Tasks, setup: Setup, loaded: Loaded, key: dict[str, Any], f
 def requests_name(key: Mapping[str, Any], *, uses_template: bool) -> str:
     """Where a killed run finds its answers: the name says all that they depend on besides the request itself."""
     stops = "-".join(map(str, key["stop_token_ids"]))
-    weights = f"{key['model_sha256'][:16]}-{'4bit-' if key['load_in_4bit'] else ''}{key['dtype']}"
+    rounded = "".join(f"{bits}bit-" for bits in (4, 8) if key.get(f"load_in_{bits}bit"))
+    weights = f"{key['model_sha256'][:16]}-{rounded}{key['dtype']}"
     return f"{weights}-{key['contract'][:16]}-stop{stops}-{'template' if uses_template else 'text'}"
 
 

@@ -25,7 +25,7 @@ class Loaded:
 
     def model(self) -> Any:
         if self._model is None:
-            self._model = load_subject(self.subject, dtype=self.asking.dtype, load_in_4bit=self.asking.load_in_4bit)
+            self._model = load_subject(self.subject, dtype=self.asking.dtype, bits=self.asking.bits)
         return self._model
 
     def place(self) -> tuple[str, int]:

@@ -24,6 +24,9 @@ class BenchmarkConfig:
     load_in_4bit: bool | None = key(
         None, help="keep the base model in 4 bits; null: as the run was trained", read_when=ASKS
     )
+    load_in_8bit: bool | None = key(
+        None, help="keep the base model in 8 bits; null: as the run was trained", read_when=ASKS
+    )
     prompt: str | None = key(None, help="only for a model that brings no prompt contract", read_when=ASKS)
     compare_with_base: bool | None = key(
         None,

@@ -18,3 +18,4 @@ class ChatConfig:
     max_new_tokens: int = key(256, help="length limit of an answer")
     dtype: Literal["float32", "bfloat16", "float16"] = key("float32", help="type of the weights")
     load_in_4bit: bool | None = key(None, help="keep the base model in 4 bits; null: as the run was trained")
+    load_in_8bit: bool | None = key(None, help="the same in 8 bits")

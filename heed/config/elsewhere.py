@@ -137,7 +137,6 @@ CONFIGURED = "it is read from the model's own config; leave it out"
 TUNING = "train_sft.py learns from answers; train_dpo.py learns which of two answers is the better"
 
 ABSENT: Mapping[str, str] = {
-    "load_in_8bit": "frozen weights are kept whole or, with load_in_4bit, in 4 bits",
     "eos_token": "the end of an answer is the model's own, see prompt",
     "pad_token": "padding is never learned, and needs no separate token",
     **dict.fromkeys(("special_tokens", "tokens", "added_tokens_overrides", "resize_vocab"), VOCABULARY),

@@ -26,6 +26,7 @@ class EvalConfig:
     load_in_4bit: bool | None = key(
         None, help="keep the base model in 4 bits; null: as the run was trained", read_when=HERE
     )
+    load_in_8bit: bool | None = key(None, help="the same in 8 bits", read_when=HERE)
     prompt: str | None = key(
         None,
         help="only for a model that brings no prompt contract",

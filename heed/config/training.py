@@ -5,6 +5,16 @@ from typing import Literal
 
 from heed.config.conditions import when
 from heed.config.keys import key
+from heed.errors import UserError
+
+Bits = Literal[4, 8] | None
+"""How the weights beside an adapter are kept; None: as they are."""
+
+
+def bits_of(in_4bit: bool, in_8bit: bool) -> Bits:
+    if in_4bit and in_8bit:
+        raise UserError("load_in_4bit: true and load_in_8bit: true contradict each other; keep one of them")
+    return 4 if in_4bit else 8 if in_8bit else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +57,12 @@ class AdapterKeys:
         read_when=when("use_peft", True),
     )
     load_in_4bit: bool = key(False, help="QLoRA: keep the frozen weights in 4 bits", read_when=when("use_peft", True))
+    load_in_8bit: bool = key(False, help="keep the frozen weights in 8 bits", read_when=when("use_peft", True))
+
+    @property
+    def bits(self) -> Bits:
+        """Of the frozen weights beside an adapter. Raises UserError for both keys at once."""
+        return bits_of(self.use_peft and self.load_in_4bit, self.use_peft and self.load_in_8bit)
 
 
 @dataclass(frozen=True, kw_only=True)

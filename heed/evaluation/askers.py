@@ -11,7 +11,7 @@ from heed.data.records import Record
 from heed.errors import UserError
 from heed.evaluation.controls import Controls, write_controls
 from heed.files import run_folder
-from heed.runs.finished import Subject, in_4bit
+from heed.runs.finished import Subject, weight_bits
 from heed.saying import Progress, Say
 
 if TYPE_CHECKING:  # heavy: imported below, once it is known that a model is to be asked
@@ -40,7 +40,7 @@ class LocalAsker:
         self.batch_size, self.max_new_tokens = ours.batch_size, ours.max_new_tokens
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} answers nothing; give 1 or more, or leave it out")
-        self.dtype, self.load_in_4bit = ours.dtype, in_4bit(run, ours.load_in_4bit)
+        self.dtype, self.bits = ours.dtype, weight_bits(run, ours.load_in_4bit, ours.load_in_8bit)
         self.device = "cpu"
 
     def learn_prompt(self, ours: EvalConfig, subject: Subject) -> None:
@@ -84,7 +84,7 @@ class LocalAsker:
         """
         from heed.answers.generation import generate
         from heed.answers.partial import partial_file, resumed, row_keys
-        from heed.answers.subjects import load_subject, shared_prompt
+        from heed.answers.subjects import load_subject, shared_prompt, stored
         from heed.evaluation.forgetting import keep_texts, measure_texts, read_texts
         from heed.evaluation.stops import stop_numbers, write_stops
         from heed.models.identity import model_sha256
@@ -101,9 +101,9 @@ class LocalAsker:
             "stop_token_ids": stop_token_ids,
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
-            "load_in_4bit": self.load_in_4bit,
+            **stored(self.bits),
         }
-        model = load_subject(subject, dtype=self.dtype, load_in_4bit=self.load_in_4bit)
+        model = load_subject(subject, dtype=self.dtype, bits=self.bits)
         self.device = str(model.device)
         fits = [len(ids) < context_length(model) for ids in controls_ids]
         questions = replace(questions, controls=questions.controls.fitting(fits))

@@ -49,7 +49,7 @@ ANSWER_FILES = (
 
 
 ASKED = (
-    *("model_name_or_path", "model_revision", "dtype", "load_in_4bit", "prompt"),
+    *("model_name_or_path", "model_revision", "dtype", "load_in_4bit", "load_in_8bit", "prompt"),
     *("data", "columns", "on_bad_row", "split", "limit", "responses"),
     *("engine", "max_new_tokens", "base_url", "endpoint_model"),
 )

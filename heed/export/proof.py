@@ -82,7 +82,7 @@ def prepared(run: str) -> tuple[list[str], list[Record]] | str:
 def prove(run: str, file: Path, runtime: Sequence[str], records: Sequence[Record]) -> Proof:
     """Ask the run, then llama.cpp with `file`, for the answers to the first rows that fit into the model's context."""
     prompt, contract = find_prompt(run, None, None)
-    model = load_subject(Subject(name="tuned", model=run), dtype="float32", load_in_4bit=False)
+    model = load_subject(Subject(name="tuned", model=run), dtype="float32", bits=None)
     positions, most = context_length(model), resolved_sft_config(cast("Path", find_run(run))).compare_max_new_tokens
     asked = [(record, prompt.encode_prompt(record.messages[:-1])) for record in records[:ROWS]]
     fitting = [(record, ids, min(most, positions - len(ids))) for record, ids in asked if len(ids) < positions]

@@ -75,10 +75,12 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
     if missing:
         raise UserError(f"lora_target_modules: the model has no layer {missing[0]!r}; it has {', '.join(known)}")
     whole = whole_modules(model, adapter.modules_to_save or (), targets)
-    in_4bit = getattr(model, "is_loaded_in_4bit", False)
-    if in_4bit and adapter.init_lora_weights == "orthogonal":  # peft 0.21 makes the adapter of the packed type
-        raise UserError("init_lora_weights: orthogonal does not work with load_in_4bit: true; set gaussian or true")
-    if in_4bit:
+    bits = next((each for each in (4, 8) if getattr(model, f"is_loaded_in_{each}bit", False)), None)
+    if bits and adapter.init_lora_weights == "orthogonal":  # peft 0.21 makes the adapter of the packed type
+        raise UserError(
+            f"init_lora_weights: orthogonal does not work with load_in_{bits}bit: true; set gaussian or true"
+        )
+    if bits:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -90,8 +92,8 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
         use_dora=adapter.use_dora,
         init_lora_weights=adapter.init_lora_weights,
         modules_to_save=whole or None,
-        # GPT-2 keeps its weights transposed (Conv1D); 4-bit loading turns them into plain linear layers.
-        fan_in_fan_out=model_type == "gpt2" and not in_4bit,
+        # GPT-2 keeps its weights transposed (Conv1D); quantized loading turns them into plain linear layers.
+        fan_in_fan_out=model_type == "gpt2" and not bits,
     )
     try:
         with without_peft_warning():

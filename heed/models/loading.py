@@ -1,8 +1,9 @@
 """Loading a model, or an adapter with its base, and its tokenizer: facts about architectures live here."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from heed.config.training import Bits
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.models.adapters import without_peft_warning
@@ -56,7 +58,7 @@ def load_model(
     dtype: str = "float32",
     attn_implementation: str | None = None,
     dropout: float | None = None,
-    load_in_4bit: bool = False,
+    bits: Bits = None,
 ) -> PreTrainedModel:
     """A causal language model by folder, .gguf file or Hub id, from safetensors only.
 
@@ -74,8 +76,8 @@ def load_model(
         attn_implementation = "eager"  # transformers' other attention knows no softcap on a CPU
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
-    if load_in_4bit:
-        options["quantization_config"] = four_bit_config()
+    if bits is not None:
+        options["quantization_config"] = quantization(bits)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=getattr(torch, dtype), use_safetensors=True, **options
@@ -84,7 +86,7 @@ def load_model(
         raise UserError(load_message("model", name, error)) from error
     if source != name:  # what an adapter will remember as its base: the file is there longer than the cache
         model.name_or_path = model.config._name_or_path = str(Path(name).expanduser().absolute())
-    if load_in_4bit:
+    if bits is not None:
         keep_differentiable(model)
     return model
 
@@ -142,14 +144,19 @@ def head_size(model: PreTrainedModel) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def four_bit_config() -> Any:
-    """QLoRA's storage: 4-bit NormalFloat with double quantization, computing in bfloat16 (Dettmers et al. 2023)."""
+def quantization(bits: Literal[4, 8]) -> Any:
+    """QLoRA's storage: 4-bit NormalFloat with double quantization, computing in bfloat16 (Dettmers et al. 2023); or
+    LLM.int8 (Dettmers et al. 2022)."""
     from importlib.util import find_spec
 
     from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"load_in_4bit: true needs bitsandbytes; install it with `{setup('qlora')}`")
+        raise UserError(f"load_in_{bits}bit: true needs bitsandbytes; install it with `{setup('qlora')}`")
+    if bits == 8:
+        # It says so of every layer in every step.
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(lambda record: "cast" not in record.msg)
+        return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -174,7 +181,7 @@ def load_finished(
     *,
     revision: str | None = None,
     dtype: str = "float32",
-    load_in_4bit: bool = False,
+    bits: Bits = None,
     attn_implementation: str | None = None,
     device: torch.device | None = None,
 ) -> Any:
@@ -182,14 +189,14 @@ def load_finished(
 
     It is moved to `device`, unless it is quantized: those layers were put on theirs while loading.
     """
-    model = load_either(name, revision, dtype=dtype, load_in_4bit=load_in_4bit, attn_implementation=attn_implementation)
-    return model if device is None or load_in_4bit else model.to(device)
+    model = load_either(name, revision, dtype=dtype, bits=bits, attn_implementation=attn_implementation)
+    return model if device is None or bits is not None else model.to(device)
 
 
-def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **options: Any) -> Any:
+def load_either(name: str, revision: str | None, *, bits: Bits, **options: Any) -> Any:
     """A whole model, or an adapter with its base. Raises UserError for an adapter that is a pickle."""
     if Path(name).expanduser().is_file():
-        return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
+        return load_model(name, revision=revision, bits=bits, **options)
     from transformers.utils.hub import cached_file
 
     try:
@@ -200,14 +207,14 @@ def load_either(name: str, revision: str | None, *, load_in_4bit: bool, **option
     except OSError as error:
         raise UserError(load_message("model", name, error)) from error
     if config_file is None:
-        return load_model(name, revision=revision, load_in_4bit=load_in_4bit, **options)
+        return load_model(name, revision=revision, bits=bits, **options)
     if weights_file is None:  # peft would try a pickle next
         raise UserError(f"the adapter {name!r} has no adapter_model.safetensors; Heed loads no pickles")
     from peft import PeftConfig, PeftModel
 
     config = PeftConfig.from_pretrained(name, revision=revision)
     base_name = from_here(Path(name), config.base_model_name_or_path)
-    base = load_model(base_name, revision=config.revision, load_in_4bit=load_in_4bit, **options)
+    base = load_model(base_name, revision=config.revision, bits=bits, **options)
     with without_peft_warning():
         return PeftModel.from_pretrained(base, name, revision=revision)
 

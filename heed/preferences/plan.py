@@ -19,7 +19,7 @@ from heed.models import adapters, loading
 from heed.preferences.encoding import encode_splits
 from heed.preferences.pairs import Pairs, read_pairs
 from heed.prompts.template import Contract, Prompt
-from heed.runs.finished import EmptySplit, find_run, in_4bit, set_aside
+from heed.runs.finished import EmptySplit, find_run, set_aside, weight_bits
 from heed.saying import Say, count
 from heed.tokens.batches import Batch, PaddingCollator
 from heed.training.choices import try_choices
@@ -176,13 +176,16 @@ def load(dpo: DpoConfig, run: Path | None, say: Say) -> Any:
             f"first: python -m heed.merge {dpo.model_name_or_path} FOLDER"
         )
     if tuned_further:
-        if dpo.load_in_4bit != in_4bit(run, None):
-            raise UserError(f"load_in_4bit: {dpo.load_in_4bit}, but the adapter was trained with the other; change it")
+        if dpo.bits != (then := weight_bits(run)):
+            before, now = (f"{bits} bits" if bits else "whole" for bits in (then, dpo.bits))
+            raise UserError(
+                f"the base of {dpo.model_name_or_path} was {before} in training and would be {now}; change it"
+            )
         model = loading.load_finished(
             dpo.model_name_or_path,
             revision=dpo.model_revision,
             dtype=dpo.dtype,
-            load_in_4bit=dpo.load_in_4bit,
+            bits=dpo.bits,
             attn_implementation=dpo.attn_implementation,
         )
         model.set_adapter("default")  # which makes it one that learns
@@ -201,7 +204,7 @@ def whole_model(dpo: DpoConfig) -> Any:
         revision=dpo.model_revision,
         dtype=dpo.dtype,
         attn_implementation=dpo.attn_implementation,
-        load_in_4bit=dpo.use_peft and dpo.load_in_4bit,
+        bits=dpo.bits,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from heed import config
 from heed.config import SftConfig
+from heed.config.training import Bits, bits_of
 from heed.errors import UserError
 from heed.files import run_folder
 
@@ -161,8 +162,9 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
     return splits[split]
 
 
-def in_4bit(run: Path | None, asked: bool | None) -> bool:
-    """An adapter is right only with the base model it was trained on, 4-bit rounding included."""
-    if asked is not None or run is None:
-        return bool(asked)
-    return bool(setting(run, "use_peft") and setting(run, "load_in_4bit"))
+def weight_bits(run: Path | None, in_4bit: bool | None = None, in_8bit: bool | None = None) -> Bits:
+    """As asked for, else as the run was trained: an adapter is right only with the base it was trained on, its
+    rounding included. Raises UserError for 4 and 8 bits at once."""
+    if in_4bit is None and in_8bit is None and run is not None and setting(run, "use_peft"):
+        in_4bit, in_8bit = setting(run, "load_in_4bit"), setting(run, "load_in_8bit")
+    return bits_of(bool(in_4bit), bool(in_8bit))

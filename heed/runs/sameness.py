@@ -11,7 +11,7 @@ Fingerprint = dict[str, Any]
 
 # A checkpoint's tensors have the shapes and the meaning that these give them.
 UNCHANGEABLE = (
-    *("model.", "optim", "use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "dtype"),
+    *("model.", "optim", "use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "load_in_8bit", "dtype"),
     *("use_dora", "modules_to_save"),
 )
 

@@ -64,6 +64,8 @@ def read_keys(
         for name, value in (("dataloader_pin_memory", False), ("use_cpu", True)):
             training.setdefault(name, config.Setting(value=value, source="follows the device: no accelerator"))
     config.derive_accumulation(ours.global_batch_size, settings, training, int(os.environ.get("WORLD_SIZE", "1")))
+    if ours.bits == 8:
+        keep_biases(training)
     precision = choose_precision(training, weights=ours.dtype)
     training.setdefault("bf16", config.Setting(value=False, source="default"))  # TRL's own default is true
     config.check_launcher(training)
@@ -74,6 +76,18 @@ def read_keys(
     }
     resolved = config.resolved_values(ours, settings) | theirs | training
     return Told(ours=ours, arguments=arguments, training=training, settings=resolved, precision=precision)
+
+
+def keep_biases(training: Settings) -> None:
+    """In autocast bitsandbytes would round the frozen biases for good (Linear8bitLt), and the adapter learn on others.
+
+    Raises UserError for autocast that was asked for.
+    """
+    why = "load_in_8bit computes in the type of the weights"
+    for name in ("bf16", "fp16"):
+        if name in training and training[name].value:
+            raise UserError(f"{training[name].source}: {name}: true, but {why}; set dtype: bfloat16 for speed")
+    training["bf16"] = config.Setting(value=False, source=why)
 
 
 def training_arguments(told: Told[Any]) -> "TrainingArguments":

@@ -60,7 +60,7 @@ def hot_path(
         flat=not padded,
         varlen=varlen,
         dropout=dropout,
-        four_bit=sft.use_peft and sft.load_in_4bit,
+        bits=sft.bits,
         row_losses=sft.record_row_loss,
         tokens=sft.tokens_per_batch or round(mean_length * args.train_batch_size),
     )

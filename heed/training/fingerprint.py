@@ -44,6 +44,7 @@ KEYS = ("dtype", "loss_on", "max_length", "on_long_row")
 ADAPTER_KEYS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit")
 # As LoraConfig calls them. They came later: None where they are at their defaults, as a run from before them has it.
 LORA_CONFIG_KEYS = ("use_rslora", "use_dora", "init_lora_weights", "modules_to_save")
+LATER_KEYS = (*LORA_CONFIG_KEYS, "load_in_8bit")
 # Where a model was loaded from and with what, not what it is.
 NOT_THE_MODEL = ("_name_or_path", "transformers_version", "dtype", "architectures", "quantization_config")
 
@@ -76,7 +77,7 @@ def of_any_training(
     found["use_peft"] = adapter.use_peft
     if adapter.use_peft:
         found |= {name: getattr(adapter, name) for name in ADAPTER_KEYS}
-        later = {name: getattr(adapter, name) for name in LORA_CONFIG_KEYS}
+        later = {name: getattr(adapter, name) for name in LATER_KEYS}
         found |= {name: None if value == getattr(type(adapter), name) else value for name, value in later.items()}
     found |= {f"model.{name}": value for name, value in settings.items()}
     plain: Fingerprint = json.loads(json.dumps(found, default=str))

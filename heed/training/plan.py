@@ -262,14 +262,13 @@ def audit_rows(
 def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
     """The model, with a fresh adapter if asked for."""
     set_seed(args.seed)  # an adapter begins with random numbers
-    load_in_4bit = sft.use_peft and sft.load_in_4bit
     model: Any = loading.load_model(
         sft.model_name_or_path,
         revision=sft.model_revision,
         dtype=sft.dtype,
         attn_implementation=sft.attn_implementation,
         dropout=sft.dropout,
-        load_in_4bit=load_in_4bit,
+        bits=sft.bits,
     )
     if sft.use_peft:
         adapter = adapters.Adapter(
@@ -283,7 +282,7 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
     total, trained = loading.parameter_counts(model)
     say(
         f"model     {sft.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"
-        + (", the frozen ones in 4 bits" if load_in_4bit else "")
+        + (f", the frozen ones in {sft.bits} bits" if sft.bits else "")
     )
     return model
 

@@ -49,7 +49,7 @@ def reloaded(model: "ModelKeys", adapter: "AdapterKeys", folder: Path, device: "
     return load_finished(
         str(folder),
         dtype=model.dtype,
-        load_in_4bit=adapter.load_in_4bit,
+        bits=adapter.bits,
         attn_implementation=model.attn_implementation,
         device=device,
     )

@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from heed.config import Setting, Settings
+from heed.config.training import Bits
 from heed.tokens.batches import MOST_FILLED
 
 Speed = Literal["auto", "eager", "graph", "compile"]
@@ -85,7 +86,7 @@ def choose_speed(asked: Speed, *, graph_refusal: str) -> SpeedChoice:
 
 
 def graph_refusal(
-    args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, four_bit: bool, row_losses: bool, tokens: int
+    args: TrainingArguments, *, flat: bool, varlen: str, dropout: str, bits: Bits, row_losses: bool, tokens: int
 ) -> str:
     """Why a training step cannot, or need not, be captured; `varlen` and `dropout` are reasons against, or empty.
 
@@ -99,7 +100,7 @@ def graph_refusal(
         varlen: bool(varlen),
         dropout: bool(dropout),
         "fp16's loss scaling": args.fp16,
-        "4-bit weights": four_bit,
+        f"{bits}-bit weights": bits is not None,
         "record_row_loss": row_losses,
         "gradient_checkpointing": args.gradient_checkpointing,
         f"rows of {tokens:,} tokens, whose kernels take longer than launching them": tokens > MOST_FILLED,

@@ -28,7 +28,7 @@ def asked(tmp_path: Path) -> tuple[Asking, Subject]:
         prompt=prompt,
         contract=prompt.contract(),
         dtype="float32",
-        load_in_4bit=False,
+        bits=None,
         batch_size=1,
         limit=None,
         command="test",
@@ -75,6 +75,6 @@ def test_the_contract_is_named_by_its_template_as_in_its_file_and_4_bits_are_ano
     key = asking.key(subject)
     assert key["contract"] == asking.contract.template_sha256
     assert key["model_sha256"] == model_sha256(subject.model)
-    assert replace(asking, load_in_4bit=True).key(subject) != key
+    assert replace(asking, bits=4).key(subject) != key
     stops = replace(asking.contract, stop_token_ids=[0, 1])
     assert replace(asking, contract=stops).key(subject) != key

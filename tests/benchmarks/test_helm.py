@@ -68,7 +68,7 @@ def test_helm_scores_our_rows_with_our_models_own_answers(asked: tuple[Path, Pro
         prompt=prompt,
         contract=prompt.contract(),
         dtype="float32",
-        load_in_4bit=False,
+        bits=None,
         batch_size=1,
         limit=4,
         command="test",

@@ -64,7 +64,7 @@ def test_a_pushed_model_is_served_as_it_is_and_answers_the_same(server: str, fet
     prompt, contract = find_prompt(str(fetched), None, None)
     conversations: list[list[Message]] = [[{"role": "user", "content": question}] for question in QUESTIONS]
     ours = generate(
-        load_subject(Subject(name="tuned", model=str(fetched)), dtype="float32", load_in_4bit=False),
+        load_subject(Subject(name="tuned", model=str(fetched)), dtype="float32", bits=None),
         prompt,
         [prompt.encode_prompt(messages) for messages in conversations],
         stop_token_ids=contract.stop_token_ids,

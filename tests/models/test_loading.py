@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -131,14 +132,17 @@ def test_parameters_are_counted() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Path, name: str) -> None:
+def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(
+    tmp_path: Path, name: str, bits: Literal[4, 8]
+) -> None:
     """Really quantized, on the CPU. bitsandbytes must not repack the weights at the first evaluation."""
     pytest.importorskip("bitsandbytes", reason="make setup-qlora")
     sizes = {"gpt2": {"n_embd": 64}, "gpt_neox": {"hidden_size": 64, "intermediate_size": 128}}  # blocks of 64
     base = save_model(tmp_path / "base", MODELS[name](**sizes[name]))
-    model = adapters.add_adapter(loading.load_model(str(base), load_in_4bit=True), ADAPTER)
-    assert any("Linear4bit" in type(module).__name__ for module in model.modules())
+    model = adapters.add_adapter(loading.load_model(str(base), bits=bits), ADAPTER)
+    assert any(f"Linear{bits}bit" in type(module).__name__ for module in model.modules())
     optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-2)
     losses = []
     for _ in range(5):
@@ -154,7 +158,7 @@ def test_a_qlora_adapter_learns_after_an_evaluation_and_loads_again(tmp_path: Pa
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     model.save_pretrained(tmp_path / "adapter")
-    reloaded = loading.load_finished(str(tmp_path / "adapter"), load_in_4bit=True)
+    reloaded = loading.load_finished(str(tmp_path / "adapter"), bits=bits)
     assert loading.max_logit_difference(model, reloaded, BATCH) < 1e-5
 
 

@@ -27,7 +27,7 @@ from heed.preferences.encoding import encode_pair
 from heed.preferences.pairs import Pair, read_pairs
 from heed.preferences.trainer import offered_losses
 from heed.prompts.template import load_prompt
-from heed.runs.finished import in_4bit, set_aside
+from heed.runs.finished import set_aside, weight_bits
 from world.small_world import ROOT, gpt2, save_model
 
 LETTERS = "abcdefghijklmnopqrst"
@@ -248,7 +248,7 @@ def test_a_fresh_adapter_has_the_model_without_it_as_reference(
     assert run(sft, pairs, folder, use_peft="true", precompute_ref_log_probs=precomputed) == 0
     assert logs(folder, "eval_loss")[0] == pytest.approx(0.6931, abs=1e-4)
     assert (folder / "adapter_model.safetensors").is_file() and not (folder / "ref").exists()
-    assert in_4bit(folder, None) is False
+    assert weight_bits(folder) is None
     again = tmp_path / "again"  # tuned further: its reference is the adapter as it was
     assert run(folder, pairs, again, use_peft="true") == 0
     assert logs(again, "eval_loss")[0] == pytest.approx(0.6931, abs=1e-4)

@@ -90,7 +90,7 @@ def test_graphs_are_refused_with_every_reason(tmp_path: Path) -> None:
         "flat": True,
         "varlen": "",
         "dropout": "",
-        "four_bit": False,
+        "bits": None,
         "row_losses": False,
         "tokens": 500,
     }
