@@ -55,9 +55,10 @@ def where(report: Mapping[str, Any]) -> str:
 def table(found: Mapping[str, Any]) -> str:
     job, variants = found["job"], found["variants"]
     rounds = min(len(variant["runs"]) for variant in variants.values())
+    limit = f"{found['limit_tflops']:.3g} TFLOP/s" if "limit_tflops" in found else "not measured then"
     title = (
         f"**{job['shape']}, {job['dtype']}, {job['rows']} rows**, {job['batch_size']} examples a step, "
-        f"{job['steps']} steps x {rounds} rounds; limit {found['limit_tflops']:.3g} TFLOP/s"
+        f"{job['steps']} steps x {rounds} rounds; limit {limit}"
     )
     rows = [row(name, variant, found) for name, variant in variants.items()]
     return "\n".join([title, "", HEADER, *rows])
@@ -72,7 +73,7 @@ def row(name: str, variant: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         f"{variant['supervised_per_second']:.0f}",
         f"{variant['tokens_per_second']:.0f}",
         f"{variant['useful_tflops']:.3g}",
-        f"{variant['useful_tflops'] / found['limit_tflops']:.0%}",
+        f"{variant['useful_tflops'] / found['limit_tflops']:.0%}" if "limit_tflops" in found else "",
         f"{variant['cpu_seconds_per_step']:.2f}",
         f"{variant['peak_mb']:.0f}",
         f"{variant['loss']:.4f}",

@@ -8,7 +8,7 @@ from faults.lab import Lab
 from faults.scripts import Bench, answering, inspecting
 from world.stub_judge import serve as serve_judge
 
-FEW, MANY = 4, 20
+FEW, MANY = 2, 20
 
 
 @pytest.mark.parametrize("points", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
