@@ -33,13 +33,13 @@ def main(arguments: Sequence[str]) -> None:
     command_line = config.parse_command_line(arguments, flags=("dry_run", "explain", "verbose"))
     from heed.course import Kind, run_course
     from heed.preferences.plan import make_plan
-    from heed.preferences.run import fingerprint, read_config, train_to_the_end
+    from heed.preferences.run import begin, fingerprint, read_config, train
 
     told = read_config(command_line)
     if command_line.explain:
         print(config.explain(told.settings))
         return
-    kind = Kind(make_plan=make_plan, refuse=refuse_idle, fingerprint=fingerprint, train=train_to_the_end)
+    kind = Kind(make_plan=make_plan, refuse=refuse_idle, fingerprint=fingerprint, begin=begin, train=train)
     run_course(told, kind, dry_run=command_line.dry_run, verbose=command_line.verbose)
 
 

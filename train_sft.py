@@ -88,9 +88,9 @@ def train_and_compare(told: Told[SftConfig], *, dry_run: bool, verbose: bool) ->
     from heed.course import Kind, run_course
     from heed.training.fingerprint import fingerprint
     from heed.training.plan import make_plan
-    from heed.training.run import train_to_the_end
+    from heed.training.run import begin, train
 
-    kind = Kind(make_plan=make_plan, refuse=refuse_idle, fingerprint=fingerprint, train=train_to_the_end)
+    kind = Kind(make_plan=make_plan, refuse=refuse_idle, fingerprint=fingerprint, begin=begin, train=train)
     run_course(told, kind, dry_run=dry_run, verbose=verbose)
 
 

@@ -1,11 +1,11 @@
 """The course of any training: plan, begin, train, compare, push. Given again, it does what is left undone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings
@@ -16,11 +16,12 @@ from heed.files import run_folder
 from heed.hub.outbox import command, waiting
 from heed.hub.training import Pushes, hub_settings
 from heed.runs.sameness import Fingerprint
-from heed.runs.start import Start, check_folder
+from heed.runs.start import check_folder
 from heed.runs.state import add_facts
 from heed.saying import Detail, Say, count
 from heed.training.arguments import Told
-from heed.training.run import begun, check_processes, meet
+from heed.training.run import begun, check_processes, meet, train_to_the_end
+from heed.training.safe import SafeTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class Kind:
     refuse: Callable[[Any, Settings], None]
     """Raises UserError for keys that have no effect, or cannot be followed, with this plan."""
     fingerprint: Callable[[Any], Fingerprint]
-    train: Callable[[Any, Settings, Start, Fingerprint, Sequence[TrainerCallback], int, Say], None]
+    begin: Callable[[Any, Settings, Path], dict[str, Any]]
+    train: Callable[..., SafeTrainer]
 
 
 def run_course(told: Told[Any], kind: Kind, *, dry_run: bool, verbose: bool) -> None:
@@ -60,7 +62,8 @@ def run_course(told: Told[Any], kind: Kind, *, dry_run: bool, verbose: bool) -> 
             say(f"done      {folder} is {rest}")
         else:
             queued = pushes.settings.queued if pushes is not None else 0
-            kind.train(plan, told.settings, found, facts, [pushes] if pushes is not None else [], queued, say)
+            watching = [pushes] if pushes is not None else []
+            train_to_the_end(kind, plan, told.settings, found, facts, watching, queued, say)
     del plan  # the models that answer need the memory
     if args.process_index == 0:
         finish_the_rest(folder, comparison, pushes, trained=not found.done, say=say)

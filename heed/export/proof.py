@@ -17,7 +17,7 @@ from heed.export import llama_cpp
 from heed.models.loading import context_length
 from heed.models.memory import BatchSize
 from heed.prompts.template import Prompt
-from heed.runs.finished import Subject, find_run, resolved_sft_config, set_aside
+from heed.runs.finished import Subject, find_run, set_aside, setting
 from heed.saying import Progress
 
 ROWS = 20
@@ -83,7 +83,7 @@ def prove(run: str, file: Path, runtime: Sequence[str], records: Sequence[Record
     """Ask the run, then llama.cpp with `file`, for the answers to the first rows that fit into the model's context."""
     prompt, contract = find_prompt(run, None, None)
     model = load_subject(Subject(name="tuned", model=run), dtype="float32", bits=None)
-    positions, most = context_length(model), resolved_sft_config(cast("Path", find_run(run))).compare_max_new_tokens
+    positions, most = context_length(model), setting(cast("Path", find_run(run)), "compare_max_new_tokens")
     asked = [(record, prompt.encode_prompt(record.messages[:-1])) for record in records[:ROWS]]
     fitting = [(record, ids, min(most, positions - len(ids))) for record, ids in asked if len(ids) < positions]
     if not fitting:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
+from heed.config.training import AdapterKeys
 from heed.errors import UserError
 
 # Every projection of a block, as the QLoRA paper (Dettmers et al. 2023, section 4) found to match full fine-tuning.
@@ -55,6 +56,19 @@ class Adapter:
     init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
     modules_to_save: Sequence[str] | None = None
     """Trained whole, beside the low-rank part."""
+
+
+def adapter_of(keys: AdapterKeys) -> Adapter:
+    return Adapter(
+        rank=keys.lora_r,
+        alpha=keys.lora_alpha,
+        dropout=keys.lora_dropout,
+        target_modules=keys.lora_target_modules,
+        use_rslora=keys.use_rslora,
+        use_dora=keys.use_dora,
+        init_lora_weights=keys.init_lora_weights,
+        modules_to_save=keys.modules_to_save,
+    )
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:

@@ -23,7 +23,6 @@ from heed.runs.finished import EmptySplit, find_run, set_aside, weight_bits
 from heed.saying import Say, count
 from heed.tokens.batches import Batch, PaddingCollator
 from heed.training.choices import try_choices
-from heed.training.fingerprint import LORA_CONFIG_KEYS
 from heed.training.proof import RELOAD_ROWS, reloaded
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ def load(dpo: DpoConfig, run: Path | None, say: Say) -> Any:
     else:
         model = whole_model(dpo)
         if dpo.use_peft:
-            model = adapters.add_adapter(model, adapter_of(dpo))
+            model = adapters.add_adapter(model, adapters.adapter_of(dpo))
     total, trained = loading.parameter_counts(model)
     say(f"model     {dpo.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained")
     return model
@@ -205,16 +204,6 @@ def whole_model(dpo: DpoConfig) -> Any:
         dtype=dpo.dtype,
         attn_implementation=dpo.attn_implementation,
         bits=dpo.bits,
-    )
-
-
-def adapter_of(dpo: DpoConfig) -> adapters.Adapter:
-    return adapters.Adapter(
-        rank=dpo.lora_r,
-        alpha=dpo.lora_alpha,
-        dropout=dpo.lora_dropout,
-        target_modules=dpo.lora_target_modules,
-        **{name: getattr(dpo, name) for name in LORA_CONFIG_KEYS},
     )
 
 

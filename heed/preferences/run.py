@@ -16,14 +16,16 @@ from heed.errors import UserError
 from heed.files import run_folder
 from heed.runs.sameness import Fingerprint
 from heed.training.arguments import Told, read_keys
-from heed.training.run import finish, make_callbacks, see_through, write_settings
+from heed.training.run import make_callbacks, of_any_run, see_through, write_settings
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from transformers import TrainerCallback
 
     from heed.preferences.plan import PreferencePlan
+    from heed.preferences.trainer import PreferenceTrainer
     from heed.runs.start import Start
     from heed.saying import Say
+    from heed.training.signals import StopSignals
 
 # Keys of DPOConfig that the weights depend on, besides those of every training.
 ARGUMENTS = (
@@ -78,49 +80,42 @@ def fingerprint(plan: "PreferencePlan") -> Fingerprint:
     return of_any_training(found, dpo, args, plan.prompt, plan.model)
 
 
-def train_to_the_end(
+def train(
     plan: "PreferencePlan",
-    settings: Settings,
     found: "Start",
     facts: Fingerprint,
-    pushes: "Sequence[TrainerCallback]",
+    callbacks: "Sequence[TrainerCallback]",
+    signals: "StopSignals",
     queued: int,
     say: "Say",
-) -> None:
-    """Begin, train, finish; run.json and run_state.json say how it went, whatever happens."""
+) -> "PreferenceTrainer":
+    """Run the training; afterwards the trainer has the best saved model, or the last one if none was scored."""
     from heed.preferences.trainer import make_trainer
-    from heed.runs.state import RunRecord
     from heed.training.callbacks import complete_checkpoint
-    from heed.training.signals import GracefulStop, StopSignals
+    from heed.training.signals import GracefulStop
 
     args, folder = plan.args, Path(str(plan.args.output_dir))
-    args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
-    with StopSignals() as signals:
-        known = {"fingerprint": facts} | begin(plan, settings, folder)
-        with RunRecord(folder, found.checkpoint, known, writes=args.process_index == 0) as record:
-            trainer = make_trainer(
-                fresh_adapter=plan.fresh_adapter,
-                model=plan.model,
-                ref_model=plan.reference,
-                args=args,
-                train_dataset=plan.encoded["train"],
-                eval_dataset=plan.encoded["validation"] if args.eval_strategy != "no" else None,
-                processing_class=plan.tokenizer,
-                callbacks=[*make_callbacks(plan.dpo, args, folder, say), *pushes, record],
-                stop=GracefulStop(signals),
-                facts={"fingerprint": facts},
-                complete=lambda staged: complete_checkpoint(staged, plan.contract),
-                say=say,
-            )
-            see_through(trainer, found, [], queued, say)
-            record.facts |= finish(trainer, plan, folder, say)
+    trainer = make_trainer(
+        fresh_adapter=plan.fresh_adapter,
+        model=plan.model,
+        ref_model=plan.reference,
+        args=args,
+        train_dataset=plan.encoded["train"],
+        eval_dataset=plan.encoded["validation"] if args.eval_strategy != "no" else None,
+        processing_class=plan.tokenizer,
+        callbacks=[*make_callbacks(plan.dpo, args, folder, say), *callbacks],
+        stop=GracefulStop(signals),
+        facts={"fingerprint": facts},
+        complete=lambda staged: complete_checkpoint(staged, plan.contract),
+        say=say,
+    )
+    see_through(trainer, found, [], queued, say)
+    return trainer
 
 
 def begin(plan: "PreferencePlan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it for run.json."""
     from heed.data.splits import row_ids
-    from heed.hardware import describe
-    from heed.models.loading import parameter_counts
 
     dpo, pairs = plan.dpo, plan.pairs
     if plan.args.process_index == 0:
@@ -129,14 +124,8 @@ def begin(plan: "PreferencePlan", settings: Settings, folder: Path) -> dict[str,
         if pairs.rejected:
             lines = [dataclasses.asdict(each) for each in pairs.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, lines)
-    parameters, trained_parameters = parameter_counts(plan.model)
-    return {
+    return of_any_run(dpo, plan.args, plan.model) | {
         "versions": run_folder.versions() | {"trl": metadata.version("trl")},
-        "working_folder": str(Path.cwd()),
-        "model": dpo.model_name_or_path,
-        "model_revision": dpo.model_revision,
-        "parameters": parameters,
-        "trained_parameters": trained_parameters,
         "prompt": plan.prompt.name,
         "data": {
             "source": dpo.pairs,
@@ -151,7 +140,4 @@ def begin(plan: "PreferencePlan", settings: Settings, folder: Path) -> dict[str,
         "audit": None,
         "splits": {name: len(records) for name, records in plan.splits.items()},
         "encoded": plan.counts,
-        "device": str(plan.args.device),
-        "hardware": describe(plan.args.device),
-        "processes": plan.args.world_size,
     }

@@ -77,11 +77,6 @@ class PreferenceTrainer(SafeTrainer, DPOTrainer):
         # A resumed run may have taken its last step already; Trainer would take one more.
         return [] if self.control.should_training_stop else list(islice(epoch_iterator, num_batches)), None
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Only carries the dataset to `evaluation_loop`, which makes the batches itself."""
-        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        return DataLoader(dataset, collate_fn=list)
-
     # ---- the loss
 
     def compute_loss(

@@ -50,11 +50,6 @@ class RowEvaluation(Trainer):
             metrics |= super().evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}")
         return metrics
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Only carries the dataset to `evaluation_loop`, which makes the batches itself."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        return DataLoader(self.eval_dataset[dataset] if isinstance(dataset, str) else dataset, collate_fn=list)
-
     @torch.no_grad()
     def evaluation_loop(
         self,

@@ -37,7 +37,6 @@ from heed.tokens.recipe import Recipe, make_recipe
 from heed.tokens.shards import read_whole
 from heed.training.batching import hot_path, why_padded
 from heed.training.choices import try_choices
-from heed.training.fingerprint import LORA_CONFIG_KEYS
 from heed.training.proof import RELOAD_ROWS, reloaded
 from heed.training.speed import SpeedChoice
 
@@ -271,14 +270,7 @@ def load(sft: SftConfig, args: TrainingArguments, say: Say) -> Any:
         bits=sft.bits,
     )
     if sft.use_peft:
-        adapter = adapters.Adapter(
-            rank=sft.lora_r,
-            alpha=sft.lora_alpha,
-            dropout=sft.lora_dropout,
-            target_modules=sft.lora_target_modules,
-            **{name: getattr(sft, name) for name in LORA_CONFIG_KEYS},
-        )
-        model = adapters.add_adapter(model, adapter)
+        model = adapters.add_adapter(model, adapters.adapter_of(sft))
     total, trained = loading.parameter_counts(model)
     say(
         f"model     {sft.model_name_or_path}: {total / 1e6:.1f} M parameters, {trained / 1e6:.1f} M of them trained"

@@ -3,14 +3,14 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heed.config import Settings
-from heed.config.training import RunKeys
+from heed.config.training import ModelKeys, RunKeys
 from heed.files import run_folder
 from heed.runs.sameness import Fingerprint, refuse_unknown
 from heed.saying import Progress, count, speaker
@@ -69,6 +69,16 @@ class Planned(Protocol):
         """The saved model, loaded as a user would."""
 
 
+class Trains(Protocol):
+    """How a kind of training begins and runs; `begin` gives its part of run.json."""
+
+    @property
+    def begin(self) -> Callable[[Any, Settings, Path], dict[str, Any]]: ...
+
+    @property
+    def train(self) -> Callable[..., "SafeTrainer"]: ...
+
+
 def check_processes(run: RunKeys, facts: Fingerprint) -> None:
     """Raises UserError where another process has something else that decides the numbers of the run."""
     from heed.processes import check_alike
@@ -104,7 +114,8 @@ def begun(run: RunKeys, args: "TrainingArguments", facts: Fingerprint, say: "Say
 
 
 def train_to_the_end(
-    plan: "Plan",
+    kind: Trains,
+    plan: Planned,
     settings: Settings,
     found: "Start",
     facts: Fingerprint,
@@ -119,17 +130,12 @@ def train_to_the_end(
     from heed.runs.state import RunRecord
     from heed.training.signals import StopSignals
 
-    folder = Path(str(plan.args.output_dir))
+    args, folder = plan.args, Path(str(plan.args.output_dir))
+    args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
     with StopSignals() as signals:
-        known = {"fingerprint": facts} | begin(plan, settings, folder)
-        with RunRecord(folder, found.checkpoint, known, writes=plan.args.process_index == 0) as record:
-            callbacks = [
-                *make_callbacks(plan.sft, plan.args, folder, say),
-                *sample_answers(plan, folder, say),
-                *pushes,
-                record,
-            ]
-            trainer = train(plan, found, facts, callbacks, signals, queued, say)
+        known = {"fingerprint": facts} | kind.begin(plan, settings, folder)
+        with RunRecord(folder, found.checkpoint, known, writes=args.process_index == 0) as record:
+            trainer = kind.train(plan, found, facts, [*pushes, record], signals, queued, say)
             record.facts |= finish(trainer, plan, folder, say)
 
 
@@ -165,8 +171,6 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
     """Write down what goes into the run, and return the part of it for run.json."""
     from heed.audit.flags import write_flags
     from heed.data.splits import row_ids
-    from heed.hardware import describe
-    from heed.models.loading import parameter_counts
 
     rows = plan.reading.rows
     if plan.args.process_index == 0:
@@ -180,13 +184,7 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         if rows.rejected:
             rejected = [dataclasses.asdict(each) for each in rows.rejected]
             run_folder.write_lines(folder / run_folder.REJECTED_FILE, rejected)
-    parameters, trained_parameters = parameter_counts(plan.model)
-    return {
-        "working_folder": str(Path.cwd()),
-        "model": plan.sft.model_name_or_path,
-        "model_revision": plan.sft.model_revision,
-        "parameters": parameters,
-        "trained_parameters": trained_parameters,
+    return of_any_run(plan.sft, plan.args, plan.model) | {
         "prompt": plan.sft.prompt,
         "data": {
             "source": plan.sft.data,
@@ -202,9 +200,24 @@ def begin(plan: "Plan", settings: Settings, folder: Path) -> dict[str, Any]:
         "splits": {name: len(records) for name, records in plan.splits.items()}
         | {"train": plan.encoded["train"].counts["rows"] if plan.sft.prepared else len(plan.splits["train"])},
         "encoded": {name: each.counts | {"cache_key": each.cache_key} for name, each in plan.encoded.items()},
-        "device": str(plan.args.device),
-        "hardware": describe(plan.args.device),
-        "processes": plan.args.world_size,
+    }
+
+
+def of_any_run(keys: ModelKeys, args: "TrainingArguments", model: Any) -> dict[str, Any]:
+    """What run.json says of every run: its model, and where it is computed."""
+    from heed.hardware import describe
+    from heed.models.loading import parameter_counts
+
+    parameters, trained_parameters = parameter_counts(model)
+    return {
+        "working_folder": str(Path.cwd()),
+        "model": keys.model_name_or_path,
+        "model_revision": keys.model_revision,
+        "parameters": parameters,
+        "trained_parameters": trained_parameters,
+        "device": str(args.device),
+        "hardware": describe(args.device),
+        "processes": args.world_size,
     }
 
 
@@ -217,7 +230,7 @@ def train(
     plan: "Plan",
     found: "Start",
     facts: dict[str, Any],
-    callbacks: "list[TrainerCallback]",
+    callbacks: "Sequence[TrainerCallback]",
     signals: "StopSignals",
     queued: int,
     say: "Say",
@@ -229,8 +242,7 @@ def train(
     from heed.training.signals import GracefulStop
     from heed.training.trainer import HeedTrainer
 
-    args = plan.args
-    args.eval_on_start = args.eval_on_start and found.checkpoint is None  # a checkpoint's eval_loss is known
+    args, folder = plan.args, Path(str(plan.args.output_dir))
     train_set = plan.encoded["train"].dataset
     steering, *others = plan.evaluated().items() if args.eval_strategy != "no" else [("", None)]
     row_losses = RowLosses() if plan.sft.record_row_loss else None
@@ -242,7 +254,7 @@ def train(
         evaluated_too=dict(others),
         data_collator=plan.collator,
         processing_class=plan.tokenizer,
-        callbacks=callbacks,
+        callbacks=[*make_callbacks(plan.sft, args, folder, say), *sample_answers(plan, folder, say), *callbacks],
         tokens_per_batch=plan.sft.tokens_per_batch,
         speed=plan.speed,
         stop=GracefulStop(signals),

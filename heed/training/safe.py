@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch.utils.data import DataLoader
+
 from heed.training.checkpointing import WholeCheckpoints
 from heed.training.finite import FiniteSteps
 
@@ -9,11 +11,17 @@ from heed.training.finite import FiniteSteps
 class SafeTrainer(FiniteSteps, WholeCheckpoints):
     """A mixin: `class MyTrainer(SafeTrainer, TheirTrainer)`, which says with `order_rows` how its rows are dealt."""
 
+    eval_dataset: Any
     resumed = False
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         self.resumed = resume_from_checkpoint is not None
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Only carries the dataset to `evaluation_loop`, which makes the batches itself."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(self.eval_dataset[dataset] if isinstance(dataset, str) else dataset, collate_fn=list)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         without_negative_times(logs)
