@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from accelerate.utils import DistributedType
 
+from heed import processes
 from heed.models.attention import flat_rows
-from heed.models.faster import compiled_blocks, fused_gelu, sparse_embedding_gradient
+from heed.models.faster import compiled_blocks, fused_gelu, last_perceptron_where_scored, tied_gradient_in_place
+from heed.models.head import ScoringHead, scoring_head
 from heed.models.likelihood import target_nll
 from heed.models.memory import BatchSize, KeptMemory
 from heed.runs.recorder import RowLosses
@@ -34,7 +36,11 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     They are counted over all micro-batches and processes of one optimizer step, so accumulation and world size cannot
     change the loss. (A mean of means would: huggingface/transformers#35203.)
     """
-    loss = (nll * weights).sum() / num_items_in_batch
+    return spoilt_if_infinite((nll * weights).sum() / num_items_in_batch)
+
+
+def spoilt_if_infinite(loss: torch.Tensor) -> torch.Tensor:
+    """`loss`, and NaN if it is not finite."""
     # A factor of exactly 1, but NaN where the loss is not finite: an infinite loss may have a finite gradient, which
     # one process would pass on to all, and the guard looks at gradients only.
     return loss * (1 + 0 * loss.detach())
@@ -72,6 +78,7 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
         )
         self.tokens_since_stored: torch.Tensor | int = 0
         self.graphs: StepGraphs | None = None
+        self.head: ScoringHead | None = None
         self.while_training = ExitStack()
 
     def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -83,7 +90,10 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
                     self.add_callback(KeptMemory())
                 # Not world_size: torchrun wraps a single process too, as the last machine of an elastic run is.
                 if self.accelerator.distributed_type == DistributedType.NO:
-                    self.while_training.enter_context(sparse_embedding_gradient(self.model))
+                    self.while_training.enter_context(tied_gradient_in_place(self.model))
+                self.while_training.enter_context(last_perceptron_where_scored(self.model))
+                if self.accelerator.distributed_type in processes.PLAIN:
+                    self.head = self.while_training.enter_context(scoring_head(self.model))
             if self.speed.mode == "compile":
                 self.while_training.enter_context(compiled_blocks(self.model))
             if self.speed.mode == "graph":
@@ -161,10 +171,15 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        nll = target_nll(model, inputs)
+        items = 1 if num_items_in_batch is None else num_items_in_batch
+        if self.head is None:
+            nll = target_nll(model, inputs)
+            loss = token_mean_loss(nll, inputs["weights"], items)
+        else:
+            loss, nll = self.head.loss(model, inputs, items)
+            loss = spoilt_if_infinite(loss)
         if self.row_losses is not None:
             self.row_losses.note(nll, inputs["row_targets"])
-        loss = token_mean_loss(nll, inputs["weights"], 1 if num_items_in_batch is None else num_items_in_batch)
         loss = loss * self.accelerator.num_processes  # gradients are averaged over processes, the loss is a sum
         return (loss, nll) if return_outputs else loss
 

@@ -1,0 +1,136 @@
+"""The output head and its cross entropy as one operation: the logits of a batch are never all in memory.
+
+With 50,000 or 150,000 tokens in a vocabulary, the logits of a batch, their log-probabilities and the gradient of both
+are the largest tensors of a step. Here they exist for a few targets at a time, and the gradient is made while they do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from heed.tokens.batches import IGNORE, LOSS_KEYS, Batch
+
+SCORES_BYTES = 64 * 2**20  # of the logits that exist at once
+# On a CPU a product with few rows and all columns of a vocabulary runs at half the speed of the same in pieces, whose
+# weights stay in the cache (AMD EPYC, MKL, 110 rows: 0.08 TFLOP/s at once, 0.13 in pieces of 512 to 1,024 columns).
+COLUMNS = 1024
+
+
+class HeadLoss(torch.autograd.Function):
+    """Cross entropy of a linear head. The gradient is made in the forward pass, from the logits while they exist."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        items: torch.Tensor | int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of all targets' negative log-likelihood times their `weights`, divided by `items`; and each target's
+        negative log-likelihood alone, without gradient.
+
+        `hidden` is (targets, hidden size), `weight` (vocabulary, hidden size), `targets` and `weights` (targets,).
+        """
+        kind = hidden.device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        given, hidden, table = hidden.dtype, hidden.to(half), weight.to(half)
+        exact = torch.promote_types(half, torch.float32)
+        scale = weights.to(exact) / items
+        learned = targets != IGNORE
+        places = targets.where(learned, 0)[:, None]
+        size = max(1, SCORES_BYTES // (4 * len(weight)))
+        losses, upstream, for_weight = [], torch.empty_like(hidden), None
+        with torch.autocast(kind, enabled=False):
+            for start in range(0, max(1, len(targets)), size):
+                part = slice(start, start + size)
+                scores = product(hidden[part], table)
+                log_probabilities = scores.to(exact).log_softmax(dim=-1)
+                del scores
+                losses.append(-log_probabilities.gather(1, places[part])[:, 0] * learned[part])
+                factor = scale[part, None]
+                gradient = log_probabilities.exp_().mul_(factor).scatter_add_(1, places[part], -factor).to(half)
+                torch.mm(gradient, table, out=upstream[part])
+                if ctx.needs_input_grad[1]:
+                    own = (gradient.T @ hidden[part]).to(weight.dtype)
+                    for_weight = own if for_weight is None else for_weight.add_(own)
+        nll = torch.cat(losses)
+        ctx.gradients = upstream.to(given), for_weight
+        ctx.mark_non_differentiable(nll)
+        return (nll * scale).sum(), nll
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+        found = ctx.gradients
+        ctx.gradients = ()  # a reference that stayed would make autograd copy the larger of the two
+        if gradient.device.type != "cpu" or gradient.numpy() != 1:  # no wait for any other device
+            found = [each if each is None else each.mul_(gradient) for each in found]
+        return (*found, None, None, None)
+
+
+def product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Logits, shape (rows, vocabulary)."""
+    if hidden.device.type != "cpu" or hidden.dtype not in (torch.float32, torch.float64):
+        return hidden @ weight.T
+    scores = hidden.new_empty(len(hidden), len(weight))
+    for start in range(0, len(weight), COLUMNS):
+        part = slice(start, start + COLUMNS)
+        torch.mm(hidden, weight[part].T, out=scores[:, part])
+    return scores
+
+
+class ScoringHead:
+    """A model's head that returns the loss in place of logits, while it is asked for it."""
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        self.head = head
+        self.asked: tuple[torch.Tensor, torch.Tensor, torch.Tensor | int] | None = None
+        self.nll: torch.Tensor
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.asked is None:
+            return torch.nn.functional.linear(hidden, self.head.weight)
+        loss, self.nll = HeadLoss.apply(hidden.flatten(0, -2), self.head.weight, *self.asked)
+        return loss
+
+    def loss(
+        self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What HeadLoss says of a batch: its loss, divided by `items`, and each target's negative log-likelihood."""
+        inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
+        self.asked = batch["targets"], batch["weights"], items
+        try:
+            loss: torch.Tensor = model(**inputs, use_cache=False).logits
+        finally:
+            self.asked = None
+        return loss, self.nll
+
+
+@contextmanager
+def scoring_head(model: PreTrainedModel) -> Iterator[ScoringHead | None]:
+    """Let the model's head return losses for a while; None where that would not be the model's own loss."""
+    head: Any = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.bias is not None or not returns_its_heads_scores(model, head):
+        yield None
+        return
+    head.forward = scoring = ScoringHead(head)
+    try:
+        yield scoring
+    finally:
+        del head.forward
+
+
+@torch.no_grad()
+def returns_its_heads_scores(model: PreTrainedModel, head: torch.nn.Linear) -> bool:
+    """Whether the model's logits are what its head returns: some bend them (Gemma 2) or scale them (Cohere)."""
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_hook(lambda module, given, scores: seen.append(scores))
+    try:
+        logits = model(input_ids=torch.tensor([[0, 1]], device=head.weight.device), use_cache=False).logits
+    finally:
+        hook.remove()
+    return len(seen) == 1 and torch.equal(seen[0], logits)
