@@ -15,6 +15,7 @@ A run that was killed or preempted continues when the same command is given agai
 Every name of transformers.TrainingArguments is a key too (learning_rate, max_steps, save_steps, bf16, ...).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -115,6 +116,7 @@ def refuse_idle(plan: "Plan", settings: Settings) -> None:
 def prepare(sft: SftConfig, *, dry_run: bool) -> None:
     """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
     from heed.training.plan import prepare
+    from heed.workers import imports_are_done
 
     if dry_run:
         raise UserError("--prepare --dry-run: one writes a set, the other nothing; leave one out")
@@ -122,10 +124,12 @@ def prepare(sft: SftConfig, *, dry_run: bool) -> None:
         raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--prepare: start it as one process, without a launcher; num_proc says how many tokenize")
+    imports_are_done()
     prepare(sft, print)
 
 
 if __name__ == "__main__":
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # until workers.imports_are_done
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

@@ -50,14 +50,19 @@ def prompt_of(example: Example) -> list[int]:
 
 def columns(dataset: Dataset) -> pyarrow.Table:
     """The columns with one number or word for each example, in the data set's order."""
-    names = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Value)]
-    table: pyarrow.Table = dataset.select_columns(names).with_format("arrow")[:]
-    return table
+    return read_columns(dataset, [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Value)])
+
+
+def read_columns(dataset: Dataset, names: list[str]) -> pyarrow.Table:
+    """Past `datasets`, which gathers the rows of a selection from one batch of the file after the other."""
+    table: pyarrow.Table = dataset.data.table.select(names)
+    chosen = dataset._indices
+    return table if chosen is None else table.combine_chunks().take(chosen.column(0))
 
 
 def column(dataset: Dataset, name: str) -> np.ndarray:
     """A column of numbers or words without a Python object for each, in the data set's order."""
-    [values] = dataset.select_columns(name).with_format("arrow")[:].columns
+    [values] = read_columns(dataset, [name]).columns
     array: np.ndarray = values.to_numpy()
     return array.astype(np.int64) if array.dtype.kind == "i" else array
 

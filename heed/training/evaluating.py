@@ -14,10 +14,11 @@ from transformers.trainer_utils import EvalLoopOutput
 from heed import processes
 from heed.models.likelihood import row_scores
 from heed.models.memory import BatchSize, forward_bytes, free_memory, rows_that_fit
-from heed.saying import Say
+from heed.saying import Detail, Say
 from heed.tokens.batches import FlatCollator, PaddingCollator
 from heed.tokens.examples import column, row_lengths, supervised_tokens
 from heed.training.checkpointing import show_learned
+from heed.training.earlier import Earlier
 
 
 class RowEvaluation(Trainer):
@@ -33,6 +34,7 @@ class RowEvaluation(Trainer):
     eval_collator: FlatCollator | PaddingCollator
     eval_rows: BatchSize
     eos_token_id: int
+    earlier: Earlier | None = None
     say: Say
 
     def rows_as_collated(self) -> AbstractContextManager[None]:
@@ -45,9 +47,23 @@ class RowEvaluation(Trainer):
 
         Each is logged by itself.
         """
-        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        metrics = self.measured(eval_dataset, ignore_keys, metric_key_prefix)
         for name, dataset in self.evaluated_too.items() if eval_dataset is None else ():
-            metrics |= super().evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}")
+            metrics |= self.measured(dataset, ignore_keys, f"{metric_key_prefix}_{name}")
+        return metrics
+
+    def measured(self, dataset: Any, ignore_keys: list[str] | None, prefix: str) -> dict[str, float]:
+        """Before the first step what an earlier start has measured, where there was one."""
+        earlier = self.earlier if self.state.global_step == 0 else None
+        metrics = earlier.known(prefix) if earlier is not None else None
+        if metrics is not None:
+            self.say(Detail("          as an earlier start of the same training measured it:"))
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+        metrics = super().evaluate(dataset, ignore_keys, prefix)
+        if earlier is not None:
+            earlier.keep(prefix, metrics, metrics.get(f"{prefix}_runtime", 0.0))
         return metrics
 
     @torch.no_grad()

@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from heed.errors import UserError, is_out_of_memory
 from heed.models.loading import parameter_counts
-from heed.models.memory import free_memory, free_unused
-from heed.processes import from_first
+from heed.models.memory import free_memory, free_unused, resident_memory
+from heed.processes import from_first, largest
 from heed.runs import checkpoints
 from heed.saying import Detail, Say, count, duration
 from heed.tokens.examples import row_lengths
@@ -119,7 +119,11 @@ class Rehearsal(TrainerCallback):
         trainer = self.trainer
         if args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(args.device)
+        if (known := self.known(args.device)) is not None:
+            self.tell(known, "as an earlier start did it", state)
+            return
         rows = longest_batch(row_lengths(trainer.train_dataset), args.train_batch_size, trainer.tokens_per_batch)
+        began, held = time.monotonic(), held_memory(args.device)
         try:
             with same_random_states(), trainer.rehearsing():
                 done: list[str] = []
@@ -148,15 +152,35 @@ class Rehearsal(TrainerCallback):
         free_unused()
         if not done:
             return
-        tokens = int(row_lengths(trainer.train_dataset)[rows].sum())
+        peak = peak_memory(args.device)
+        found = {
+            "done": ", ".join(done),
+            "rows": len(rows),
+            "tokens": int(row_lengths(trainer.train_dataset)[rows].sum()),
+            "seconds": seconds,
+            "more": max(0, peak - held),
+        }
+        if trainer.earlier is not None and state.global_step == 0:  # later the optimizer has its memory already
+            trainer.earlier.keep("rehearsal", found, time.monotonic() - began)
+        self.tell(found, f"at most {gib(peak)} held", state)
+
+    def known(self, device: torch.device) -> dict[str, Any] | None:
+        """What an earlier start found, if as much memory as it took is free for every process."""
+        found = self.trainer.earlier.known("rehearsal") if self.trainer.earlier is not None else None
+        if found is None or largest(int(free_memory(device) < found["more"])):
+            return None
+        return found
+
+    def tell(self, found: dict[str, Any], how: str, state: TrainerState) -> None:
+        free = gib(free_memory(self.trainer.args.device))
         self.say(
             Detail(
-                f"rehearsal {', '.join(done)} with the {len(rows)} longest rows ({tokens:,} tokens): at most "
-                f"{gib(peak_memory(args.device))} held, {gib(free_memory(args.device))} free"
+                f"rehearsal {found['done']} with the {found['rows']} longest rows ({found['tokens']:,} tokens): "
+                f"{how}, {free} free"
             )
         )
-        if seconds:
-            left = self.seconds_left(seconds / tokens, state)
+        if found["seconds"]:
+            left = self.seconds_left(found["seconds"] / found["tokens"], state)
             steps = count(state.max_steps - state.global_step, "step")
             self.say(f"time      about {duration(left)} for {steps}, going by a trial step")
 
@@ -234,6 +258,10 @@ def same_random_states() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy_state)
+
+
+def held_memory(device: torch.device) -> int:
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else resident_memory()
 
 
 def peak_memory(device: torch.device) -> int:

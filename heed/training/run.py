@@ -40,7 +40,9 @@ def meet(told: Told[Any], *, verbose: bool) -> "tuple[TrainingArguments, Say]":
     """All processes of the run find each other; only the first one speaks."""
     from heed.processes import check_launch
     from heed.training.signals import die_with_launcher
+    from heed.workers import imports_are_done
 
+    imports_are_done()
     die_with_launcher()
     check_launch(told.ours.processes)
     args = training_arguments(told)
@@ -238,6 +240,7 @@ def train(
     """Run the training; afterwards the trainer has the best saved model, or the last one if none was scored."""
     from heed.runs.recorder import RowLosses
     from heed.training.callbacks import InitialTrainLoss, complete_checkpoint
+    from heed.training.earlier import earlier_start
     from heed.training.preflight import Rehearsal
     from heed.training.signals import GracefulStop
     from heed.training.trainer import HeedTrainer
@@ -252,6 +255,7 @@ def train(
         train_dataset=train_set,
         eval_dataset=steering[1],
         evaluated_too=dict(others),
+        earlier=earlier_start(plan, facts),
         data_collator=plan.collator,
         processing_class=plan.tokenizer,
         callbacks=[*make_callbacks(plan.sft, args, folder, say), *sample_answers(plan, folder, say), *callbacks],

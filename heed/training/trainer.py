@@ -22,6 +22,7 @@ from heed.runs.recorder import RowLosses
 from heed.tokens.batches import Batch, FlatCollator
 from heed.tokens.examples import row_lengths
 from heed.tokens.order import RowBatches, row_batches
+from heed.training.earlier import Earlier
 from heed.training.evaluating import RowEvaluation
 from heed.training.graphs import StepGraphs
 from heed.training.safe import SafeTrainer
@@ -66,11 +67,12 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
         speed: SpeedChoice = EAGER,
         row_losses: RowLosses | None = None,
         evaluated_too: Mapping[str, Any] = MappingProxyType({}),
+        earlier: Earlier | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(compute_loss_func=token_mean_loss, **kwargs)  # tells Trainer: the loss is scaled
         self.tokens_per_batch, self.speed, self.row_losses = tokens_per_batch, speed, row_losses
-        self.evaluated_too = evaluated_too
+        self.evaluated_too, self.earlier = evaluated_too, earlier
         self.eval_collator = self.data_collator.for_evaluation()
         self.eos_token_id: int = self.data_collator.pad_token_id  # padding is EOS
         self.eval_rows = BatchSize(
