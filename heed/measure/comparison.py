@@ -8,8 +8,8 @@ from typing import Any
 from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.measure import scorers
 from heed.measure.clusters import Clusters
+from heed.measure.corpus import corpus_estimate, corpus_value
 from heed.measure.intervals import Estimate, paired_difference
 from heed.measure.measurements import HEED, Measurement
 from heed.measure.rows import Row, measured
@@ -185,8 +185,8 @@ def difference(
     """Of a metric on answers in the same order."""
     mine, yours = [each for _, each, _ in pairs], [each for _, _, each in pairs]
     if before.statistics is not None and after.statistics is not None:
-        found = scorers.corpus_estimate(before.metric, after.statistics, less=before.statistics, clusters=clusters)
-        values = tuple(scorers.corpus_value(before.metric, each) for each in (before.statistics, after.statistics))
+        found = corpus_estimate(before.metric, after.statistics, less=before.statistics, clusters=clusters)
+        values = tuple(corpus_value(before.metric, each) for each in (before.statistics, after.statistics))
     else:
         found = paired_difference(yours, mine, within=before.within, clusters=clusters)
         values = (sum(mine) / len(mine), sum(yours) / len(yours))

@@ -12,14 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
+from functools import lru_cache, partial
 
 from heed.answers.responses import Answer
 from heed.errors import UserError
 from heed.measure import scorers
 from heed.measure.clusters import Clusters
+from heed.measure.corpus import corpus_estimate, corpus_score
 from heed.measure.intervals import Estimate, mean_estimate
 from heed.measure.measurements import Measurement, mean_measurement
+from heed.measure.words import word_by_word
 
 Metric = Callable[[Sequence[str], Sequence[str]], list[Measurement]]  # (responses, references) -> what was found
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -59,18 +61,24 @@ def words_f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
     return 2 * common / (len(ours) + len(theirs))
 
 
+@lru_cache(maxsize=1 << 15)  # of the same texts for several metrics
 def normalized(text: str) -> str:
     """As SQuAD has it; where that leaves nothing, less is taken away: "A" or "!" must not count as no answer."""
     lower = text.lower()
-    for left in (squad_normalized(text), lower.translate(PUNCTUATION), lower):
-        if words := " ".join(left.split()):
-            return words
+    for left in (squad_words(text), lower.translate(PUNCTUATION).split(), lower.split()):
+        if left:
+            return " ".join(left)
     return ""
 
 
 def squad_normalized(text: str) -> str:
-    """Lower case, without punctuation and articles, single spaces (Rajpurkar et al. 2016)."""
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    return " ".join(squad_words(text))
+
+
+@word_by_word
+def squad_words(text: str) -> list[str]:
+    """Lower case, without punctuation and articles (Rajpurkar et al. 2016)."""
+    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
 
 
 def mean(values: list[float]) -> float:
@@ -96,8 +104,8 @@ METRICS: dict[str, Metric] = {
     "contains": partial(each_answer, "contains", contains),
     "token_f1": partial(each_answer, "token_f1", token_f1),
     "rougeL": scorers.rouge_l,
-    "chrf": partial(scorers.corpus_score, "chrf"),
-    "bleu": partial(scorers.corpus_score, "bleu"),
+    "chrf": partial(corpus_score, "chrf"),
+    "bleu": partial(corpus_score, "bleu"),
 }
 KNOWN = (*METRICS, "bertscore", f"{EVALUATE}NAME_OR_FOLDER")
 
@@ -164,7 +172,7 @@ def in_clusters(
 
 def clustered(measurement: Measurement, clusters: Sequence[Hashable]) -> Estimate:
     if measurement.statistics is not None:
-        return scorers.corpus_estimate(measurement.metric, measurement.statistics, clusters=clusters)
+        return corpus_estimate(measurement.metric, measurement.statistics, clusters=clusters)
     assert measurement.items is not None
     known = [(item, group) for item, group in zip(measurement.items, clusters, strict=True) if item is not None]
     if not known:

@@ -1,7 +1,7 @@
-"""Scores as other libraries compute them, each imported when asked for: ROUGE, chrF, BLEU, BERTScore, `evaluate`."""
+"""Scores as other libraries compute them, each imported when asked for: ROUGE, BERTScore, `evaluate`."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from numbers import Real
@@ -12,20 +12,12 @@ import numpy as np
 
 from heed.errors import UserError, reason_of
 from heed.files import run_folder
-from heed.measure.intervals import PERCENT, SMALLEST, SMALLEST_UNKNOWN, Estimate, range_of, resampled, together
+from heed.measure.intervals import range_of
 from heed.measure.measurements import Measurement, library, mean_measurement
+from heed.measure.words import Texts, settled, word_by_word
 from heed.shipped import setup
 
-Texts = Sequence[str]
 SETUP = f"`{setup('eval')}` installs it"
-
-
-def settled(responses: Texts, references: Texts, scores: Iterable[float], *, best: float) -> list[float]:
-    """The scores, but settled for empty texts, where libraries differ: both empty is the best, one of them 0."""
-    return [
-        score if response.strip() and reference.strip() else best * (response.strip() == reference.strip())
-        for response, reference, score in zip(responses, references, scores, strict=True)
-    ]
 
 
 # ---- ROUGE
@@ -33,24 +25,31 @@ def settled(responses: Texts, references: Texts, scores: Iterable[float], *, bes
 
 def rouge_l(responses: Texts, references: Texts) -> list[Measurement]:
     """ROUGE-L's F measure with Porter's stemmer. Only a to z and digits make words for it."""
-    from nltk.stem.porter import PorterStemmer
     from rouge_score.scoring import fmeasure
-    from rouge_score.tokenize import tokenize
 
-    stemmer = PorterStemmer()
-    stemmer.stem = cache(stemmer.stem)
+    words = rouge_words()
 
     def score(ours: str, theirs: str) -> float:
-        written, wanted = tokenize(ours, stemmer), tokenize(theirs, stemmer)
+        written, wanted = words(ours), words(theirs)
         if not written or not wanted:
             return 0.0
         common = common_words(written, wanted)
         return float(fmeasure(common / len(written), common / len(wanted)))
 
     items = settled(responses, references, map(score, responses, references), best=1.0)
-    blind = sum(bool(reference.strip()) and not tokenize(reference, None) for reference in references)
+    blind = sum(bool(reference.strip()) and not words(reference) for reference in references)
     notes = (f"{blind} references have no letter a to z and no digit, so they score 0",) if blind else ()
     return [mean_measurement("rougeL", items, library=library("rouge_score"), notes=notes)]
+
+
+@cache
+def rouge_words() -> Callable[[str], list[str]]:
+    from nltk.stem.porter import PorterStemmer
+    from rouge_score.tokenize import tokenize
+
+    stemmer = PorterStemmer()
+    stemmer.stem = cache(stemmer.stem)
+    return word_by_word(partial(tokenize, stemmer=stemmer))
 
 
 def common_words(these: Sequence[str], those: Sequence[str]) -> int:
@@ -67,114 +66,6 @@ def common_words(these: Sequence[str], those: Sequence[str]) -> int:
         equal = row & places.get(word, 0)
         row = (row + equal | row - equal) & every
     return len(these) - row.bit_count()
-
-
-# ---- BLEU and chrF
-
-
-@cache
-def sacrebleu_metric(name: str) -> Any:
-    from sacrebleu.metrics import BLEU, CHRF
-
-    return BLEU(force=True) if name == "bleu" else CHRF()  # force: no warning of tokenized text, a model may write it
-
-
-def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measurement]:
-    """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items.
-
-    For the interval, the counts of rows are weighted and added up again.
-    """
-    from sacrebleu.metrics import BLEU
-
-    metric = sacrebleu_metric(name)
-    statistics = corpus_statistics(name, responses, references)
-    sentence = BLEU(effective_order=True, force=True) if name == "bleu" else metric
-    scores = (float(sentence._compute_score_from_stats(counts).score) for counts in statistics.astype(int).tolist())
-    found = corpus_estimate(name, statistics)
-    notes: tuple[str, ...] = ()
-    if name == "bleu" and not statistics[:, -1].any():
-        notes = ("no answer has four words, so BLEU has nothing to count",)
-    return [
-        Measurement(
-            metric=name,
-            value=found.value,
-            ci95=found.ci95,
-            n=found.n,
-            items=tuple(settled(responses, references, scores, best=100.0)),
-            scale=100.0,
-            within=PERCENT,
-            library=library("sacrebleu"),
-            notes=notes,
-            details={"signature": str(metric.get_signature())},
-            statistics=statistics,
-        )
-    ]
-
-
-def corpus_statistics(name: str, responses: Texts, references: Texts) -> np.ndarray:
-    """The counts of each answer that a corpus score is made of, shape (answers, counts)."""
-    metric = sacrebleu_metric(name)
-    # Not a documented method, but what corpus_score itself resamples: it returns half the interval's width alone.
-    return np.asarray(metric._extract_corpus_statistics(responses, [references]), dtype=float)
-
-
-def corpus_value(name: str, statistics: np.ndarray) -> float:
-    return score_of(name, statistics.sum(axis=0))
-
-
-def score_of(name: str, sums: np.ndarray) -> float:
-    if name == "bleu":  # sacrebleu cuts lengths to whole numbers; only their ratio matters
-        sums = np.append(sums[:2] * 1000, sums[2:])
-    return float(sacrebleu_metric(name)._compute_score_from_stats(sums.tolist()).score)
-
-
-DRAWS = 2000  # each calls sacrebleu
-
-
-def unseen_rows(name: str, statistics: np.ndarray) -> np.ndarray:
-    """The counts of a row like the average one of which nothing is right, and of the same where all is."""
-    worst, best = statistics.mean(axis=0), statistics.mean(axis=0)
-    if name == "bleu":  # length, length of the reference, matches of 1 to 4 words, texts of 1 to 4 words
-        worst[2:6] = 0
-        best[0] = best[1]
-        best[2:6] = best[6:] = np.maximum(best[1] - np.arange(4), 0)
-    else:  # for each order: in the answer, in the reference, in both
-        worst[2::3] = 0
-        best[0::3] = best[2::3] = best[1::3]
-    return np.stack([worst, best])
-
-
-def corpus_estimate(
-    name: str,
-    statistics: np.ndarray,
-    less: np.ndarray | None = None,
-    clusters: Sequence[Hashable] | None = None,
-) -> Estimate:
-    """The corpus score of one system, or how much it is above that of another (`less`) on the same rows.
-
-    Both are resampled together, so that a hard row is hard for both (Koehn 2004, paired bootstrap).
-    """
-    systems = [statistics] if less is None else [statistics, less]
-
-    def value(sums: np.ndarray) -> float:
-        scores = [score_of(name, each) for each in np.split(sums, len(systems))]
-        return scores[0] - scores[1] if len(scores) == 2 else scores[0]
-
-    rows, n = together(np.concatenate(systems, axis=1), clusters), len(statistics)
-    actual = value(rows.sum(axis=0))
-    if len(rows) < (SMALLEST if len(rows) == n else SMALLEST_UNKNOWN):
-        return Estimate(value=actual, ci95=None, n=n)
-    unseen = [unseen_rows(name, each) for each in np.split(rows, len(systems), axis=1)]
-    if len(unseen) == 2:
-        unseen[1] = unseen[1][::-1]  # at worst the other is right where this one is wrong
-    return resampled(
-        rows,
-        np.concatenate(unseen, axis=1),
-        lambda sums: np.array([value(each) for each in sums]),
-        value=actual,
-        n=n,
-        draws=DRAWS,
-    )
 
 
 # ---- BERTScore

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from heed.errors import UserError
+from heed.measure.corpus import corpus_estimate, corpus_statistics
 from heed.measure.metrics import METRICS, load_metrics
-from heed.measure.scorers import corpus_estimate, corpus_statistics
 from world.small_world import TINY
 
 ANSWERS = ["the cat sat on the mat", "a dog", "", "", "nothing alike"]
