@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -56,6 +56,24 @@ def refuse_bomb(tokenizer: "PreTrainedTokenizerBase", template: str, messages: S
             f"{RENDER_BYTES >> 20} MiB and {RENDER_CHARACTERS:,} characters; this one does not"
         )
     harmless.add(template)
+
+
+PLAIN = frozenset(("role", "content", "input"))
+Render = Callable[[list[Message], bool], str]
+
+
+def text_renderer(tokenizer: "PreTrainedTokenizerBase", template: str) -> Render:
+    """`render` for turns of nothing but PLAIN texts: the template alone, past what transformers does for tools,
+    documents and thoughts, which takes as long."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled = _compile_jinja_template(template)
+    given = {**tokenizer.special_tokens_map, "tools": None, "documents": None}
+
+    def render_texts(messages: list[Message], generation_prompt: bool) -> str:
+        return str(compiled.render(messages=messages, add_generation_prompt=generation_prompt, **given))
+
+    return render_texts
 
 
 def render(

@@ -11,11 +11,14 @@ searched for.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jinja2 import TemplateError
 
 from heed.data.records import Message, Record, learned_turns
 from heed.errors import UserError
@@ -23,7 +26,7 @@ from heed.files.run_folder import CONTRACT_FILE, read_json, write_json
 from heed.prompts.control_tokens import Markers, control_token_pattern, mark_control_tokens, split_fenced
 from heed.prompts.dates import reads_clock, with_fixed_date
 from heed.prompts.probes import MORE, PLAIN_PROBE, PROBE, PROBE_ANSWER, PROBE_INPUT, PROBE_QUESTION, PROBES
-from heed.prompts.rendering import refuse_bomb, render
+from heed.prompts.rendering import PLAIN, Render, refuse_bomb, render, text_renderer
 from heed.prompts.words import Encode, word_encoder
 from heed.shipped import SHIPPED
 
@@ -92,6 +95,10 @@ class Prompt:
         return word_encoder(self.tokenizer)
 
     @cached_property
+    def _render_texts(self) -> Render:
+        return text_renderer(self.tokenizer, self.template)
+
+    @cached_property
     def frame(self) -> tuple[str, str]:
         """What the template writes into an answer before its text (an empty think block), and after it."""
         prompt = self.render(PROBE[:-1], generation_prompt=True)
@@ -118,6 +125,9 @@ class Prompt:
         """The text of a conversation, with `generation_prompt` up to where the assistant begins to write."""
         if not self.shows_input:
             messages = [join_input(message) for message in messages]
+        if all(map(PLAIN.issuperset, messages)):
+            with suppress(TemplateError, TypeError):  # said below
+                return self._render_texts(list(messages), generation_prompt)
         return render(self.tokenizer, self.template, messages, generation_prompt, self.name)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
