@@ -13,7 +13,7 @@ CONFIG ?= configs/tiny.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-qlora setup-gguf setup-eval notebook-setup arena-setup benchmarks-setup helm-setup evals-setup export-setup \
-	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-generation gpu-bundle faults faults-hub keys clean
+	browser-setup demo demo-compare demo-dpo demo-real fetch-real inspect test lint types unit test-slow tiny bench bench-jobs bench-generation gpu-bundle faults faults-hub keys clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -170,6 +170,9 @@ tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources 
 bench: .venv/bench/installed  ## measure training next to other tools (under 10 minutes; BENCH="--rounds 1" passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench \
 		$(PY) -m bench.cpu $(BENCH)
+
+bench-jobs: .venv/bench/installed  ## the same for chats, Alpaca, several answers, LoRA, a real model's shape, loss on all
+	$(MAKE) --no-print-directory bench BENCH="--of jobs $(BENCH)"
 
 bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from bench.jobs import Job
 from bench.models import build
+from bench.rows import answered
 from bench.variants import VARIANTS, arguments, heed_trainer
 
 PREFIX = 24
@@ -90,24 +90,6 @@ def losses_agree(job: Job, ours: str = "heed", theirs: str = "textbook", *, answ
     losses = {name: VARIANTS[name](job, rows).loss for name in (theirs, ours)}
     assert abs(losses[ours] - losses[theirs]) < (1e-4 if job.dtype == "fp32" else 1e-2), losses
     return losses
-
-
-def answered(rows: Dataset, answers: int) -> Dataset:
-    """As many rows, the first prompts now with as many answers each: theirs, and those of the rows after them."""
-
-    def ids(place: int) -> tuple[list[int], list[int]]:
-        asked, row = rows[place - place % answers], rows[place]
-        return asked["input_ids"][: asked["spans"][0][0]], row["input_ids"][row["spans"][0][0] :]
-
-    pairs = [ids(place) for place in range(len(rows))]
-    return Dataset.from_dict(
-        rows.to_dict()
-        | {
-            "input_ids": [prompt + answer for prompt, answer in pairs],
-            "spans": [[[len(prompt), len(prompt + answer)]] for prompt, answer in pairs],
-            "tokens": [len(prompt + answer) for prompt, answer in pairs],
-        }
-    )
 
 
 class NoSynchronization(TrainerCallback):

@@ -1,6 +1,7 @@
 """Measures Heed next to other tools on a CPU; `make bench` calls it.
 
-python -m bench.cpu
+python -m bench.cpu                     # shapes of models, on short instructions
+python -m bench.cpu --of jobs           # chats, Alpaca, several answers, LoRA, a real model's shape, loss on all
 python -m bench.cpu --shapes s384 gpt2_small --dtype fp32 --variants heed trainer --rounds 5 --steps 8
 python -m bench.cpu --shapes s384 --data rows.json --tokenizer FOLDER     # real rows instead of synthetic ones
 """
@@ -19,7 +20,7 @@ from datasets import Dataset
 
 from bench.jobs import Job
 from bench.limit import limit_tflops
-from bench.measure import machine, result, run_apart
+from bench.measure import SFT_BEST, machine, result, run_apart
 from bench.rows import real_examples
 from bench.table import write_tables
 from bench.variants import VARIANTS, missing
@@ -33,37 +34,61 @@ class Comparison:
     """How much faster than a variant Heed is meant to be; shown beside what was measured, never asserted."""
 
 
-COMPARISONS = (
-    Comparison(
-        job=Job(shape="s384", dtype="fp32"),
-        variants=("heed", "textbook", "trainer", "sft_defaults", "sft_no_checkpointing", "sft_padding_free"),
-        at_least={"trainer": 2.5},
+TRAINERS = ("heed", "trainer", "sft_no_checkpointing", "sft_padding_free")
+COMPARISONS: dict[str, tuple[Comparison, ...]] = {
+    "shapes": (
+        Comparison(
+            job=Job(shape="s384", dtype="fp32"),
+            variants=("heed", "textbook", "trainer", "sft_defaults", "sft_no_checkpointing", "sft_padding_free"),
+            at_least={"trainer": 3.5},
+        ),
+        Comparison(
+            job=Job(shape="pythia_70m", dtype="fp32"),
+            variants=("heed", "trainer", "litgpt"),
+            at_least={"litgpt": 3.0},
+        ),
+        Comparison(
+            job=Job(shape="gpt2_small", dtype="fp32", steps=3),
+            variants=("heed", "textbook", "trainer", "sft_padding_free"),
+            at_least={"trainer": 3.2},
+        ),
+        Comparison(
+            job=Job(shape="gpt2_small", dtype="bf16", steps=3),
+            variants=("heed", "trainer"),
+            at_least={"trainer": 2.0},
+        ),
+        Comparison(
+            job=Job(shape="gpt2_medium", dtype="fp32", steps=2),
+            variants=("heed", "trainer"),
+            at_least={"trainer": 1.9},
+        ),
     ),
-    Comparison(
-        job=Job(shape="pythia_70m", dtype="fp32"),
-        variants=("heed", "trainer", "litgpt"),
-        at_least={"litgpt": 3.0},
+    "jobs": (
+        Comparison(
+            job=Job(shape="s384", dtype="fp32", rows="chats", batch_size=4, steps=3),
+            variants=TRAINERS,
+            at_least={SFT_BEST: 4.0},
+        ),
+        Comparison(job=Job(shape="s384", dtype="fp32", rows="alpaca", steps=3), variants=TRAINERS, at_least={}),
+        Comparison(job=Job(shape="s384", dtype="fp32", rows="answers"), variants=TRAINERS, at_least={}),
+        Comparison(job=Job(shape="s384", dtype="fp32", loss_on="all"), variants=TRAINERS, at_least={}),
+        Comparison(
+            job=Job(shape="gpt2_small", dtype="fp32", lora_rank=16, steps=3),
+            variants=("heed", "trainer", "sft_padding_free"),
+            at_least={"trainer": 2.5},
+        ),
+        Comparison(
+            job=Job(shape="smollm2_135m", dtype="fp32", steps=2),
+            variants=("heed", "trainer", "sft_padding_free"),
+            at_least={"trainer": 2.0},
+        ),
     ),
-    Comparison(
-        job=Job(shape="gpt2_small", dtype="fp32", steps=3),
-        variants=("heed", "textbook", "trainer", "sft_padding_free"),
-        at_least={"trainer": 2.3},
-    ),
-    Comparison(
-        job=Job(shape="gpt2_small", dtype="bf16", steps=3),
-        variants=("heed", "trainer"),
-        at_least={"trainer": 2.0},
-    ),
-    Comparison(
-        job=Job(shape="gpt2_medium", dtype="fp32", steps=2),
-        variants=("heed", "trainer"),
-        at_least={"trainer": 1.9},
-    ),
-)
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parser().parse_args(arguments)
+    args.out = args.out or Path(f"docs/performance-{args.of}.json")
     chosen = choose(args)
     runs: dict[Job, dict[str, list[dict[str, Any]]]] = {c.job: defaultdict(list) for c in chosen}
     limits: dict[Job, float] = {}
@@ -76,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 run = run_apart(variant, comparison.job, rows)
                 runs[comparison.job][variant].append(run)
                 speed = run["examples"] / run["seconds"]
-                say(f"round {number + 1}  {comparison.job.name:24} {variant:22} {speed:8.2f} examples/s")
+                say(f"round {number + 1}  {comparison.job.name:40} {variant:22} {speed:8.2f} examples/s")
             limits[comparison.job] = max(limits.get(comparison.job, 0.0), limit_tflops(comparison.job, rows))
             results = [result(c.job, runs[c.job], c.at_least, limit=limits[c.job]) for c in chosen if runs[c.job]]
             report = {"machine": machine(), "minutes": (time.perf_counter() - started) / 60, "results": results}
@@ -90,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shapes = sorted({comparison.job.shape for comparison in COMPARISONS})
+    shapes = sorted({comparison.job.shape for group in COMPARISONS.values() for comparison in group})
+    found.add_argument("--of", choices=list(COMPARISONS), default="shapes", help="what varies (default: %(default)s)")
     found.add_argument("--shapes", nargs="+", choices=shapes, default=shapes)
     found.add_argument("--dtype", choices=["fp32", "bf16"], help="only comparisons in this type")
     found.add_argument("--variants", nargs="+", choices=list(VARIANTS), help="default: those of each comparison")
@@ -100,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", type=Path, help="a file of real rows; needs --tokenizer")
     found.add_argument("--tokenizer", help="of --data: a folder or Hub id")
     found.add_argument("--prompt", default="alpaca_short", help="of --data (default: %(default)s)")
-    found.add_argument("--out", type=Path, default=Path("docs/performance.json"))
+    found.add_argument("--out", type=Path, help="default: docs/performance-OF.json")
     found.add_argument("--page", type=Path, default=Path("docs/performance.md"), help="where the tables are written")
     return found
 
@@ -109,7 +135,7 @@ def choose(args: argparse.Namespace) -> list[Comparison]:
     """The comparisons asked for, without the variants that are not installed, which are named once."""
     chosen = []
     absent: set[str] = set()
-    for comparison in COMPARISONS:
+    for comparison in COMPARISONS[args.of]:
         if comparison.job.shape not in args.shapes or args.dtype not in (None, comparison.job.dtype):
             continue
         wanted = args.variants or comparison.variants

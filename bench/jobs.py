@@ -1,17 +1,19 @@
 """What is trained and what it took: the job, the clock, the run."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
 from bench.models import SHAPES
-from bench.rows import examples
-from heed.tokens.batches import IGNORE
+from bench.rows import make_rows
+from heed.tokens.batches import IGNORE, Batch
+from heed.tokens.examples import LossOn, learned_places
 
 Dtype = Literal["fp32", "bf16"]
 
@@ -23,6 +25,9 @@ class Job:
     shape: str
     dtype: Dtype
     rows: str = "short"
+    loss_on: LossOn = "response"
+    lora_rank: int | None = None
+    """Of an adapter on all layers, with the rest frozen; None: all weights are trained."""
     batch_size: int = 8
     warm_up: int = 1
     steps: int = 4
@@ -31,7 +36,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.shape} {self.dtype} {self.rows}"
+        loss = ", loss on all" if self.loss_on == "all" else ""
+        adapter = f", LoRA r{self.lora_rank}" if self.lora_rank else ""
+        return f"{self.shape}{adapter}, {self.dtype}, {self.rows} rows{loss}"
 
     @property
     def all_steps(self) -> int:
@@ -39,7 +46,12 @@ class Job:
 
     def examples(self, seed: int = 0) -> Dataset:
         vocabulary = SHAPES[self.shape].vocabulary
-        return examples(self.rows, self.all_steps * self.batch_size, vocabulary=vocabulary, seed=seed)
+        return make_rows(self.rows, self.all_steps * self.batch_size, vocabulary=vocabulary, seed=seed)
+
+    @property
+    def operations_per_weight(self) -> int:
+        """For each token: forward, and the gradients of what came in and of the weight, which a frozen one has not."""
+        return 4 if self.lora_rank else 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +64,10 @@ class Run:
     examples: int
     tokens: int
     supervised: int
+    computed: int
+    """Tokens that went through the layers, without padding: fewer than `tokens` where rows share a beginning."""
+    scored: int
+    """Places that were scored and had a target."""
 
 
 class Clock(TrainerCallback):
@@ -72,31 +88,43 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.tick(state.global_step)
 
-    def run(self, loss: float, rows: Dataset) -> Run:
-        """Sums up a run whose steps took `rows` in order."""
+    def run(self, loss: float, rows: Dataset, collator: Callable[[list[Any]], Batch] | None = None) -> Run:
+        """Sums up a run whose steps took `rows` in order, with a `collator` that lays out a step without padding."""
         size = self.job.batch_size
-        return self.run_over(loss, joined(rows.select(range(self.job.warm_up * size, self.job.all_steps * size))))
+        timed = rows.select(range(self.job.warm_up * size, self.job.all_steps * size))
+        found = self.run_over(loss, joined(timed, self.job.loss_on))
+        if collator is None:
+            return found
+        steps = [collator(list(timed.select(range(start, start + size)))) for start in range(0, len(timed), size)]
+        return replace(
+            found,
+            computed=sum(step["input_ids"].numel() for step in steps),
+            scored=sum(len(step["targets"]) for step in steps),
+        )
 
     def run_over(self, loss: float, examples: Dataset | Sequence[Mapping[str, Any]]) -> Run:
         (start, end), (cpu_start, cpu_end) = self.wall, self.cpu
+        tokens = sum(len(example["input_ids"]) for example in examples)
+        supervised = sum(label != IGNORE for example in examples for label in example["labels"])
         return Run(
             seconds=end - start,
             cpu_seconds=cpu_end - cpu_start,
             loss=loss,
             examples=sum(len(example.get("seq_lengths", [1])) for example in examples),
-            tokens=sum(len(example["input_ids"]) for example in examples),
-            supervised=sum(label != IGNORE for example in examples for label in example["labels"]),
+            tokens=tokens,
+            supervised=supervised,
+            computed=tokens,
+            scored=supervised,
         )
 
 
-def joined(rows: Dataset) -> Dataset:
-    """The columns that tools other than Heed take: input_ids and labels, the prompt's being -100."""
-    return Dataset.from_list(
-        [
-            {
-                "input_ids": row["input_ids"],
-                "labels": [*[IGNORE] * row["spans"][0][0], *row["input_ids"][row["spans"][0][0] :]],
-            }
-            for row in rows
-        ]
-    )
+def joined(rows: Dataset, loss_on: LossOn) -> Dataset:
+    """The columns that tools other than Heed take: input_ids and labels, -100 for what is only read."""
+    return Dataset.from_list([{"input_ids": row["input_ids"], "labels": labels(row, loss_on)} for row in rows])
+
+
+def labels(row: Mapping[str, Any], loss_on: LossOn) -> list[int]:
+    found = np.full(len(row["input_ids"]), IGNORE)
+    places = learned_places(row, loss_on)
+    found[places] = np.asarray(row["input_ids"])[places]
+    return list(map(int, found))

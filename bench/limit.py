@@ -1,6 +1,7 @@
 """What the machine can do at most: its own matrix products, in the shapes of a step of training."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from datasets import Dataset
@@ -8,7 +9,8 @@ from datasets import Dataset
 from bench.jobs import Job
 from bench.models import SHAPES
 
-SECONDS = 0.2  # for each product; the fastest run counts, since other work on the machine only adds
+PIECE = 1024
+SECONDS = 0.1  # for each product; the fastest run counts, since other work on the machine only adds
 
 
 def limit_tflops(job: Job, rows: Dataset) -> float:
@@ -18,24 +20,32 @@ def limit_tflops(job: Job, rows: Dataset) -> float:
     """
     shape, steps = SHAPES[job.shape], job.all_steps
     tokens = sum(rows["tokens"]) // steps
-    width = shape.width
-    layers = [(tokens, width, columns, shape.layers) for columns in (3 * width, width, 4 * width)]
-    supervised = sum(rows["response_tokens"]) // steps
-    products = [*layers, (tokens, 4 * width, width, shape.layers), (supervised, width, shape.vocabulary, 1)]
-    operations = seconds = 0.0
-    for rows_of, inner, columns, times in products:
-        operations += times * 6e-12 * rows_of * inner * columns
-        seconds += times * step_seconds(rows_of, inner, columns, torch.bfloat16 if job.dtype == "bf16" else None)
-    return operations / seconds
+    supervised = sum(rows["response_tokens"]) // steps if job.loss_on == "response" else tokens - job.batch_size
+    seconds = sum(shape.layers * step_seconds(job, tokens, inner, columns) for inner, columns in shape.products)
+    seconds += step_seconds(job, supervised, shape.width, shape.vocabulary)
+    return (
+        1e-12 * job.operations_per_weight * (tokens * shape.block_weights + supervised * shape.head_weights) / seconds
+    )
 
 
-def step_seconds(rows: int, inner: int, columns: int, dtype: torch.dtype | None) -> float:
-    """A layer's product and the two of its gradients, at best."""
-    given, weights = torch.randn(rows, inner, dtype=dtype), torch.randn(inner, columns, dtype=dtype)
-    upstream = torch.randn(rows, columns, dtype=dtype)
+def step_seconds(job: Job, rows: int, inner: int, columns: int) -> float:
+    """A layer's product and those of its gradients, each at best: as a whole or in pieces of its columns."""
+    dtype = torch.bfloat16 if job.dtype == "bf16" else None
+    given, weights = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
+    upstream, for_weights = torch.randn(rows, columns, dtype=dtype), torch.empty(columns, inner, dtype=dtype)
+    ways: list[list[Callable[[], object]]] = [
+        [lambda: given @ weights.T, lambda: [given @ part.T for part in weights.split(PIECE)]],
+        [lambda: upstream @ weights],
+    ]
+    if not job.lora_rank:
+        ways.append([lambda: torch.mm(upstream.T, given, out=for_weights)])
+    return sum(min(map(best_seconds, product)) for product in ways)
+
+
+def best_seconds(run: Callable[[], object]) -> float:
     best, ends = float("inf"), time.perf_counter() + SECONDS
     while time.perf_counter() < ends or best == float("inf"):
         began = time.perf_counter()
-        given @ weights, upstream @ weights.T, given.T @ upstream
+        run()
         best = min(best, time.perf_counter() - began)
     return best

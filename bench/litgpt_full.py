@@ -39,7 +39,7 @@ class Ids(DataModule):
                 "labels": torch.tensor(row["labels"]),
                 "token_counts": {"raw": len(row["input_ids"]), "raw_plus_prompt_template": len(row["input_ids"])},
             }
-            for row in joined(rows)
+            for row in joined(rows, "response")
         ]
 
     def connect(self, tokenizer: Any = None, batch_size: int = 1, max_seq_length: int | None = None) -> None:

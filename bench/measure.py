@@ -79,13 +79,18 @@ def quiet() -> None:
 def summary(runs: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
     """Medians over the runs of one variant.
 
-    Useful operations are those that no exact method can leave out: 6 for each weight of the blocks and each token, and
-    for each weight of the head and each supervised token. Attention and padding do not count.
+    Useful operations: 6 for each weight of the blocks and each token, and for each weight of the head and each
+    supervised token; 4 where the weights are frozen. Attention and padding do not count. Computed ones are the same for
+    the tokens that a tool computed: what rows share counts once.
     """
     shape, steps = SHAPES[job.shape], job.steps
 
     def middle(value: Any) -> float:
         return float(median(value(run) for run in runs))
+
+    def tflops(run: Mapping[str, Any], tokens: str, scored: str) -> float:
+        weights = shape.block_weights * run[tokens] + shape.head_weights * run[scored]
+        return float(1e-12 * job.operations_per_weight * weights / run["seconds"])
 
     return {
         "ms_per_step": middle(lambda run: 1000 * run["seconds"] / steps),
@@ -93,11 +98,8 @@ def summary(runs: Sequence[Mapping[str, Any]], job: Job) -> dict[str, Any]:
         "examples_per_second": middle(lambda run: run["examples"] / run["seconds"]),
         "supervised_per_second": middle(lambda run: run["supervised"] / run["seconds"]),
         "tokens_per_second": middle(lambda run: run["tokens"] / run["seconds"]),
-        "useful_tflops": middle(
-            lambda run: (
-                6e-12 * (shape.block_weights * run["tokens"] + shape.head_weights * run["supervised"]) / run["seconds"]
-            )
-        ),
+        "useful_tflops": middle(lambda run: tflops(run, "tokens", "supervised")),
+        "computed_tflops": middle(lambda run: tflops(run, "computed", "scored")),
         "peak_mb": middle(lambda run: run["peak_mb"]),
         "loss": middle(lambda run: run["loss"]),
         "runs": [dict(run) for run in runs],

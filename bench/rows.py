@@ -1,6 +1,6 @@
 """Synthetic examples with the lengths, and the shared beginnings, of two real instruction sets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,17 @@ SETS: Mapping[str, tuple[Kind, ...]] = {
     ),
 }
 COMMON_TO_PREAMBLES = 8
+ANSWERS = 4  # to each question of "answers"
+EXCHANGES = 5  # in each of "chats": ten turns
+
+
+def make_rows(name: str, count: int, *, vocabulary: int, seed: int = 0) -> Dataset:
+    """Examples of one of SETS, or made of `short` ones: "answers", four to each question; "chats", ten turns each."""
+    if name == "answers":
+        return answered(examples("short", count, vocabulary=vocabulary, seed=seed), ANSWERS)
+    if name == "chats":
+        return conversations(examples("short", count * EXCHANGES, vocabulary=vocabulary, seed=seed), EXCHANGES)
+    return examples(name, count, vocabulary=vocabulary, seed=seed)
 
 
 def examples(name: str, count: int, *, vocabulary: int, seed: int = 0) -> Dataset:
@@ -91,13 +102,45 @@ def examples(name: str, count: int, *, vocabulary: int, seed: int = 0) -> Datase
         body = random.integers(1, vocabulary, size=min(response_length, MAX_LENGTH - prompt_length) - 1)
         responses.append([*body.tolist(), EOS])
     whole = [before + answer for before, answer in zip(prompts, responses, strict=True)]
+    return dataset(whole, [[[len(before), len(ids)]] for before, ids in zip(prompts, whole, strict=True)])
+
+
+def answered(rows: Dataset, answers: int) -> Dataset:
+    """As many rows, the first prompts now with as many answers each: theirs, and those of the rows after them."""
+    pairs = []
+    for place in range(len(rows)):
+        asked, row = rows[place - place % answers], rows[place]
+        pairs.append((asked["input_ids"][: asked["spans"][0][0]], row["input_ids"][row["spans"][0][0] :]))
+    whole = [prompt + answer for prompt, answer in pairs]
+    spans = [[[len(prompt), len(ids)]] for (prompt, _), ids in zip(pairs, whole, strict=True)]
+    return dataset(whole, spans)
+
+
+def conversations(rows: Dataset, exchanges: int) -> Dataset:
+    """Each made of as many rows; all but the first of them without the preamble."""
+    whole, spans = [], []
+    for start in range(0, len(rows), exchanges):
+        ids: list[int] = []
+        learned = []
+        for row in rows.select(range(start, start + exchanges)):
+            cut = SETS["short"][0].preamble if ids else 0
+            [[begin, end]] = row["spans"]
+            learned.append([len(ids) + begin - cut, len(ids) + end - cut])
+            ids += row["input_ids"][cut:]
+        whole.append(ids)
+        spans.append(learned)
+    return dataset(whole, spans)
+
+
+def dataset(whole: Sequence[Sequence[int]], spans: Sequence[Sequence[Sequence[int]]]) -> Dataset:
+    """Examples with the columns that training reads."""
     return Dataset.from_dict(
         {
-            "row_id": list(range(count)),
+            "row_id": list(range(len(whole))),
             "input_ids": whole,
-            "spans": [[[len(before), len(ids)]] for before, ids in zip(prompts, whole, strict=True)],
+            "spans": spans,
             "tokens": list(map(len, whole)),
-            "response_tokens": list(map(len, responses)),
+            "response_tokens": [sum(end - begin for begin, end in own) for own in spans],
         }
     )
 

@@ -1,6 +1,6 @@
 """Writes the tables of docs/performance.md from the figures in a JSON file.
 
-python -m bench.table docs/performance.json
+python -m bench.table docs/performance-shapes.json
 """
 
 import json
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from bench.jobs import Job
 
 HEADER = (
     "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | share of the limit | CPU s/step | peak MB "
@@ -55,10 +57,9 @@ def where(report: Mapping[str, Any]) -> str:
 def table(found: Mapping[str, Any]) -> str:
     job, variants = found["job"], found["variants"]
     rounds = min(len(variant["runs"]) for variant in variants.values())
-    limit = f"{found['limit_tflops']:.3g} TFLOP/s" if "limit_tflops" in found else "not measured then"
     title = (
-        f"**{job['shape']}, {job['dtype']}, {job['rows']} rows**, {job['batch_size']} examples a step, "
-        f"{job['steps']} steps x {rounds} rounds; limit {limit}"
+        f"**{Job(**job).name}**, {job['batch_size']} examples a step, {job['steps']} steps x {rounds} rounds; "
+        f"limit {found['limit_tflops']:.3g} TFLOP/s"
     )
     rows = [row(name, variant, found) for name, variant in variants.items()]
     return "\n".join([title, "", HEADER, *rows])
@@ -73,7 +74,7 @@ def row(name: str, variant: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         f"{variant['supervised_per_second']:.0f}",
         f"{variant['tokens_per_second']:.0f}",
         f"{variant['useful_tflops']:.3g}",
-        f"{variant['useful_tflops'] / found['limit_tflops']:.0%}" if "limit_tflops" in found else "",
+        f"{variant['computed_tflops'] / found['limit_tflops']:.0%}",
         f"{variant['cpu_seconds_per_step']:.2f}",
         f"{variant['peak_mb']:.0f}",
         f"{variant['loss']:.4f}",

@@ -30,13 +30,19 @@ from bench.jobs import Clock, Job, Run, joined
 from bench.models import build
 from bench.rows import EOS
 from heed.config import SftConfig
+from heed.models.adapters import Adapter, add_adapter
 from heed.tokens.batches import PaddingCollator
-from heed.tokens.examples import row_lengths
+from heed.tokens.examples import LossOn, row_lengths
 from heed.training.batching import hot_path
 from heed.training.speed import Speed
 from heed.training.trainer import HeedTrainer
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny-gpt2"  # two tools want one, to pad and to stop
+
+
+def model_of(job: Job) -> Any:
+    model = build(job.shape)
+    return add_adapter(model, Adapter(rank=job.lora_rank, alpha=2 * job.lora_rank)) if job.lora_rank else model
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
@@ -47,9 +53,9 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 def textbook(job: Job, rows: Dataset) -> Run:
     """The loop a textbook writes: padded batches, an attention mask, torch's AdamW, all logits, one step a batch."""
-    model = build(job.shape, device=job.device).train()
+    model = model_of(job).to(job.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate)
-    collator = PaddingCollator(pad_token_id=EOS, loss_on="response")
+    collator = PaddingCollator(pad_token_id=EOS, loss_on=job.loss_on)
     clock, losses = Clock(job), []
     for step, batch in enumerate(DataLoader(rows, batch_size=job.batch_size, collate_fn=collator), start=1):
         with torch.autocast(job.device, torch.bfloat16, enabled=job.dtype == "bf16"):
@@ -97,9 +103,9 @@ def trainer(job: Job, rows: Dataset) -> Run:
     clock = Clock(job)
     with tempfile.TemporaryDirectory() as folder:
         hf_trainer = Trainer(
-            model=build(job.shape),
+            model=model_of(job),
             args=TrainingArguments(**arguments(job, folder)),
-            train_dataset=joined(rows),
+            train_dataset=joined(rows, job.loss_on),
             data_collator=DataCollatorForSeq2Seq(tokenizer()),
             callbacks=[clock],
         )
@@ -114,11 +120,13 @@ def heed_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     validation: Mapping[str, Dataset] | None = None,
     speed: Speed = "auto",
+    loss_on: LossOn = "response",
 ) -> HeedTrainer:
     """HeedTrainer as train_sft.py makes it; the one place here that knows how."""
     args.remove_unused_columns = False
     args.logging_nan_inf_filter = False
-    asked = SftConfig(model_name_or_path="", data="", speed=speed)
+    adapted = hasattr(model, "get_base_model")
+    asked = SftConfig(model_name_or_path="", data="", speed=speed, loss_on=loss_on, use_peft=adapted)
     collator, chosen = hot_path(asked, args, model, EOS, float(row_lengths(rows).mean()), ignore, padded="")
     return HeedTrainer(
         model=model,
@@ -140,7 +148,8 @@ def heed(job: Job, rows: Dataset, speed: Speed = "auto") -> Run:
     clock = Clock(job)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(**arguments(job, folder))
-        return clock.run(train(heed_trainer(build(job.shape), rows, args, callbacks=[clock], speed=speed)), rows)
+        made = heed_trainer(model_of(job), rows, args, callbacks=[clock], speed=speed, loss_on=job.loss_on)
+        return clock.run(train(made), rows, made.data_collator)
 
 
 class Kept:
@@ -162,9 +171,9 @@ def sft(job: Job, rows: Dataset, **setting: Any) -> Run:
     clock = Clock(job)
     with tempfile.TemporaryDirectory() as folder:
         sft_trainer = SFTTrainer(
-            model=build(job.shape),
+            model=model_of(job),
             args=SFTConfig(**arguments(job, folder, **setting)),
-            train_dataset=joined(rows),
+            train_dataset=joined(rows, job.loss_on),
             processing_class=tokenizer(),
             callbacks=[clock],
         )

@@ -48,8 +48,8 @@ class Adapter:
 
     rank: int
     alpha: int
-    dropout: float
-    target_modules: Sequence[str] | None
+    dropout: float = 0.0
+    target_modules: Sequence[str] | None = None
     """None: the right ones for the architecture (LORA_TARGETS)."""
     use_rslora: bool = False
     use_dora: bool = False
