@@ -79,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     in_fp32 = replace(few, dtype="fp32")
     report.add("losses_with_trees_fp32", lambda: losses_agree(in_fp32, answers=4), needs=0)
     report.add("losses_of_graph_and_eager_fp32", lambda: losses_agree(in_fp32, "heed_graph", "heed"), needs=0)
+    report.add("losses_with_one_head_fp32", lambda: losses_agree(in_fp32, "heed_head", "heed"), needs=0)
     report.add("losses_fp32", lambda: losses_agree(in_fp32), needs=0)
     report.add("losses_bf16", lambda: losses_agree(few), needs=0)
     report.add("losses_with_trees_bf16", lambda: losses_agree(few, answers=4), needs=0)
-    names = ("heed_graph", "trainer", *SFT)
+    names = ("heed_graph", "heed_head", "trainer", *SFT)
     others: list[tuple[str, Dtype]] = [(name, "bf16") for name in names if not missing(name)]
     against_textbook = {"textbook fp32": 4.0, SFT_BEST: 2.0}
     compare(report, short, [("heed", "bf16"), ("textbook", "fp32"), *others], args.rounds, against_textbook)

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from bench.models import build
 from bench.rows import EOS
 from heed.config import SftConfig
 from heed.models.adapters import Adapter, add_adapter
+from heed.models.head import scoring_head
 from heed.tokens.batches import PaddingCollator
 from heed.tokens.examples import LossOn, row_lengths
 from heed.training.batching import hot_path
@@ -144,11 +146,13 @@ def ignore(text: str) -> None:
     """Drops what Heed says of the run; a benchmark speaks for itself."""
 
 
-def heed(job: Job, rows: Dataset, speed: Speed = "auto") -> Run:
-    clock = Clock(job)
-    with tempfile.TemporaryDirectory() as folder:
+def heed(job: Job, rows: Dataset, speed: Speed = "auto", *, head: bool = False) -> Run:
+    """`head`: with head and cross entropy as one operation, also where HeedTrainer does not do so of its own accord."""
+    clock, model = Clock(job), model_of(job)
+    with tempfile.TemporaryDirectory() as folder, scoring_head(model) if head else nullcontext() as scoring:
         args = TrainingArguments(**arguments(job, folder))
-        made = heed_trainer(model_of(job), rows, args, callbacks=[clock], speed=speed, loss_on=job.loss_on)
+        made = heed_trainer(model, rows, args, callbacks=[clock], speed=speed, loss_on=job.loss_on)
+        made.head = scoring
         return clock.run(train(made), rows, made.data_collator)
 
 
@@ -205,6 +209,7 @@ def litgpt(job: Job, rows: Dataset) -> Run:
 VARIANTS: Mapping[str, Callable[[Job, Dataset], Run]] = {
     "heed": heed,
     "heed_graph": partial(heed, speed="graph"),
+    "heed_head": partial(heed, head=True),
     "textbook": textbook,
     "trainer": trainer,
     "sft_defaults": partial(sft, bf16=True),

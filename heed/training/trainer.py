@@ -94,8 +94,9 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
                 if self.accelerator.distributed_type == DistributedType.NO:
                     self.while_training.enter_context(tied_gradient_in_place(self.model))
                 self.while_training.enter_context(last_perceptron_where_scored(self.model))
-                if self.accelerator.distributed_type in processes.PLAIN:
+                if self.head is None and self.accelerator.distributed_type in processes.PLAIN:
                     self.head = self.while_training.enter_context(scoring_head(self.model))
+                    self.while_training.callback(setattr, self, "head", None)
             if self.speed.mode == "compile":
                 self.while_training.enter_context(compiled_blocks(self.model))
             if self.speed.mode == "graph":

@@ -120,7 +120,8 @@ def test_an_engine_gives_the_losses_of_one_process_and_a_whole_model(
     name = "adapter_model.safetensors" if kind == "LoRA" else "model.safetensors"
     mine, saved = (load_file(folder / name) for folder in (alone / kind, run))
     assert mine.keys() == saved.keys()
-    assert all((mine[key] - saved[key]).abs().max() < 1e-4 for key in mine)
+    # One process sums in another order, and AdamW makes much of a small gradient's rounding.
+    assert all((mine[key] - saved[key]).abs().max() < 3e-4 for key in mine)
 
     # What a kill after checkpoint-4 leaves; the same command continues to exactly the same weights.
     shutil.rmtree(run / "checkpoint-6")
