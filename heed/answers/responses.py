@@ -86,7 +86,7 @@ def read_responses(path: Path, *, columns: Mapping[str, str] | None = None, say:
     `columns` maps our field names to the file's own. Without row ids the position counts, from 0; `say` reports that,
     and fields that nothing here reads. Raises UserError naming file, row and field.
     """
-    rows = run_folder.read_json(path)
+    rows = raw_answers(path)
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: expected a list of answers, got {type_name(rows)}")
     rows = [renamed(row, columns) for row in rows] if columns else rows
@@ -109,6 +109,12 @@ def read_responses(path: Path, *, columns: Mapping[str, str] | None = None, say:
             raise UserError(f"{path}: row {number}: row_id {each.row_id} is that of row {seen[each.row_id]} too")
         seen[each.row_id] = number
     return answers
+
+
+def raw_answers(path: Path) -> Any:
+    """What a file holds, JSON or a JSON value a line (.jsonl). Raises UserError if it is absent or damaged."""
+    lines = path.suffix == ".jsonl" and path.is_file()
+    return run_folder.read_lines(path) if lines else run_folder.read_json(path)
 
 
 def renamed(row: Any, columns: Mapping[str, str]) -> Any:

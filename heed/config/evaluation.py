@@ -45,7 +45,7 @@ class EvalConfig:
         "test", help="which rows of the run to answer", read_when=(*ASKS, when("data", None))
     )
     limit: int | None = key(None, help="answer only the first rows", read_when=ASKS)
-    responses: str | None = key(None, help="a responses.json to evaluate instead of asking a model")
+    responses: str | None = key(None, help="a responses.json (or .jsonl) to evaluate instead of asking a model")
     output_dir: str | None = key(
         None, help="where responses.json and everything else goes; null: the model's own folder"
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heed.answers.responses import Answer, answer_rows, read_responses
+from heed.answers.responses import Answer, answer_rows, raw_answers, read_responses
 from heed.config import EvalConfig
 from heed.errors import UserError
 from heed.files import run_folder
@@ -63,7 +63,7 @@ def refuse_absent(file: Path) -> None:
 
 def names_in(file: Path) -> set[str]:
     """The names of all fields in a file of answers; none if it is not a list of rows."""
-    rows = run_folder.read_json(file)
+    rows = raw_answers(file)
     return {name for row in rows if isinstance(row, dict) for name in row} if isinstance(rows, list) else set()
 
 

@@ -73,6 +73,15 @@ def saying(text: str) -> Record:
     return Record(row_id=0, place="", messages=({"role": "assistant", "content": text},))
 
 
+def test_answers_may_be_one_a_line(tmp_path: Path) -> None:
+    file, row = tmp_path / "answers.jsonl", {"instruction": "Add 1 and 2.", "output": "3", "model_response": "It is 3."}
+    file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"model_response": "4"}) + "\n")
+    assert [each.model_response for each in read_responses(file, say=lambda text: None)] == ["It is 3.", "4"]
+    file.write_text(json.dumps(row) + "\n{\n" + json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=r"answers\.jsonl:2: damaged"):
+        read_responses(file)
+
+
 def test_four_fields_are_enough_and_the_position_is_the_row_id(tmp_path: Path) -> None:
     said: list[str] = []
     path = write(tmp_path, [FOUR, {"instruction": "Hi.", "output": "", "model_response": "", "model 2 response": "x"}])
