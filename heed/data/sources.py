@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from heed.data.kept import keep_rows, kept_file, kept_rows
 from heed.data.pieces import Piece, hub_pieces, is_on_hub, local_pieces
 from heed.data.records import RawRow, Record
 from heed.data.rows import Refusal, Rows, RowStream, check_rows, stream_rows
@@ -54,15 +55,20 @@ def read(source: Source, refusal: Refusal | None = None) -> Reading:
 
     Raises UserError with file, line, field and reason for whatever cannot be read or is not a row.
     """
-    files: dict[str, str] = {}
     found = list(pieces(source))
-    rows = check_rows(
-        raw_rows(found, files),
-        source=", ".join(locations(source.data)),
-        columns=source.columns,
-        on_bad_row=source.on_bad_row,
-        refusal=where_dropped(source, refusal),
-    )
+    files = {name: sha256 for piece in found for name, sha256 in piece.hashes().items()}
+    kept = kept_file(source, files) if source.on_bad_row == "stop" else None
+    rows = kept_rows(kept) if kept is not None else None
+    if rows is None:
+        rows = check_rows(
+            raw_rows(found),
+            source=", ".join(locations(source.data)),
+            columns=source.columns,
+            on_bad_row=source.on_bad_row,
+            refusal=where_dropped(source, refusal),
+        )
+        if kept is not None:
+            keep_rows(kept, rows)
     return Reading(rows=replace(rows, understood=[*understood(found), *rows.understood]), files=files)
 
 
