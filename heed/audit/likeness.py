@@ -39,8 +39,9 @@ def judge_likeness(
         marks[row] |= {f"at least {long:.0f} tokens"} if tokens >= long else set()
     train, test = (Counter(mark for row in side for mark in marks[row]) for side in sides)
     sizes = [len(side) for side in sides]
+    compared = train | test
     apart = sorted(
-        (mark for mark in train | test if differs(train[mark], test[mark], *sizes, of=len(train | test))),
+        (mark for mark in compared if differs(train[mark], test[mark], *sizes, of=len(compared))),
         key=lambda mark: (-abs(test[mark] / sizes[1] - train[mark] / sizes[0]), mark),
     )
     more = {mark for mark in apart if test[mark] / sizes[1] > train[mark] / sizes[0]}
