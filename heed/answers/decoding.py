@@ -1,6 +1,5 @@
 """Greedy decoding: row by row as transformers does it, or in a batch that finished rows leave and others join."""
 
-import copy
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from heed.models.loading import context_length
+from heed.answers.rows import Rows
+from heed.models.faster import onednn_head
 from heed.models.memory import BatchSize, attempt
 from heed.tokens.tree import shared_prefix
 
@@ -95,15 +95,16 @@ def decode_batch(
 
     waiting = deque(sorted(range(len(prompts_ids)), key=lambda index: len(prompts_ids[index])))
     batch = empty()
-    while waiting or batch.rows:
-        joining = [waiting.popleft() for _ in range(min(batch.room(size.rows), len(waiting)))]
-        if attempt(batch.advance, joining):
-            yield from batch.finished()
-            continue
-        unfinished = [*batch.rows, *joining]
-        batch = empty()  # its memory is free now
-        size.halve(len(unfinished))
-        waiting.extendleft(reversed(unfinished))
+    with onednn_head(model):
+        while waiting or batch.rows:
+            joining = [waiting.popleft() for _ in range(min(batch.room(size.rows), len(waiting)))]
+            if attempt(batch.advance, joining):
+                yield from batch.finished()
+                continue
+            unfinished = [*batch.rows, *joining]
+            batch = empty()  # its memory is free now
+            size.halve(len(unfinished))
+            waiting.extendleft(reversed(unfinished))
 
 
 class Batch:
@@ -129,140 +130,113 @@ class Batch:
         self.limits = limits
         self.stop_token_ids = frozenset(stop_token_ids)
         self.pad_token_id = pad_token_id
-        self.last_position = context_length(model) - 1
         self.scored = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
-        self.beginning = DynamicCache(config=model.config)
-        self.keeps_all = all(type(layer) is DynamicLayer for layer in self.beginning.layers)
+        layers = DynamicCache(config=model.config).layers
+        self.keeps_all = all(type(layer) is DynamicLayer for layer in layers)
         self.common = shared_prefix([list(ids) for ids in prompts_ids]) if self.keeps_all else 0
-        self.cache: Any
-        self.mask: torch.Tensor
-        self.newest: torch.Tensor
-        self.places: list[int | None] = []
-        """For each row of the tensors its index, or None once it is finished."""
+        self.beginning = self._empty()
+        self.cache = self._empty()
+        self.width = 0
+        """Columns of the cache, common ones included."""
+        self.rows: list[int] = []
+        """The index of each row of the cache."""
         self.ids: dict[int, list[int]] = {}
         self.seconds: dict[int, float] = {}
 
-    @property
-    def rows(self) -> list[int]:
-        """Indices of the rows that are not finished."""
-        return [index for index in self.places if index is not None]
-
     def room(self, most: int) -> int:
         """How many rows may join now: none for as long as an eighth is not free, since each reading costs a step."""
-        free = most - len(self.places)
-        if self.places and not self.keeps_all:
+        free = most - len(self.rows)
+        if self.rows and not self.keeps_all:
             return 0
         return free if free * 8 >= most else 0
 
     def advance(self, joining: Sequence[int]) -> None:
         """Read the prompts of the rows that join, or else write one more id for each row in work."""
         began = time.perf_counter()
-        if joining:
-            self._read(joining)
-        else:
-            self._write()
+        newest = self._read(joining) if joining else self._write()
         rows = joining or self.rows
-        for index, token_id in zip(rows, self._newest(len(rows)), strict=True):
+        for index, token_id in zip(rows, newest, strict=True):
             self.ids.setdefault(index, []).append(token_id)
         took = (time.perf_counter() - began) / len(rows)
         for index in rows:
             self.seconds[index] = self.seconds.get(index, 0.0) + took
 
     def finished(self) -> list[Finished]:
-        """The rows that ended with their newest id; they leave once they are an eighth of all."""
-        done = []
-        for place, index in enumerate(self.places):
-            if index is not None and self._has_ended(index):
-                done.append(Finished(index, self.ids.pop(index), self.seconds.pop(index)))
-                self.places[place] = None
-        if self.places.count(None) * 8 >= len(self.places):
-            self._leave()
-        return done
+        """The rows that ended with their newest id; they leave."""
+        ended = [index for index in self.rows if self._has_ended(index)]
+        if ended:
+            self._leave(frozenset(ended))
+        return [Finished(index, self.ids.pop(index), self.seconds.pop(index)) for index in ended]
 
     def _has_ended(self, index: int) -> bool:
         ids = self.ids[index]
         return ids[-1] in self.stop_token_ids or len(ids) >= self.limits[index]
 
-    def _newest(self, count: int) -> list[int]:
-        """The ids just written for the last `count` rows that are not finished."""
-        newest: list[int] = self.newest.tolist()
-        return [token_id for token_id, index in zip(newest, self.places, strict=True) if index is not None][-count:]
-
-    def _read(self, joining: Sequence[int]) -> None:
+    def _read(self, joining: Sequence[int]) -> list[int]:
         own = [self.prompts_ids[index][self.common :] for index in joining]
-        width = max(map(len, own))
-        input_ids = torch.full((len(own), width), self.pad_token_id)
-        mask = torch.ones(len(own), self.common + width, dtype=torch.long)
-        for row, ids in enumerate(own):
-            input_ids[row, width - len(ids) :] = torch.tensor(list(ids))
-            mask[row, self.common : self.common + width - len(ids)] = 0
-        input_ids, mask = input_ids.to(self.model.device), mask.to(self.model.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, self.common :]
+        wide = max(map(len, own))
+        input_ids = [[self.pad_token_id] * (wide - len(ids)) + list(ids) for ids in own]
         cache = self._begun(len(own))
-        newest = self._forward(input_ids, mask, positions, cache)
-        if self.places:
-            wide = max(mask.shape[1], self.mask.shape[1])
+        newest = self._forward(input_ids, list(map(len, own)), self.common + wide, cache)
+        if self.rows:
             for ours, theirs in zip(self.cache.layers, cache.layers, strict=True):
-                for name in ("keys", "values"):
-                    both = [pad_left(getattr(layer, name), wide, dim=2) for layer in (ours, theirs)]
-                    setattr(ours, name, torch.cat(both))
-            mask = torch.cat([pad_left(self.mask, wide, dim=1), pad_left(mask, wide, dim=1)])
-            newest = torch.cat([self.newest, newest])
+                ours.join(theirs, self.common)
         else:
             self.cache = cache
-        self.mask, self.newest = mask, newest
-        self.places += joining
+        self.width = max(self.width, self.common + wide)
+        self.rows += joining
+        return newest
 
     def _begun(self, rows: int) -> DynamicCache:
         """What all prompts begin with, as each of `rows` new rows needs it."""
-        if self.common and not self.beginning.get_seq_length():
-            input_ids = torch.tensor([self.prompts_ids[0][: self.common]], device=self.model.device)
-            positions = torch.arange(self.common, device=self.model.device)[None]
-            self._forward(input_ids, torch.ones_like(input_ids), positions, self.beginning)
-        cache = copy.deepcopy(self.beginning)
-        cache.batch_repeat_interleave(rows)
+        cache = self._empty()
+        if self.common:
+            if not self.beginning.get_seq_length():
+                self._forward([list(self.prompts_ids[0][: self.common])], [0], self.common, self.beginning)
+            for new, begun in zip(cache.layers, self.beginning.layers, strict=True):
+                new.update(*(each.expand(rows, -1, -1, -1) for each in begun.in_use()))
         return cache
 
-    def _write(self) -> None:
-        mask = torch.cat([self.mask, self.mask.new_ones(len(self.places), 1)], dim=1)
-        # A row that has finished, and not left yet, may be at the end of the context.
-        positions = (mask.sum(1, keepdim=True) - 1).clamp(max=self.last_position)
-        self.newest = self._forward(self.newest[:, None], mask, positions, self.cache)
-        self.mask = mask
+    def _empty(self) -> Any:
+        cache: Any = DynamicCache(config=self.model.config)
+        if self.keeps_all:
+            cache.layers = [Rows() for _ in cache.layers]
+        return cache
 
-    def _forward(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, position_ids: torch.Tensor, cache: DynamicCache
-    ) -> torch.Tensor:
+    def _write(self) -> list[int]:
+        self.width += 1
+        return self._forward([self.ids[index][-1:] for index in self.rows], self._own(), self.width, self.cache)
+
+    def _own(self) -> list[int]:
+        """How many columns each row has of its own once its newest id is read."""
+        return [len(self.prompts_ids[index]) - self.common + len(self.ids[index]) for index in self.rows]
+
+    def _forward(self, input_ids: list[list[int]], own: list[int], width: int, cache: DynamicCache) -> list[int]:
+        """Read the last of `width` columns: the id that each row writes next. Its `own` columns are the last, too."""
+        device = self.model.device
+        columns, starts = torch.arange(width, device=device), width - torch.tensor(own, device=device)[:, None]
         output = self.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=position_ids,
+            input_ids=torch.tensor(input_ids, device=device),
+            attention_mask=((columns < self.common) | (columns >= starts)).long(),
+            position_ids=(columns[-len(input_ids[0]) :] - starts + self.common).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
             **self.scored,
         )
-        newest: torch.Tensor = output.logits[:, -1].argmax(-1)
+        newest: list[int] = output.logits[:, -1].argmax(-1).tolist()
         return newest
 
-    def _leave(self) -> None:
-        staying = [place for place, index in enumerate(self.places) if index is not None]
-        if not staying:
-            self.places = []
-            del self.cache, self.mask, self.newest
+    def _leave(self, ended: frozenset[int]) -> None:
+        """The last rows take the places of those that ended; once padding is an eighth of the width, it is cut out."""
+        staying = [place for place, index in enumerate(self.rows) if index not in ended]
+        places = [place if self.rows[place] not in ended else staying.pop() for place in range(len(staying))]
+        self.rows = [self.rows[place] for place in places]
+        if not self.rows:
+            self.cache, self.width = self._empty(), 0
             return
-        chosen = torch.tensor(staying, device=self.mask.device)
-        self.mask, self.newest = self.mask[chosen], self.newest[chosen]
-        self.cache.batch_select_indices(chosen)
-        if self.keeps_all:
-            needed = self.mask.any(0)
-            self.mask = self.mask[:, needed]
+        self.cache.batch_select_indices(torch.tensor(places))
+        padding = self.width - self.common - max(self._own()) + 1
+        if self.keeps_all and padding * 8 >= self.width:
             for layer in self.cache.layers:
-                layer.keys, layer.values = layer.keys[:, :, needed], layer.values[:, :, needed]
-        self.places = [self.places[place] for place in staying]
-
-
-def pad_left(tensor: torch.Tensor, width: int, *, dim: int) -> torch.Tensor:
-    """`tensor` with zeros before it, so that it is `width` long in one dimension."""
-    missing = width - tensor.shape[dim]
-    behind = (0, 0) * (tensor.dim() - dim - 1)
-    return torch.nn.functional.pad(tensor, (*behind, missing, 0))
+                layer.move(self.common + padding, -padding)
+            self.width -= padding

@@ -115,9 +115,8 @@ def test_a_beginning_of_all_prompts_is_read_once_and_changes_no_logit(family: st
     with torch.no_grad():
         for joining in ([0, 1, 2, 3, 4, 5], [], [], [], [6, 7, 8, 9], *[[]] * 8):
             batch.advance(joining)
-            for row, logit in zip(joining or batch.places, seen[-1][1], strict=True):
-                if row is not None:
-                    logits[row].append(logit)
+            for row, logit in zip(joining or batch.rows, seen[-1][1], strict=True):
+                logits[row].append(logit)
             answers |= {each.row: each.ids for each in batch.finished()}
         watch.remove()
         assert [len(answers[row]) for row in range(10)] == [4, 9] * 5
@@ -137,7 +136,7 @@ def test_rows_join_when_an_eighth_of_the_batch_is_free(tokenizer: PreTrainedToke
         batch.advance(range(16))
     assert batch.room(16) == 0
     assert [each.row for each in batch.finished()] == [0, 1]
-    assert batch.room(16) == 2 and len(batch.rows) == 14 == len(batch.mask)
+    assert batch.room(16) == 2 and len(batch.rows) == 14 == batch.cache.layers[0].rows
 
 
 @pytest.mark.parametrize("engine", ENGINES)
