@@ -203,7 +203,7 @@ def test_running_out_of_memory_changes_no_answer(
     expected = texts(model, tokenizer, batch_size=4, engine="batch")
     forward, sizes = Batch._forward, []
 
-    def small(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def small(batch: Batch, input_ids: list[list[int]], *rest: Any) -> list[int]:
         sizes.append(len(input_ids))
         if len(input_ids) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -381,10 +381,10 @@ def test_the_batch_is_sized_to_memory_and_halved_when_that_runs_out(
     assert "not enough memory for a single row; allow fewer new tokens (max_new_tokens)" in capsys.readouterr().err
 
 
-def short_of_memory(most: Callable[[], int]) -> Callable[..., torch.Tensor]:
+def short_of_memory(most: Callable[[], int]) -> Callable[..., list[int]]:
     forward = Batch._forward
 
-    def short(batch: Batch, input_ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def short(batch: Batch, input_ids: list[list[int]], *rest: Any) -> list[int]:
         if len(input_ids) > most():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(batch, input_ids, *rest)
