@@ -173,7 +173,7 @@ def test_the_generation_benchmark_compares_engines_that_write_the_same(
     found = json.loads(out.read_text())["results"][0]["engines"]
     assert list(found) == ["one", *engines] and [len(each["runs"]) for each in found.values()] == [1] * 3
     assert {run["tokens"] for each in found.values() for run in each["runs"]} == {found["one"]["runs"][0]["tokens"]}
-    assert "| batch |" in page.read_text() and "| 4.0 x |" in page.read_text()
+    assert "| batch |" in page.read_text() and "| 8.0 x |" in page.read_text()
 
 
 def test_answers_to_one_question_begin_alike_and_end_as_before() -> None:
