@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from heed.answers.responses import Answer
 from heed.measure.clusters import Clusters
 from heed.measure.comparison import Difference, LengthMatched, System, compare, of_rows
 from heed.measure.metrics import Metric, texts_of
+from heed.measure.words import word_by_word
 
 UNIT = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)")
 """A word, or a character where words are not separated."""
@@ -19,8 +21,10 @@ def length_matched(
     """`whole` is the difference of `name`, which `metric` measures."""
     others = {each.row_id: each for each in b.answers}
     pairs = [(each, others[each.row_id]) for each in a.answers]
-    cut = [(trimmed(mine, yours), trimmed(yours, mine)) for mine, yours in pairs]
-    alike = [mine.row_id for mine, yours in pairs if are_alike(mine, yours)]
+    cut, alike = [], []
+    for mine, yours in pairs:
+        cut.append((trimmed(mine, yours), trimmed(yours, mine)))
+        alike += [mine.row_id] if are_alike(mine, yours) else []
 
     def compared(*sides: System) -> Difference:
         alone = [
@@ -44,9 +48,10 @@ def length_matched(
 
 def trimmed(answer: Answer, other: Answer) -> Answer:
     """Without what goes beyond both the other answer's length and the reference's."""
-    units = UNIT.findall(answer.model_response)
     kept = max(length(other.model_response), length(answer.output))
-    return answer if len(units) <= kept else replace(answer, model_response="".join(units[:kept]))
+    if length(answer.model_response) <= kept:
+        return answer
+    return replace(answer, model_response="".join(UNIT.findall(answer.model_response)[:kept]))
 
 
 def are_alike(answer: Answer, other: Answer) -> bool:
@@ -54,5 +59,9 @@ def are_alike(answer: Answer, other: Answer) -> bool:
     return max(lengths) - min(lengths) <= ALIKE * max(lengths)
 
 
+units = word_by_word(UNIT.findall)
+
+
+@lru_cache(maxsize=8)  # of the three texts of a row
 def length(text: str) -> int:
-    return len(UNIT.findall(text))
+    return len(units(text))

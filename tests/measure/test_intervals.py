@@ -95,6 +95,13 @@ def test_the_order_of_rows_changes_nothing() -> None:
     assert mean_estimate(scores).ci95 == pytest.approx(mean_estimate(scores[::-1]).ci95)
 
 
+@pytest.mark.parametrize("n", [1, 2, 9_000])
+def test_weights_of_unequal_rows_are_drawn_as_those_of_equal_ones(n: int) -> None:
+    gamma, exponential = np.random.default_rng(0), np.random.default_rng(0)
+    assert np.array_equal(gamma.standard_gamma(np.ones(n), (7, n)), exponential.standard_exponential((7, n)))
+    assert gamma.random() == exponential.random()  # as many were used
+
+
 def test_a_mean_of_nothing_unequal_sides_and_scores_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         mean_estimate([])
