@@ -90,7 +90,10 @@ def json_markup(value: Any) -> Markup:
     Everything beyond ASCII is escaped, U+2028, U+2029 and halves of surrogate pairs among it. A number that JSON has no
     word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for an absent one.
     """
-    text = json.dumps(json_value(value), allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (ValueError, TypeError):  # looking through all of it first would take longer than writing it
+        text = json.dumps(json_value(value), allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -75,7 +75,7 @@ def row_data(
     verdicts = [[scored.get((*judge, name, row)) for judge in judges] for name in names]
     values = [
         [verdict["score"] if verdict else None for verdict in given]
-        + [evidence.items.get(name, {}).get(row, {}).get(metric) for metric in metrics]
+        + [shortened(evidence.items.get(name, {}).get(row, {}).get(metric)) for metric in metrics]
         for name, given in zip(names, verdicts, strict=True)
     ]
     return {
@@ -93,6 +93,11 @@ def row_data(
         ],
         "disputed": dispute(values[-1], len(judges), metrics),
     }
+
+
+def shortened(value: float | None) -> float | None:
+    """To six decimals, of which the page shows three at most: the rest would be half of a large page."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def answer_data(answer: Answer | None, verdicts: list[Verdict | None]) -> dict[str, Any] | None:
