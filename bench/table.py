@@ -12,8 +12,8 @@ from typing import Any
 from bench.jobs import Job
 
 HEADER = (
-    "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | share of the limit | computed | CPU s/step | peak MB "
-    "| mean loss | Heed is faster, by the clock | by CPU time | wanted |\n"
+    "| variant | examples/s | supervised tok/s | tok/s | useful TFLOP/s | share of the limit | computed | CPU s/step "
+    "| peak MB | mean loss | Heed is faster, by the clock | by CPU time | wanted |\n"
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 

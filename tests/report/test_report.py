@@ -347,6 +347,12 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
     assert [row["disputed"] for row in data["rows"]] == [0, 5, 10, None]
 
 
+def test_measures_are_written_to_six_decimals(folder: Path) -> None:
+    items = folder / "items.jsonl"
+    items.write_text(items.read_text().replace('"exact_match": 1.0', f'"exact_match": {2 / 3}'))
+    assert {row["values"][-1][-1] for row in data_of(folder)["rows"]} == {0.666667, 0.0}
+
+
 def test_a_difference_without_a_better_side_is_called_neither_better_nor_worse(folder: Path) -> None:
     words = re.search(r"Length, to the reference(.*)", text_of(folder))
     assert words is not None and "−1.0" in words[1]
