@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ def describe(device: torch.device) -> str:
     return f"{cpu_name()}, {len(cores())} cores"
 
 
+@cache  # asked in every step
 def cpu_name() -> str:
     lines = CPU_FACTS.read_text(errors="replace").splitlines() if CPU_FACTS.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
