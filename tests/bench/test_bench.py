@@ -148,6 +148,7 @@ def test_a_tool_that_fails_is_named() -> None:
 def test_the_cpu_benchmark_writes_figures_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = replace(cpu.COMPARISONS["shapes"][0], job=replace(TINY, shape="tiny"), variants=("heed", "trainer"))
     monkeypatch.setitem(cpu.COMPARISONS, "shapes", (tiny,))
+    monkeypatch.setattr("bench.limit.SECONDS", 0.0)
     out, page = tmp_path / "figures.json", tmp_path / "page.md"
     page.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
     cpu.main(["--rounds", "2", "--out", str(out), "--page", str(page)])
