@@ -122,7 +122,8 @@ def returns_its_heads_scores(model: PreTrainedModel, head: torch.nn.Linear) -> b
     seen: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda module, given, scores: seen.append(scores))
     try:
-        logits = model(input_ids=torch.tensor([[0, 1]], device=head.weight.device), use_cache=False).logits
+        ids = torch.tensor([[0, 1]], device=head.weight.device)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
     finally:
         hook.remove()
     return len(seen) == 1 and torch.equal(seen[0], logits)

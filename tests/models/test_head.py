@@ -116,6 +116,14 @@ def logits(model: PreTrainedModel) -> torch.Tensor:
     return model(input_ids=torch.tensor([[5, 6, 7]])).logits
 
 
+def test_trying_the_head_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a mask transformers would search the ids for padding, and warn."""
+    model = gpt2()
+    model.config.pad_token_id = 0
+    with scoring_head(model) as scoring:
+        assert scoring is not None and not caplog.records
+
+
 def test_meanwhile_the_model_still_has_its_logits_and_afterwards_its_own_code() -> None:
     model = gpt2()
     wanted = logits(model)
