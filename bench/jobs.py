@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
 from bench.models import SHAPES
-from bench.rows import make_rows
-from heed.tokens.batches import IGNORE, Batch
-from heed.tokens.examples import LossOn, learned_places
+from bench.rows import EOS, make_rows
+from heed.tokens.batches import IGNORE, Batch, PaddingCollator
+from heed.tokens.examples import LossOn
 
 Dtype = Literal["fp32", "bf16"]
 
@@ -124,7 +123,5 @@ def joined(rows: Dataset, loss_on: LossOn) -> Dataset:
 
 
 def labels(row: Mapping[str, Any], loss_on: LossOn) -> list[int]:
-    found = np.full(len(row["input_ids"]), IGNORE)
-    places = learned_places(row, loss_on)
-    found[places] = np.asarray(row["input_ids"])[places]
-    return list(map(int, found))
+    found: list[int] = PaddingCollator(pad_token_id=EOS, loss_on=loss_on)([row])["labels"][0].tolist()
+    return found

@@ -12,7 +12,8 @@ import torch
 from transformers import PreTrainedModel
 
 from heed.models.faster import onednn_is_faster, onednn_linear
-from heed.tokens.batches import IGNORE, LOSS_KEYS, Batch
+from heed.models.likelihood import scores
+from heed.tokens.batches import IGNORE, Batch
 
 SCORES_BYTES = 64 * 2**20  # of the logits that exist at once
 
@@ -46,9 +47,9 @@ class HeadLoss(torch.autograd.Function):
         with torch.autocast(kind, enabled=False):
             for start in range(0, max(1, len(targets)), size):
                 part = slice(start, start + size)
-                scores = product(hidden[part], table)
-                log_probabilities = scores.to(exact).log_softmax(dim=-1)
-                del scores
+                logits = product(hidden[part], table)
+                log_probabilities = logits.to(exact).log_softmax(dim=-1)
+                del logits
                 losses.append(-log_probabilities.gather(1, places[part])[:, 0] * learned[part])
                 factor = scale[part, None]
                 gradient = log_probabilities.exp_().mul_(factor).scatter_add_(1, places[part], -factor).to(half)
@@ -93,10 +94,9 @@ class ScoringHead:
         self, model: torch.nn.Module, batch: Batch, items: torch.Tensor | int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What HeadLoss says of a batch: its loss, divided by `items`, and each target's negative log-likelihood."""
-        inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
         self.asked = batch["targets"], batch["weights"], items
         try:
-            loss: torch.Tensor = model(**inputs, use_cache=False).logits
+            loss = scores(model, batch)
         finally:
             self.asked = None
         return loss, self.nll

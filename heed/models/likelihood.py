@@ -19,9 +19,15 @@ def target_nll(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Shape (targets, vocabulary)."""
-    inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
-    logits: torch.Tensor = model(**inputs, use_cache=False).logits.flatten(0, 1)
+    logits = scores(model, batch).flatten(0, 1)
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def scores(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """What the model's head returns of a batch."""
+    inputs = {name: value for name, value in batch.items() if name not in LOSS_KEYS}
+    found: torch.Tensor = model(**inputs, use_cache=False).logits
+    return found
 
 
 def nll_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

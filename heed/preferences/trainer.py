@@ -22,6 +22,7 @@ from trl import DPOConfig, DPOTrainer
 from heed.errors import UserError, reason_of
 from heed.tokens.order import RowBatches, row_batches
 from heed.training.checkpointing import show_learned
+from heed.training.finite import spoilt_if_infinite
 from heed.training.safe import SafeTrainer
 
 __all__ = ["DPOConfig", "PreferenceTrainer", "make_trainer", "offered_losses"]
@@ -83,9 +84,7 @@ class PreferenceTrainer(SafeTrainer, DPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         loss: Any = super().compute_loss(model, inputs)
-        # As in train_sft.py: an infinite loss may have a finite gradient, and the guard looks at gradients only.
-        whole: torch.Tensor = loss * (1 + 0 * loss.detach())
-        return whole
+        return spoilt_if_infinite(loss)
 
     @torch.no_grad()
     def evaluation_loop(

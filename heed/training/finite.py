@@ -29,6 +29,13 @@ class NotFinite(UserError):
         self.step = step
 
 
+def spoilt_if_infinite(loss: torch.Tensor) -> torch.Tensor:
+    """`loss`, and NaN if it is not finite."""
+    # A factor of exactly 1, but NaN where the loss is not finite: an infinite loss may have a finite gradient, which
+    # one process would pass on to all, and the guard looks at gradients only.
+    return loss * (1 + 0 * loss.detach())
+
+
 class FiniteGuard:
     """Remembers on the device the first step whose gradient was not finite, and holds back updates from there on."""
 

@@ -24,6 +24,7 @@ from heed.tokens.examples import row_lengths
 from heed.tokens.order import RowBatches, row_batches
 from heed.training.earlier import Earlier
 from heed.training.evaluating import RowEvaluation
+from heed.training.finite import spoilt_if_infinite
 from heed.training.graphs import StepGraphs
 from heed.training.safe import SafeTrainer
 from heed.training.speed import SpeedChoice
@@ -38,13 +39,6 @@ def token_mean_loss(nll: torch.Tensor, weights: torch.Tensor, num_items_in_batch
     change the loss. (A mean of means would: huggingface/transformers#35203.)
     """
     return spoilt_if_infinite((nll * weights).sum() / num_items_in_batch)
-
-
-def spoilt_if_infinite(loss: torch.Tensor) -> torch.Tensor:
-    """`loss`, and NaN if it is not finite."""
-    # A factor of exactly 1, but NaN where the loss is not finite: an infinite loss may have a finite gradient, which
-    # one process would pass on to all, and the guard looks at gradients only.
-    return loss * (1 + 0 * loss.detach())
 
 
 class HeedTrainer(SafeTrainer, RowEvaluation):
