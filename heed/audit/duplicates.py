@@ -16,6 +16,7 @@ NUMBERS, BANDS = 64, 16  # 16 bands of 4: two texts that have 0.8 in common meet
 LIKELY = 0.6  # estimates err by 0.05 (one standard deviation), so pairs from here on are compared exactly
 REACH = 6  # rows with an equal band that a row is compared with, besides the first of them
 BEST = 3  # likely pairs of a row that are compared exactly
+AT_ONCE = 512  # runs of a text that are hashed together: what stays in the processor's cache
 HELD = 25_000  # pairs whose rows are in memory at once while they are compared
 
 _random = np.random.RandomState(0)  # its stream is frozen, so signatures of different runs can be compared
@@ -40,16 +41,19 @@ def runs(text: str) -> np.ndarray:
     hashes = np.zeros(len(letters) - RUN + 1, dtype=np.uint64)
     for place in range(RUN):
         hashes = hashes * MIX + letters[place : len(hashes) + place] + np.uint64(1)
-    return np.unique(((hashes ^ (hashes >> np.uint64(29))) * MIX >> np.uint64(32)).astype(np.uint32))
+    found = ((hashes ^ (hashes >> np.uint64(29))) * MIX >> np.uint64(32)).astype(np.uint32)
+    found.sort()
+    return found[np.append(True, found[1:] != found[:-1])]  # np.unique takes three times as long
 
 
 def signature(runs: np.ndarray) -> np.ndarray:
     """MinHash: two texts agree in about as many of the 64 numbers as they have runs in common; uint16."""
-    least = np.full(NUMBERS, 2**32 - 1, dtype=np.uint64)
-    for start in range(0, len(runs), 4096):  # a book as an answer must not take a gigabyte
-        hashes = (runs[start : start + 4096, None] * FACTORS + SUMMANDS) >> np.uint64(32)
-        least = np.minimum(least, hashes.min(axis=0))
-    return least.astype(np.uint16)  # 16 bits of each: 1 of 65,536 numbers agrees by chance
+    least = np.full(NUMBERS, 2**64 - 1, dtype=np.uint64)
+    for start in range(0, len(runs), AT_ONCE):
+        hashes = FACTORS[:, None] * runs[start : start + AT_ONCE].astype(np.uint64)
+        hashes += SUMMANDS[:, None]
+        least = np.minimum(least, hashes.min(axis=1))
+    return (least >> np.uint64(32)).astype(np.uint16)  # 16 bits of each: 1 of 65,536 numbers agrees by chance
 
 
 def similarity(these: np.ndarray, those: np.ndarray) -> float:

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from heed.audit.duplicates import (
+    FACTORS,
+    SUMMANDS,
     fingerprint,
     first_with,
     likely_pairs,
@@ -20,6 +22,7 @@ def test_runs_are_the_distinct_fives_of_letters() -> None:
     assert len(runs("abcdefg")) == 3
     assert len(runs("aaaaaaaaa")) == 1
     assert len(runs("ab")) == 1 and len(runs("")) == 1
+    assert np.array_equal(runs(TEXT * 3), np.unique(runs(TEXT * 3)))
     assert similarity(runs("abcdef"), runs("abcdefg")) == pytest.approx(2 / 3)
 
 
@@ -35,6 +38,8 @@ def test_a_signature_estimates_what_is_common() -> None:
         these, those = (
             np.unique(np.concatenate([common, random.randint(0, 2**32, apart, dtype=np.uint32)])) for _ in range(2)
         )
+        hashes = these[:, None] * FACTORS + SUMMANDS  # of all at once
+        assert np.array_equal(signature(these), (hashes.min(axis=0) >> np.uint64(32)).astype(np.uint16))
         assert (signature(these) == signature(those)).mean() == pytest.approx(similarity(these, those), abs=0.2)
 
 
