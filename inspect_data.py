@@ -186,7 +186,8 @@ def inspect(ours: InspectConfig, sft: SftConfig, settings: Settings) -> None:
     if usable:
         places = {record.row_id: record.place for record in first}
         print(f"\nlearned   {measure_learned(usable, collator, prompt.eos_token_id)}")
-        print(f"\n{preview_rows(tokenizer, usable, collator, places)}")
+        print()
+        print(preview_rows(tokenizer, usable, collator, places))
     write_files(
         ours,
         found,

@@ -50,7 +50,9 @@ def run_course(told: Told[Any], kind: Kind, *, dry_run: bool, verbose: bool) -> 
     comparison = comparison_with_base(ours, folder)
     kind.refuse(plan, told.settings)
     if dry_run:
-        say(f"\n{plan.preview}\n\ndry run: nothing was trained, nothing was written")
+        say("")
+        say(plan.preview)
+        say("\ndry run: nothing was trained, nothing was written")
         return
 
     facts = kind.fingerprint(plan)

@@ -5,11 +5,12 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from heed.saying import unbroken_output
+from heed.saying import guarded_output
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # As torch, its backends, oneDNN, Python and the loader say it; torch.OutOfMemoryError is a RuntimeError too.
@@ -33,24 +34,26 @@ class Stopped(BaseException):
 
 def exit_code(main: Callable[[], None]) -> int:
     """Run a script's main; 0 when it finished, 2 when the input was at fault, 128 + n after signal n."""
-    try:
-        check_surroundings(sys.argv)
-        with unbroken_output():
+    with guarded_output():
+        try:
+            check_surroundings(sys.argv)
             main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, RuntimeError, MemoryError, ImportError) as error:
-        if (sentence := shortage(error)) is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Stopped as stopped:
-        print(f"stopped by {stopped}", file=sys.stderr)
-        return 128 + stopped.number
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except Stopped as stopped:
+            print(f"stopped by {stopped}", file=sys.stderr)
+            return 128 + stopped.number
+        except Exception as error:
+            if (sentence := shortage(error)) is None:
+                traceback.print_exc()  # Python would print it past the guard
+                return 1
+            print(f"error: {sentence}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from heed.commands import load
 from heed.measure.rows import Row, read_rows
+from heed.saying import guarded_output
 
 
 def train(config: str | Path | None = None, **keys: Any) -> Path:
@@ -18,7 +19,8 @@ def train(config: str | Path | None = None, **keys: Any) -> Path:
     from heed.training.arguments import read_config
 
     words = written(config, keys)
-    load("train_sft").main(words)
+    with guarded_output():
+        load("train_sft").main(words)
     return Path(read_config(parse_command_line(words, flags=())).settings["output_dir"].value)
 
 
@@ -27,7 +29,8 @@ def evaluate(model: str | Path, config: str | Path | None = None, **keys: Any) -
     from heed.config import EvalConfig, field_types, parse_command_line, read_settings
 
     words = written(config, {"model_name_or_path": model} | keys)
-    load("eval_responses").main(words)
+    with guarded_output():
+        load("eval_responses").main(words)
     told = read_settings(parse_command_line(words, flags=()), field_types(EvalConfig))
     return read_rows(Path(told["output_dir"].value if "output_dir" in told else model))
 

@@ -1,7 +1,9 @@
 """How Heed talks to the person who started it."""
 
+import logging
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,6 +13,27 @@ from typing import Any, ClassVar, TextIO
 
 Say = Callable[[str], object]
 REDRAWN, REPEATED = 1.0, 30.0  # seconds between two drawings on a terminal, and between two lines elsewhere
+
+
+# What steers a terminal or turns the reading around: control characters but tab and line ends, as bytes too, and the
+# marks of writing direction. Joiners and variation selectors, which scripts and emoji need, are none of them.
+STEERS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\udc80-\udc9f"
+STEERING = re.compile(rf"[{STEERS}]|\r(?!\n)")
+BAR = re.compile(rf"\r[^\r\n{STEERS}]*\r?|(\x1b\[A)+")  # a line drawn again, as here and by tqdm, or one line up
+
+
+def visible(text: str) -> str:
+    """Text of rows, models and files for a terminal: what would steer it is shown, as \\x1b, and not obeyed."""
+    return STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class Painted(str):
+    """Text in colors of Heed's own, which reach the terminal; what it quotes has been made visible."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self  # print() asks for it, and would pass on a plain string
 
 
 class Detail(str):
@@ -121,20 +144,23 @@ def writable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-class Unbroken:
-    """A stream whose reader may go away (`| head`): what is said after that is lost, and the work is not."""
+class Guarded:
+    """A stream to a person: no text steers the terminal; once the reader goes away (`| head`) what is said is lost, and
+    the work is not."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, *, bars: bool) -> None:
+        self.stream, self.bars = stream, bars
 
     def write(self, text: str) -> int:
+        own = isinstance(text, Painted) or (self.bars and BAR.fullmatch(text))
+        shown = text if own else visible(text)
         try:
-            return self.stream.write(text)
+            self.stream.write(shown)
         except UnicodeEncodeError:  # half a surrogate pair, or a terminal that knows less than UTF-8
-            return self.stream.write(text.encode(self.stream.encoding, "replace").decode(self.stream.encoding))
+            self.stream.write(shown.encode(self.stream.encoding, "replace").decode(self.stream.encoding))
         except BrokenPipeError:
             self.say_no_more()
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         try:
@@ -150,12 +176,15 @@ class Unbroken:
 
 
 @contextmanager
-def unbroken_output() -> Iterator[None]:
-    """Inside, nothing ends because nobody reads what is printed any more."""
+def guarded_output() -> Iterator[None]:
+    """Inside, nothing that is printed steers the terminal, by whatever library, or ends because nobody reads it."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Unbroken(sys.stdout), Unbroken(sys.stderr)
+    sys.stdout, sys.stderr = Guarded(sys.stdout, bars=False), Guarded(sys.stderr, bars=True)
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in logger.handlers if isinstance(logger, logging.Logger) else ():
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before[1]:  # of a library loaded before
+                handler.setStream(sys.stderr)
     try:
         yield
-        sys.stdout.flush()
     finally:
         sys.stdout, sys.stderr = before

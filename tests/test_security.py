@@ -1,9 +1,11 @@
 """What strangers may put into models, checkpoints, templates and rows; each attack is made, and does nothing."""
 
 import json
+import logging
 import os
 import pickle
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from faults.harness import write_config
 from heed.answers.responses import read_responses
 from heed.arena.votes import VoteFile
 from heed.data.records import Message
-from heed.errors import UserError
+from heed.errors import UserError, exit_code
 from heed.hub.metadata import stated_licence
 from heed.models import loading
 from heed.prompts.template import load_prompt, make_prompt
@@ -305,6 +307,31 @@ def test_no_file_of_a_run_contains_the_token_of_the_hub(tmp_path: Path, monkeypa
     assert len(files) > 20
     assert not [path for path in files if secret.encode() in path.read_bytes()]
     assert not [path for path in files if path.name == "training_args.bin"]
+
+
+def test_no_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    old = logging.StreamHandler(sys.stderr)  # as a library has that was imported before
+
+    def show() -> None:
+        print("a\x1b]0;title\x07\x9b2J\x08\x7f\rb\u202e\u2066\u200f\u061c", "\N{TAB}c\r")
+        print("\x1b", end="")
+        print("[2J")
+        print("עברית مرحبا می\u200cخواهم 日本\u3000👩\u200d👧 ❤\ufe0f\r\n", end="")
+        print("error: \x1b[31m", file=sys.stderr)
+        logging.getLogger("old").error("\rd\x1bc")
+
+    logging.getLogger("old").addHandler(old)
+    try:
+        assert exit_code(show) == 0
+    finally:
+        logging.getLogger("old").removeHandler(old)
+    shown = capsys.readouterr()
+    assert shown.out == (
+        r"a\x1b]0;title\x07\x9b2J\x08\x7f\rb\u202e\u2066\u200f\u061c"
+        " \N{TAB}c\\r\n\\x1b[2J\n"
+        "עברית مرحبا می\u200cخواهم 日本\u3000👩\u200d👧 ❤\ufe0f\r\n"
+    )
+    assert shown.err == "error: \\x1b[31m\n\\rd\\x1bc\n"
 
 
 def test_the_embedded_model_brings_no_code() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from tqdm import tqdm
 
 import inspect_data
 from heed.errors import UserError, check_surroundings, exit_code
 from heed.runs.start import check_folder
+from heed.saying import Painted
 from world.short_run import run
 from world.small_world import ROOT, TINY
 
@@ -105,13 +107,26 @@ def test_what_the_machine_lacks_is_reported(
     assert capsys.readouterr().err.startswith(f"error: {sentence}; free some")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive descriptor"), OSError(5, "")])
-def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("could not create a primitive \x1bc"), OSError(5, "\x1bc")])
+def test_any_other_error_keeps_its_traceback(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
     def fail() -> None:
         raise error
 
-    with pytest.raises(type(error)):
-        exit_code(fail)
+    assert exit_code(fail) == 1
+    told = capsys.readouterr().err
+    assert "in fail\n    raise error\n" in told and told.endswith("\\x1bc\n")
+
+
+def test_colors_of_our_own_and_bars_of_libraries_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def show() -> None:
+        print(Painted("\x1b[32mlearned\x1b[0m"))
+        for _ in tqdm(range(1), desc="outer", bar_format="{desc}"):
+            list(tqdm(range(1), desc="inner", bar_format="{desc}"))
+
+    assert exit_code(show) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "\x1b[32mlearned\x1b[0m\n"
+    assert "\router" in shown.err and "\n\rinner" in shown.err and "\x1b[A" in shown.err and "\\" not in shown.err
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "?é"), ("ascii", "??"), ("latin-1", "?é")])

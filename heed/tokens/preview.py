@@ -8,10 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heed.saying import count
+from heed.saying import Painted, count
 from heed.tokens.examples import Example
 
 LINE = 160  # characters
+NEEDED = "\u200c\u200d\u3000"  # the joiners of Persian, Hindi and emoji, and the space of Chinese and Japanese
 GREEN, RED, DIM, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[0m"
 CUTS = {
     "cut_prompt": "the prompt's beginning is cut off (max_length)",
@@ -122,7 +123,7 @@ def preview_rows(
     examples: Sequence[Example],
     collator: Any,
     places: Mapping[int, str] | None = None,
-) -> str:
+) -> Painted:
     """Some encoded examples exactly as the collator hands them to the model, one after the other.
 
     `places` says, by row id, where to find the row.
@@ -153,12 +154,12 @@ def preview_rows(
             f"({shares}; {ends})\n{text}"
         )
     legend = f"{GREEN}learned{PLAIN}, {DIM}only read{PLAIN}" if color else "[learned], only read|"
-    return f"what is learned, token by token: {legend}\n\n" + "\n\n".join(texts)
+    return Painted(f"what is learned, token by token: {legend}\n\n" + "\n\n".join(texts))
 
 
 def escaped(text: str) -> str:
-    """Control characters are shown, not obeyed: a row must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """What cannot be seen is shown: control characters, line ends, odd spaces; but for what words and emoji need."""
+    return "".join(letter if letter.isprintable() or letter in NEEDED else repr(letter)[1:-1] for letter in text)
 
 
 def one_line(text: str) -> str:

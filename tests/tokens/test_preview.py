@@ -23,7 +23,7 @@ def test_rows_are_previewed_as_the_collator_gives_them(tokenizer: PreTrainedToke
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
     assert one_line("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
-    assert one_line("é") == "é"
+    assert one_line("é 日\u3000👩\u200d👧") == "é 日\u3000👩\u200d👧"
     assert one_line("x" * 200) == "x" * 160 + " ..."
 
 
