@@ -13,7 +13,7 @@ from heed.measure.clusters import Clusters
 from heed.measure.comparison import Comparison, System, compare, comparison_rows, write_comparison
 from heed.measure.lengths import length_matched
 from heed.measure.measurements import Measurement, as_rows, make_items, write_items
-from heed.measure.metrics import Metric, in_clusters, measure
+from heed.measure.metrics import Metric, measure, with_intervals
 from heed.measure.rows import Row, drop_rows, write_rows
 from heed.runs.finished import find_run
 from heed.saying import Say, count
@@ -48,9 +48,7 @@ def score(
     found = {}
     for name, given in answers.items():
         say(f"measuring {count(len(given), 'answer')} of {name}")  # ROUGE-L of long ones takes minutes
-        stopped = kept_measurements(stops.get(name, {}), given)
-        if clusters is not None:
-            stopped = in_clusters(stopped, given, clusters)
+        stopped = with_intervals(kept_measurements(stops.get(name, {}), given), given, clusters)
         found[name] = [*measure(metrics, given, clusters=clusters), *stopped]
     evaluation = best_first(evaluation, headline_values(evaluation, found))
     write_evaluation(folder, evaluation)

@@ -22,26 +22,21 @@ def sacrebleu_metric(name: str) -> Any:
 
 
 def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measurement]:
-    """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items.
-
-    For the interval, the counts of rows are weighted and added up again.
-    """
+    """The score of all answers as one text (no mean of sentences), 0 to 100, with sentence scores as items."""
     from sacrebleu.metrics import BLEU
 
     metric = sacrebleu_metric(name)
     statistics = corpus_statistics(name, responses, references)
     sentence = BLEU(effective_order=True) if name == "bleu" else metric
     scores = (float(sentence._compute_score_from_stats(counts).score) for counts in statistics.astype(int).tolist())
-    found = corpus_estimate(name, statistics)
     notes: tuple[str, ...] = ()
     if name == "bleu" and not statistics[:, -1].any():
         notes = ("no answer has four words, so BLEU has nothing to count",)
     return [
         Measurement(
             metric=name,
-            value=found.value,
-            ci95=found.ci95,
-            n=found.n,
+            value=corpus_value(name, statistics),
+            n=len(statistics),
             items=tuple(settled(responses, references, scores, best=100.0)),
             scale=100.0,
             within=PERCENT,
@@ -125,7 +120,8 @@ def corpus_estimate(
 ) -> Estimate:
     """The corpus score of one system, or how much it is above that of another (`less`) on the same rows.
 
-    Both are resampled together, so that a hard row is hard for both (Koehn 2004, paired bootstrap).
+    The counts of rows are weighted and added up again, for both together, so that a hard row is hard for both (Koehn
+    2004, paired bootstrap).
     """
     systems = [statistics] if less is None else [statistics, less]
 

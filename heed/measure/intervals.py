@@ -68,17 +68,17 @@ def estimate(values: Sequence[float], within: Range, clusters: Sequence[Hashable
         raise ValueError("mean of no values")
     array = np.asarray(values, dtype=float)
     value, n = float(array.mean()), len(array)
-    low, high = limits_of(array, within)
     rows = together(np.stack([array, np.ones(n)], axis=1), clusters)
-    simple = np.isfinite(within).all() and len(rows) == n
-    if low == high or len(rows) < (SMALLEST if simple else SMALLEST_UNKNOWN):
+    limits = limits_for(array, within, len(rows))
+    if limits is None:
         return Estimate(value=value, ci95=None, n=n)
-    if simple and np.isin(array, (low, high)).all():
+    low, high = limits
+    if np.isfinite(within).all() and len(rows) == n and np.isin(array, limits).all():
         successes = int((array == high).sum())
         least, most = (low + end * (high - low) for end in share_interval(successes, n))
         return Estimate(value=value, ci95=(least, most), n=n, p=sign_test(successes, n))
     size = n / len(rows)
-    unseen = np.array([[limit * size, size] for limit in (low, high)])
+    unseen = np.array([[limit * size, size] for limit in limits])
     return resampled(rows, unseen, lambda sums: sums[:, 0] / sums[:, 1], value=value, n=n)
 
 
@@ -89,12 +89,19 @@ def ratio_estimate(parts: Sequence[float], sizes: Sequence[float]) -> Estimate:
     """
     rows = np.stack([np.asarray(parts, dtype=float), np.asarray(sizes, dtype=float)], axis=1)
     value, n = float(rows[:, 0].sum() / rows[:, 1].sum()), len(rows)
-    low, high = limits_of(rows[:, 0] / rows[:, 1], ANY)
-    if low == high or n < SMALLEST_UNKNOWN:
+    limits = limits_for(rows[:, 0] / rows[:, 1], ANY, n)
+    if limits is None:
         return Estimate(value=value, ci95=None, n=n)
     size = float(rows[:, 1].mean())
-    unseen = np.array([[limit * size, size] for limit in (low, high)])
+    unseen = np.array([[limit * size, size] for limit in limits])
     return resampled(rows, unseen, lambda sums: sums[:, 0] / sums[:, 1], value=value, n=n)
+
+
+def limits_for(array: np.ndarray, within: Range, units: int) -> Range | None:
+    """The range for an interval; None where so many rows, or clusters of them, are too few, or too much alike."""
+    low, high = limits_of(array, within)
+    simple = np.isfinite(within).all() and units == len(array)
+    return None if low == high or units < (SMALLEST if simple else SMALLEST_UNKNOWN) else (low, high)
 
 
 def limits_of(array: np.ndarray, within: Range) -> Range:

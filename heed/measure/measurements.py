@@ -11,7 +11,7 @@ import numpy as np
 from heed import __version__
 from heed.errors import UserError
 from heed.files import run_folder
-from heed.measure.intervals import SHARE, Range, mean_estimate
+from heed.measure.intervals import SHARE, Range, limits_for
 from heed.measure.rows import Row
 
 HEED = f"heed {__version__}"
@@ -23,11 +23,12 @@ class Measurement:
 
     metric: str
     value: float | None
-    ci95: tuple[float, float] | None
     n: int
     """Answers that the value covers."""
     items: tuple[float | None, ...] | None
     """A number for each answer, in their order; None where the metric says nothing of one, or knows only the whole."""
+    ci95: tuple[float, float] | None = None
+    """What a metric finds has none yet: the same numbers have other intervals where rows are drawn together."""
     library: str = HEED
     better: str = "higher"
     """higher, lower, or neither: a description."""
@@ -49,17 +50,14 @@ def mean_measurement(
     notes: tuple[str, ...] = (),
     **rest: Any,
 ) -> Measurement:
-    """The mean over the items that have a number, with its interval."""
-    known = [item for item in items if item is not None]
-    rest |= {"metric": metric, "items": tuple(items), "within": within}
-    if not known:
-        return Measurement(
-            value=None, ci95=None, n=0, notes=(*notes, "it has no value for any of these answers"), **rest
-        )
-    found = mean_estimate(known, within=within)
-    if found.ci95 is None:
-        notes = (*notes, f"{found.n} values are too few, or too much alike, for an interval")
-    return Measurement(value=found.value, ci95=found.ci95, n=found.n, notes=notes, **rest)
+    """The mean over the items that have a number; its interval comes later, when it is known what is drawn together."""
+    known = np.array([item for item in items if item is not None], dtype=float)
+    rest |= {"metric": metric, "items": tuple(items), "within": within, "n": len(known)}
+    if not len(known):
+        return Measurement(value=None, notes=(*notes, "it has no value for any of these answers"), **rest)
+    if limits_for(known, within, len(known)) is None:
+        notes = (*notes, f"{len(known)} values are too few, or too much alike, for an interval")
+    return Measurement(value=float(known.mean()), notes=notes, **rest)
 
 
 def library(package: str) -> str:

@@ -19,7 +19,7 @@ from heed.errors import UserError
 from heed.measure import scorers
 from heed.measure.clusters import Clusters
 from heed.measure.corpus import corpus_estimate, corpus_score
-from heed.measure.intervals import Estimate, mean_estimate
+from heed.measure.intervals import mean_estimate
 from heed.measure.measurements import Measurement, mean_measurement
 from heed.measure.words import word_by_word
 
@@ -158,27 +158,24 @@ def measure(
         raise UserError("there are no answers to measure")
     responses, references = texts_of(answers)
     found = [each for metric in metrics.values() for each in metric(responses, references)]
-    found += describe(answers)
-    return found if clusters is None else in_clusters(found, answers, clusters)
+    return with_intervals([*found, *describe(answers)], answers, clusters)
 
 
-def in_clusters(
-    measurements: Sequence[Measurement], answers: Sequence[Answer], clusters: Clusters
+def with_intervals(
+    measurements: Sequence[Measurement], answers: Sequence[Answer], clusters: Clusters | None
 ) -> list[Measurement]:
-    """The same values with the intervals of rows that are drawn together."""
-    groups = [clusters[answer.row_id] for answer in answers]
-    return [each if each.items is None else replace(each, ci95=clustered(each, groups).ci95) for each in measurements]
+    groups = None if clusters is None else [clusters[answer.row_id] for answer in answers]
+    return [replace(each, ci95=interval(each, groups)) for each in measurements]
 
 
-def clustered(measurement: Measurement, clusters: Sequence[Hashable]) -> Estimate:
+def interval(measurement: Measurement, clusters: Sequence[Hashable] | None) -> tuple[float, float] | None:
     if measurement.statistics is not None:
-        return corpus_estimate(measurement.metric, measurement.statistics, clusters=clusters)
-    assert measurement.items is not None
-    known = [(item, group) for item, group in zip(measurement.items, clusters, strict=True) if item is not None]
+        return corpus_estimate(measurement.metric, measurement.statistics, clusters=clusters).ci95
+    known = [(place, item) for place, item in enumerate(measurement.items or ()) if item is not None]
     if not known:
-        return Estimate(value=0.0, ci95=None, n=0)
-    values, groups = zip(*known, strict=True)
-    return mean_estimate(values, within=measurement.within, clusters=groups)
+        return None
+    groups = None if clusters is None else [clusters[place] for place, _ in known]
+    return mean_estimate([item for _, item in known], within=measurement.within, clusters=groups).ci95
 
 
 def describe(answers: Sequence[Answer]) -> list[Measurement]:

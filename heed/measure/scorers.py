@@ -197,7 +197,6 @@ def module_measurement(metric: str, value: Any, responses: Texts) -> Measurement
     return Measurement(
         metric=metric,
         value=value if math.isfinite(value) else None,
-        ci95=None,
         n=len(responses),
         items=None,
         library=library("evaluate"),
