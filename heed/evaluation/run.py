@@ -69,7 +69,8 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
         if word not in ("generate", "export"):
             evidence = read_evidence(folder)
             found = measured(evidence)
-            say(f"\n{result_text(evidence, found)}\n\nreport    {write_report_of(evidence, found)}")
+            say(f"\n{result_text(evidence, found)}\n")
+            say(f"report    {write_report_of(evidence, found, say)}")
 
 
 def evaluation_folder(ours: EvalConfig) -> Path:

@@ -31,8 +31,8 @@ def render_page(
     """The HTML of a template that extends base.jinja.
 
     `styles` and `scripts` are files, put after the shared ones; each item of `data` becomes a JSON block with its name
-    as id; `values` are what the template itself shows. No `style` or `on...` attribute works on the page: the policy
-    allows this style and these scripts by their hashes, and nothing else.
+    as id (Markup is JSON already); `values` are what the template itself shows. No `style` or `on...` attribute works
+    on the page: the policy allows this style and these scripts by their hashes, and nothing else.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, FOLDER]),
@@ -49,7 +49,7 @@ def render_page(
         style=Markup(style),
         theme=Markup(theme),
         script=Markup(script),
-        data={name: json_markup(value) for name, value in (data or {}).items()},
+        data={name: value if isinstance(value, Markup) else json_markup(value) for name, value in (data or {}).items()},
         **values,
     )
 

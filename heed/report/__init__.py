@@ -12,7 +12,7 @@ from heed.files import run_folder
 from heed.measure.verdict import decides
 from heed.pages import render_page, write_page
 from heed.report import charts, words
-from heed.report.answers import browser_data
+from heed.report.answers import browser_data, worst_first
 from heed.report.controls import controls_view
 from heed.report.evidence import Evidence, read_evidence
 from heed.report.facts import contract, provenance, rejected, spending
@@ -20,9 +20,10 @@ from heed.report.headline import headline, tiles
 from heed.report.lost import losses_text
 from heed.report.measured import Measured, measured
 from heed.report.missing import missing
-from heed.report.notices import notices
-from heed.report.outcomes import outcomes, worse
-from heed.saying import count
+from heed.report.notices import cut_notice, line, notices
+from heed.report.outcomes import LISTED, outcomes, worse
+from heed.report.size import fit
+from heed.saying import Say, count
 
 FOLDER = Path(__file__).parent
 
@@ -33,15 +34,21 @@ def write_report(folder: Path) -> Path:
     Raises UserError for a file that is damaged.
     """
     evidence = read_evidence(folder)
-    return write_report_of(evidence, measured(evidence))
+    return write_report_of(evidence, measured(evidence), lambda text: None)
 
 
-def write_report_of(evidence: Evidence, found: Measured) -> Path:
+def write_report_of(evidence: Evidence, found: Measured, say: Say) -> Path:
+    data = browser_data(evidence, found.primary)
+    answers, cut = fit(data, [*(each.row_id for each in worse(evidence)[:LISTED]), *worst_first(data)[:LISTED]])
+    shortened = cut_notice(evidence, cut) if cut else None
+    if shortened:
+        say(line(shortened))
     html = render_page(
         FOLDER / "page.jinja",
         styles=[FOLDER / "style.css"],
         scripts=[FOLDER / "page.js"],
-        data={"answers": browser_data(evidence, found.primary)},
+        data={"answers": answers},
+        shortened=shortened,
         **page_values(evidence, found),
     )
     path = evidence.folder / run_folder.REPORT_FILE
@@ -72,6 +79,7 @@ def page_values(evidence: Evidence, found: Measured) -> dict[str, Any]:
         "clusters": (evidence.evaluation or {}).get("clusters"),
         "losses_text": losses_text(evidence, found),
         "worse": worse(evidence),
+        "listed": LISTED,
         "judges": [charts.judge_view(evidence, judge) for judge in evidence.judges],
         "agreement": (evidence.judging or {}).get("agreement", []),
         "agreement_chart": charts.agreement(evidence),

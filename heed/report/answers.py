@@ -153,6 +153,20 @@ def opening_measure(result: Result | None, judges: list[JudgeKey], metrics: list
     return len(judges) + metrics.index(result.metric) if result.metric in metrics else None
 
 
+def worst_first(data: dict[str, Any]) -> list[int]:
+    """Row ids in the order in which the page opens."""
+    if not data["measures"]:
+        return sorted(row["id"] for row in data["rows"])
+    place = data["measure"] or 0
+    sign = -1 if data["measures"][place]["less"] else 1
+
+    def order(row: dict[str, Any]) -> tuple[bool, float, int]:
+        value = row["values"][-1][place]
+        return value is None, 0 if value is None else sign * value, row["id"]
+
+    return [row["id"] for row in sorted(data["rows"], key=order)]
+
+
 def add_outcomes(rows: list[dict[str, Any]], place: int, *, less: bool) -> None:
     """Tag every row that both systems answered as better, equal or worse by the measure at `place`."""
     for row in rows:

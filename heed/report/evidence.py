@@ -35,6 +35,8 @@ class Evidence:
     models: dict[str, str]
     responses: dict[str, dict[int, Answer]]
     """name -> row_id -> answer."""
+    files: list[str]
+    """Where all texts of rows are."""
     changed: list[str]
     """Files of answers that are no longer those that were measured."""
     items: dict[str, dict[int, dict[str, float]]]
@@ -84,6 +86,7 @@ def read_evidence(folder: Path) -> Evidence:
             name: {answer.row_id: answer for answer in read_responses(path, say=lambda text: None)}
             for name, path in files.items()
         },
+        files=[shown(path, folder) for path in (*files.values(), folder / run_folder.JUDGE_FILE) if path.is_file()],
         changed=[
             path.name
             for name, path in files.items()
@@ -97,6 +100,10 @@ def read_evidence(folder: Path) -> Evidence:
         arena=read_if_there(folder / run_folder.ARENA_FILE),
         compared=find_comparison(folder),
     )
+
+
+def shown(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def find_run(folder: Path, evaluation: dict[str, Any] | None) -> Path | None:

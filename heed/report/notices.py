@@ -8,6 +8,7 @@ from heed.report.alarms import alarms
 from heed.report.evidence import Evidence
 from heed.report.judges import controls_of
 from heed.report.measured import Measured
+from heed.report.size import Cut
 from heed.saying import FEW_ROWS, count, few_rows
 
 
@@ -44,7 +45,20 @@ def notices(evidence: Evidence, measured: Measured) -> list[Notice]:
 
 def notices_text(evidence: Evidence, measured: Measured) -> list[str]:
     """The lines that a terminal shows."""
-    return [f"! {each.title}: {each.text}" for each in notices(evidence, measured)]
+    return list(map(line, notices(evidence, measured)))
+
+
+def line(notice: Notice) -> str:
+    return f"! {notice.title}: {notice.text}"
+
+
+def cut_notice(evidence: Evidence, cut: Cut) -> Notice:
+    text = (
+        f"To keep the page small, {count(cut.texts, 'text')} in {cut.rows:,} of {count(cut.n_rows, 'row')} "
+        f"{'is' if cut.texts == 1 else 'are'} cut after {count(cut.length, 'character')}, and search sees no more of "
+        f"them. Whole texts: {', '.join(evidence.files)}."
+    )
+    return Notice(title="Long texts are cut in the report", text=text, grave=False)
 
 
 def of_judge(judge: dict[str, Any]) -> Iterator[Notice]:

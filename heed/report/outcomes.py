@@ -9,6 +9,8 @@ from heed.report.lost import lost
 from heed.report.results import Result
 from heed.report.words import is_wide, label, number
 
+LISTED = 100  # rows that got worse, at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:

@@ -58,12 +58,16 @@
   ].filter(([, , usable]) => usable);
   const negative = (value) => (known(value) ? -value : null);
 
+  // A text that is cut in this page is its beginning, and how many characters it had.
+  const beginning = (text) => (Array.isArray(text) ? text[0] : text);
+
   // Every text of a row in one, made when it is first searched.
   const texts = new Map();
   const textOf = (row) => {
     if (!texts.has(row)) {
       const said = row.answers.flatMap((answer) => (answer ? [answer.text, ...answer.verdicts.map((each) => each.reason ?? "")] : []));
-      texts.set(row, [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...said].join("\n").toLowerCase());
+      const all = [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...said];
+      texts.set(row, all.map(beginning).join("\n").toLowerCase());
     }
     return texts.get(row);
   };
@@ -106,6 +110,8 @@
     return fragment;
   };
 
+  const number = (value) => value.toLocaleString("en");
+
   const figure = (value, place) => {
     if (value === null || value === undefined) return "–";
     if (!known(value)) return value;
@@ -113,20 +119,26 @@
   };
 
   // A text whose end is folded away if it is long, unless a word that is searched for stands only there.
-  const folded = (look, text) => {
+  const folded = (look, given, before = "") => {
+    const text = before + beginning(given);
+    const end = Array.isArray(given) ? " …" : "";
     const lower = text.toLowerCase();
     const whole = text.length <= LONG || state.words.some((word) => lower.indexOf(word) + word.length > LONG);
-    const block = make("div", { class: look }, marked(whole ? text : text.slice(0, LONG) + " …"));
-    if (whole) return block;
-    const more = make("button", { type: "button", class: "more" }, `Show all ${text.length.toLocaleString("en")} characters`);
+    const block = make("div", { class: look }, marked(whole ? text : text.slice(0, LONG)), whole ? end : " …");
+    const both = document.createDocumentFragment();
+    both.append(block);
+    if (end) {
+      both.append(make("p", { class: "left" }, `Cut: the first ${number([...given[0]].length)} of ${number(given[1])} characters`));
+    }
+    if (whole) return both;
+    const more = make("button", { type: "button", class: "more" }, `Show ${end ? "" : "all "}${number(text.length)} characters`);
     more.addEventListener("click", () => {
-      block.replaceChildren(marked(text));
+      block.replaceChildren(marked(text), end);
       block.tabIndex = -1;
       block.focus();
       more.remove();
     });
-    const both = document.createDocumentFragment();
-    both.append(block, more);
+    block.after(more);
     return both;
   };
 
@@ -147,8 +159,8 @@
     }
     box.append(textBlock(answer.text));
     for (const { judge, failure, reason, raw } of answer.verdicts) {
-      if (failure) box.append(folded("said-of bad", `${judge} failed (${failure})${raw ? `: ${raw}` : ""}`));
-      else if (reason) box.append(folded("said-of", `${judge}: ${reason}`));
+      if (failure) box.append(folded("said-of bad", raw ?? "", `${judge} failed (${failure})${raw ? ": " : ""}`));
+      else if (reason) box.append(folded("said-of", reason, `${judge}: `));
     }
     return box;
   };
@@ -172,7 +184,7 @@
     const box = make("details", {}, make("summary", {}, "All measures"), make("div", { class: "scroll" }, table));
     for (const { judge, winner, failure, reason } of row.pairs) {
       const verdict = failure ? `failed (${failure})` : winner === "tie" ? "a tie" : `${winner} wins`;
-      box.append(make("p", { class: "said-of" }, `Side by side, ${judge}: ${verdict}${reason ? `. ${reason}` : ""}`));
+      box.append(folded("said-of", reason ?? "", `Side by side, ${judge}: ${verdict}${reason ? ". " : ""}`));
     }
     return box;
   };
@@ -200,10 +212,9 @@
     state.page = Math.min(state.page, pages - 1);
     const from = state.page * PAGE;
     byId("cards").replaceChildren(...found.slice(from, from + PAGE).map(card));
-    const count = (number) => number.toLocaleString("en");
     const why = state.order === "disputed" ? `; first those where ${disputed}` : "";
-    byId("status").textContent = `${count(found.length)} of ${count(rows.length)} rows${why}`;
-    byId("page").textContent = `Page ${count(state.page + 1)} of ${count(pages)}`;
+    byId("status").textContent = `${number(found.length)} of ${number(rows.length)} rows${why}`;
+    byId("page").textContent = `Page ${number(state.page + 1)} of ${number(pages)}`;
     byId("previous").disabled = state.page === 0;
     byId("next").disabled = state.page >= pages - 1;
   };
@@ -218,7 +229,7 @@
   for (const { tag, count } of filters) {
     const [group, ...rest] = tag.split(": ");
     if (!groups.has(group)) groups.set(group, make("optgroup", { label: group }));
-    groups.get(group).append(make("option", { value: tag }, `${rest.join(": ")} (${count.toLocaleString("en")})`));
+    groups.get(group).append(make("option", { value: tag }, `${rest.join(": ")} (${number(count)})`));
   }
   filter.append(...groups.values());
   filter.addEventListener("change", () => change({ filter: filter.value }));

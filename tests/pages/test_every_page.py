@@ -9,7 +9,7 @@ import pytest
 
 import inspect_data
 from heed.data.records import Record
-from heed.report import write_report
+from heed.report import size, write_report
 from heed.study import compare_runs
 from heed.study import row_map as row_maps
 from world.browser import DESK, FAINT, PHONE, USABLE, tabbed, visit
@@ -24,7 +24,11 @@ LONG = "Donaudampfschifffahrtsgesellschaft" * 12
 
 
 def report(folder: Path) -> Path:
-    return write_report(write_evaluation_folder(folder / LONG[:120]))
+    """With texts that are cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(size, "ROOM", 0)
+        patch.setattr(size, "WHOLE", 0)
+        return write_report(write_evaluation_folder(folder / LONG[:120]))
 
 
 def empty_report(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from heed.errors import UserError
-from heed.report import write_report
+from heed.report import size, write_report, write_report_of
 from heed.report.evidence import latest, read_evidence
 from heed.report.headline import Headline, headline
 from heed.report.measured import measured
@@ -453,3 +453,28 @@ def test_thousands_of_rows_are_shown_a_page_at_a_time(chromium: "Browser", folde
         page.locator("#status", has_text="1 of 3,000 rows").wait_for(timeout=2000)
         assert page.locator(".side.is-ours mark").all_inner_texts() == ["last2345"]
         assert page.get_by_role("button", name="Next").is_disabled()
+
+
+def test_a_cut_is_counted_on_the_page_and_in_the_terminal(
+    chromium: "Browser", folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size, "ROOM", 2_000)
+    monkeypatch.setattr(size, "WHOLE", 0)
+    evidence, said = read_evidence(folder), list[str]()
+
+    page = write_report_of(evidence, measured(evidence), said.append)
+
+    title, text = (
+        "Long texts are cut in the report",
+        "To keep the page small, 3 texts in 2 of 4 rows are cut after 20 characters, and search sees no more of them. "
+        "Whole texts: responses_base.json, responses.json, judge.jsonl.",
+    )
+    assert said == [f"! {title}: {text}"]
+    assert f"<strong>{title}</strong>{text}</div>" in page.read_text(encoding="utf-8")
+    with visit(chromium, page.as_uri()) as seen:
+        card = seen.page.locator(".card").first
+        assert HOSTILE[:20] + " …" in card.locator(".side.is-ours").inner_text()
+        assert f"Cut: the first 20 of {len(HOSTILE)} characters" in card.inner_text()
+        seen.page.get_by_label("Search").fill("night")  # beyond the cut
+        seen.page.locator("#status", has_text="0 of 4 rows").wait_for()
+        assert seen.problems == []

@@ -1,0 +1,61 @@
+import json
+from typing import Any
+
+import pytest
+
+from heed.pages import json_markup
+from heed.report import size
+from heed.report.size import fit
+
+SCRIPTS = ("plain words ", "schön ", "слово ", "漢字。", "🦉", "<&>\n\u2028", "\ud83d")
+
+
+def rows(number: int) -> list[dict[str, Any]]:
+    """Texts of many lengths, each in another script; every third row has a verdict and a pair."""
+    found = []
+    for row in range(number):
+        text = SCRIPTS[row % len(SCRIPTS)] * (row + 1)
+        said = {"judge": "j", "failure": None, "reason": text[::-1]}
+        answer = {"text": text, "finish": "stop", "verdicts": [said] if row % 3 == 0 else []}
+        asked = {"id": row, "instruction": text[: row + 2], "input": "", "output": text + "!", "system": "Be brief."}
+        found.append(asked | {"answers": [None, answer], "pairs": [said | {"reason": None}], "tags": ["Flag: x"]})
+    return found
+
+
+def plainly_cut(number: int, whole: set[int], length: int) -> list[dict[str, Any]]:
+    """The rows with every text cut at this length but those of `whole`."""
+
+    def shortened(value: Any, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: shortened(each, key) for key, each in value.items()}
+        if isinstance(value, list):
+            return [shortened(each) for each in value]
+        is_long = name in size.TEXTS and isinstance(value, str) and len(value) > length
+        return [value[:length], len(value)] if is_long else value
+
+    return [row if row["id"] in whole else shortened(row) for row in rows(number)]
+
+
+def test_rows_that_fit_are_not_changed() -> None:
+    assert fit({"rows": rows(50)}, [3]) == (json_markup({"rows": rows(50)}), None)
+
+
+@pytest.mark.parametrize("room", [32_633, 50_000, 90_000])
+def test_texts_are_cut_at_the_greatest_length_that_fits(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(size, "ROOM", room)
+    monkeypatch.setattr(size, "WHOLE", 1_500)
+
+    written, cut = fit({"rows": rows(60)}, [59, 1, 1, 7, 1000])  # the first is too long to stay whole
+
+    assert cut is not None
+    assert written == json_markup({"rows": plainly_cut(60, {1, 7}, cut.length)})
+    assert len(written) <= room < len(json_markup({"rows": plainly_cut(60, {1, 7}, cut.length + 1)}))
+
+
+def test_where_nothing_fits_every_text_keeps_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size, "ROOM", 100)
+    monkeypatch.setattr(size, "WHOLE", 0)
+
+    assert json.loads(fit({"rows": rows(60)}, [])[0]) == {"rows": plainly_cut(60, set(), size.LEAST)}
+    short = [row | {"instruction": "x", "output": "y", "answers": [], "pairs": []} for row in rows(9)]
+    assert fit({"rows": short}, []) == (json_markup({"rows": short}), None)
