@@ -84,7 +84,10 @@ def pairs(arguments: Sequence[str]) -> None:
         return
     ours = loaded.config
     from heed.arena.contestants import read_recording, refuse_other_answers
-    from heed.arena.pairs import make_pairs, refuse_held_out
+    from heed.arena.pairs import make_pairs
+    from heed.data.records import asked
+    from heed.runs.finished import run_around
+    from heed.runs.held_out import held_out
 
     path = votes_path(ours)
     cast = read_votes(path, ours.judge)
@@ -96,7 +99,9 @@ def pairs(arguments: Sequence[str]) -> None:
         print(f"left out  {count} ({reason})")
     if not made.pairs:
         raise UserError(f"votes: {path}: no vote prefers a known answer, so there are no pairs")
-    refuse_held_out(made.pairs, Path(ours.run) if ours.run is not None else None, ours.allow_held_out)
+    if ours.run is not None and (run := run_around(Path(ours.run))) is not None:
+        questions = [(each["row_id"], asked(each["prompt"])) for each in made.pairs]
+        held_out(run).refuse(questions, ours.allow_held_out, "votes", print)
     run_folder.write_lines(Path(ours.out), made.pairs)
     print(f"pairs     {ours.out}: {len(made.pairs)}, {made.contradicted} of them against some votes")
 

@@ -7,17 +7,13 @@ counts.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from heed.arena.contestants import Recording, common_questions
 from heed.arena.matches import Question
 from heed.arena.votes import Vote
 from heed.data.records import Message
-from heed.errors import UserError
-from heed.files import run_folder
 
-HELD_OUT = ("test", "validation")
 Texts = tuple[str, str]
 """The two answers in alphabetical order: equal texts are one pair, whoever wrote them."""
 
@@ -117,20 +113,3 @@ def pair(preferences: Sequence[Preference]) -> dict[str, Any]:
 def turn(message: Message) -> dict[str, Any]:
     """Instruction and input stay separate, so that a prompt can show them as before."""
     return {name: value for name, value in message.items() if value}
-
-
-def refuse_held_out(pairs: Sequence[Mapping[str, Any]], run: Path | None, allowed: Sequence[str]) -> None:
-    """Raises UserError for pairs on rows that the run keeps for its evaluation, unless their split is allowed."""
-    path = run / run_folder.SPLITS_FILE if run is not None else None
-    if path is None or not path.is_file():
-        return
-    splits = run_folder.read_json(path)
-    for name in HELD_OUT:
-        rows = set(splits.get(name, []))
-        count = sum(each["row_id"] in rows for each in pairs)
-        if count and name not in allowed:
-            raise UserError(
-                f"votes: {count} of {len(pairs)} pairs are about {name} rows of {run}; a model that is tuned on them "
-                f"cannot be evaluated on them. Let people vote on answers to training rows (eval_responses.py --split "
-                f"train --output_dir FOLDER) or typed questions, or allow these by name: --allow_held_out {name}"
-            )

@@ -9,16 +9,13 @@ from heed.answers.subjects import find_prompt
 from heed.arena.votes import JUDGE
 from heed.audit.duplicates import fingerprint
 from heed.audit.findings import Finding, Kind, finding_lines, measured
-from heed.audit.overlap import Questions, questions
+from heed.audit.overlap import questions
 from heed.data.records import asked, normalized
 from heed.data.rows import left_out, notes
-from heed.data.splits import SPLITS
-from heed.errors import UserError
-from heed.files import run_folder
 from heed.measure.intervals import share_interval
 from heed.measure.lengths import length
 from heed.preferences.pairs import Pair, Pairs
-from heed.runs.finished import set_aside
+from heed.runs.held_out import HeldOut, held_out
 from heed.saying import count
 
 FEWEST_WORDS = 3  # a shorter answer may well stand in its prompt
@@ -38,17 +35,6 @@ KINDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """What a run is evaluated on, and the rows that it has learned from."""
-
-    row_ids: frozenset[int]
-    learned: frozenset[int]
-    questions: Questions
-    unread: str = ""
-    """Why its rows could not be read, so that they are known by their numbers alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class PairAudit:
     """`facts` are lines for a person; `findings` stop as those of rows do."""
 
@@ -64,8 +50,8 @@ def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: S
 
     Raises UserError for a name that no finding has, and for a folder that is no run's.
     """
-    held_out = held_out_of(run) if run is not None else None
-    found = flaws(pairs) | (given_away(pairs.pairs, held_out) if held_out is not None else {})
+    evaluated = held_out(run) if run is not None else None
+    found = flaws(pairs) | (given_away(pairs.pairs, evaluated) if evaluated is not None else {})
     findings = measured(found, changes, allow, KINDS)
     prompts = len({asked(pair.prompt) for pair in pairs.pairs})
     facts = [f"audit of {count(len(pairs.pairs), 'pair')} on {count(prompts, 'prompt')}"]
@@ -74,8 +60,8 @@ def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: S
     facts += characters(pairs.pairs)
     if run is not None:
         facts += tokens(pairs.pairs, run)
-    if held_out is not None and held_out.unread:
-        facts.append(f"held out  known by the numbers of rows alone: {held_out.unread}")
+    if evaluated is not None and evaluated.unread:
+        facts.append(f"held out  known by the numbers of rows alone: {evaluated.unread}")
     return PairAudit(facts=facts, findings=findings)
 
 
@@ -103,34 +89,20 @@ def stands_in(answer: str, question: str) -> bool:
     return length(answer) >= FEWEST_WORDS and normalized(answer).rstrip(".!?") in question
 
 
-def held_out_of(run: Path) -> HeldOut:
-    """Raises UserError for a folder that is no run's."""
-    run_folder.read_json(run / run_folder.RUN_FILE)
-    splits = run_folder.read_json(path) if (path := run / run_folder.SPLITS_FILE).is_file() else {}
-    ids = {name: frozenset(splits.get(name, ())) for name in SPLITS}
-    row_ids = ids["test"] | ids["validation"]
-    try:
-        records = [record for name in ("test", "validation") if ids[name] for record in set_aside(run, name)]
-    except UserError as error:
-        return HeldOut(row_ids=row_ids, learned=ids["train"], questions=questions([]), unread=str(error))
-    return HeldOut(row_ids=row_ids, learned=ids["train"], questions=questions(records))
-
-
-def given_away(pairs: Sequence[Pair], held_out: HeldOut) -> dict[str, tuple[int, int, list[str]]]:
+def given_away(pairs: Sequence[Pair], evaluated: HeldOut) -> dict[str, tuple[int, int, list[str]]]:
     """Pairs about what a run is evaluated on, and held-out rows that stand in a pair on no row of the run."""
-    places, known = [], dict[int, str]()
+    places, known, rows = [], dict[int, str](), questions(evaluated.records)
     for pair in pairs:
         question = asked(pair.prompt)
-        same = fingerprint(normalized(question))
-        if pair.row_id in held_out.row_ids or same in held_out.questions.fingerprints:
+        if evaluated.splits_of(pair.row_id, question):
             places.append(pair.place)
-        elif pair.row_id not in held_out.learned:
-            hits = held_out.questions.known_to(f"{question}\n{pair.chosen}\n{pair.rejected}", same)
-            known |= {row_id: pair.place for row_id in held_out.questions.row_ids[hits].tolist() if row_id not in known}
+        elif pair.row_id not in evaluated.known["train"]:
+            hits = rows.known_to(f"{question}\n{pair.chosen}\n{pair.rejected}", fingerprint(normalized(question)))
+            known |= {row_id: pair.place for row_id in rows.row_ids[hits].tolist() if row_id not in known}
     examples = [f"row {row_id + 1}, in {place}" for row_id, place in sorted(known.items())]
     return {
         "held_out": (len(places), len(pairs), places[:PLACES_SHOWN]),
-        "contaminated": (len(known), len(held_out.questions.row_ids), examples[:PLACES_SHOWN]),
+        "contaminated": (len(known), len(evaluated.records), examples[:PLACES_SHOWN]),
     }
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from heed.answers.subjects import find_prompt
 from heed.config.dpo import DpoConfig
-from heed.data.records import Record
+from heed.data.records import Record, asked
 from heed.data.sources import Source
 from heed.data.splits import SplitName, Splits, split_records
 from heed.errors import UserError
@@ -19,7 +19,8 @@ from heed.models import adapters, loading
 from heed.preferences.encoding import encode_splits
 from heed.preferences.pairs import Pairs, read_pairs
 from heed.prompts.template import Contract, Prompt
-from heed.runs.finished import EmptySplit, find_run, set_aside, weight_bits
+from heed.runs.finished import find_run, weight_bits
+from heed.runs.held_out import held_out
 from heed.saying import Say, count
 from heed.tokens.batches import Batch, PaddingCollator
 from heed.training.choices import try_choices
@@ -28,7 +29,6 @@ from heed.training.proof import RELOAD_ROWS, reloaded
 if TYPE_CHECKING:
     from trl import DPOConfig
 
-HELD_OUT: tuple[SplitName, ...] = ("test", "validation")
 PREVIEW_PAIRS = 3
 
 
@@ -99,7 +99,11 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
     for note in pairs.notes:
         say(f"          {note}")
-    refuse_held_out(pairs, run, dpo.allow_held_out, say)
+    if run is None:
+        say("          the model has no run folder here, so whether pairs are about its held-out rows is not known")
+    else:
+        questions = ((pair.row_id, asked(pair.prompt)) for pair in pairs.pairs)
+        held_out(run).refuse(questions, dpo.allow_held_out, "pairs", say)
     splits = split_pairs(pairs.records, dpo.validation_share, evaluates=args.eval_strategy != "no")
     say(f"splits    train {len(splits['train'])}, validation {len(splits['validation'])} (shuffled by content)")
     tokenizer = prompt.tokenizer
@@ -125,30 +129,6 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
         encoded=encoded,
         counts=counts,
     )
-
-
-def refuse_held_out(pairs: Pairs, run: Path | None, allowed: Sequence[str], say: Say) -> None:
-    """Raises UserError for pairs on questions that the model's run keeps for its evaluation."""
-    if run is None:
-        say("          the model has no run folder here, so whether pairs are about its held-out rows is not known")
-        return
-    for name in HELD_OUT:
-        try:
-            questions = {record.question_hash for record in set_aside(run, name)}
-        except EmptySplit:
-            continue
-        except UserError as error:
-            say(f"          whether pairs are about {name} rows of {run} is not known: {error}")
-            continue
-        found = [record for record in pairs.records if record.question_hash in questions]
-        if found and name not in allowed:
-            raise UserError(
-                f"{found[0].place}: this question, and those of {len(found) - 1} more pairs, are {name} rows of "
-                f"{run}; a model that is tuned on them cannot be evaluated on them. Leave those pairs out, or allow "
-                f"them by name: allow_held_out: [{name}]"
-            )
-        if found:
-            say(f"          {count(len(found), 'pair')} about {name} rows of {run}, as allowed")
 
 
 def split_pairs(records: Sequence[Record], share: float, *, evaluates: bool) -> Splits:

@@ -1,8 +1,9 @@
 """What a finished run says of itself: its model, its base, its prompt, the rows it set aside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from heed import config
 from heed.config import SftConfig
@@ -12,7 +13,7 @@ from heed.files import run_folder
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.data.records import Record
-    from heed.data.splits import Splits
+    from heed.data.splits import SplitName, Splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +25,6 @@ class Subject:
     revision: str | None = None
     own_template: bool = False
     """Asked with the chat template it came with, not with the evaluated model's."""
-
-
-class EmptySplit(UserError):
-    """A split of a run has no rows."""
 
 
 def find_run(model: str) -> Path | None:
@@ -123,10 +120,18 @@ def data_from_here(run: Path, data: Any) -> Any:
     return {name: data_from_here(run, each) for name, each in data.items()}
 
 
-def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list[Record]":
-    """The rows of a run's split, read again.
+def set_aside(run: Path, split: "SplitName") -> "list[Record]":
+    """The rows of a run's split, read again. Raises UserError as `rows_of`, and where the split is empty."""
+    rows = rows_of(run, (split,))[split]
+    if not rows:
+        raise UserError(f"split: the {split} split of {sft_run(run)} is empty")
+    return rows
 
-    Raises UserError when the run's data are no longer what it was trained and tested on, or the split is empty.
+
+def rows_of(run: Path, names: "Sequence[SplitName]") -> "Splits":
+    """The rows of some splits of a run, read again.
+
+    Raises UserError when the run's data are no longer what it was trained and tested on.
     """
     from heed.data.reading import data_source, read_rows
     from heed.data.sources import read
@@ -134,9 +139,9 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
 
     run = sft_run(run)
     sft = resolved_sft_config(run)
-    if sft.prepared is not None and split != "train":  # as it is there; the source may not fit into memory
+    if sft.prepared is not None and "train" not in names:  # as it is there; the source may not fit into memory
         sha256 = prepared.read_facts(Path(sft.prepared))["rows_sha256"]
-        splits: Splits = {split: prepared.read_held_out(Path(sft.prepared), split)}
+        splits: Splits = {name: prepared.read_held_out(Path(sft.prepared), name) for name in names}
     else:
         file = Path(sft.prepared or run) / run_folder.REJECTED_FILE
         left_out = {each["row_id"] for each in run_folder.read_lines(file)} if file.is_file() else set()
@@ -146,8 +151,9 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
 
         if sft.prepared is None and (run / run_folder.SPLITS_FILE).is_file():  # how rows are split may have changed
             reading = read(data_source(sft), refusal)
-            ids = set(run_folder.read_json(run / run_folder.SPLITS_FILE).get(split, []))
-            splits = {split: [record for record in reading.rows.records if record.row_id in ids]}
+            written = run_folder.read_json(run / run_folder.SPLITS_FILE)
+            ids = {name: set(written.get(name, ())) for name in names}
+            splits = {name: [each for each in reading.rows.records if each.row_id in ids[name]] for name in names}
         else:
             reading, splits = read_rows(sft, lambda text: None, refusal)
         sha256 = reading.sha256
@@ -157,9 +163,7 @@ def set_aside(run: Path, split: Literal["test", "validation", "train"]) -> "list
             f"data: {sft.data} has changed since {run} was trained (sha256 {sha256[:12]}, then "
             f"{trained_on[:12]}), so its held-out rows are unknown; give the rows to answer with data: FILE"
         )
-    if not splits[split]:
-        raise EmptySplit(f"split: the {split} split of {run} is empty")
-    return splits[split]
+    return {name: splits[name] for name in names}
 
 
 def weight_bits(run: Path | None, in_4bit: bool | None = None, in_8bit: bool | None = None) -> Bits:

@@ -10,9 +10,8 @@ import pytest
 import arena
 from heed.arena.contestants import Recording, Said
 from heed.arena.matches import Question
-from heed.arena.pairs import make_pairs, refuse_held_out
+from heed.arena.pairs import make_pairs
 from heed.arena.votes import Vote
-from heed.errors import UserError
 from world.votes import VOTE
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -80,15 +79,6 @@ def test_a_typed_question_has_its_answers_in_the_vote() -> None:
     [found] = make_pairs([typed], {}).pairs
     assert found["prompt"] == [{"role": "user", "content": "Why?"}]
     assert (found["chosen"][0]["content"], found["rejected"][0]["content"], found["row_id"]) == ("So.", "No.", None)
-
-
-def test_rows_that_the_run_is_evaluated_on_are_refused_unless_allowed_by_name(tmp_path: Path) -> None:
-    (tmp_path / "splits.json").write_text(json.dumps({"train": [1], "test": [3], "validation": []}))
-    pairs = make_pairs([VOTE], RECORDINGS).pairs
-    with pytest.raises(UserError, match=r"1 of 1 pairs are about test rows .* --allow_held_out test"):
-        refuse_held_out(pairs, tmp_path, [])
-    refuse_held_out(pairs, tmp_path, ["test"])
-    refuse_held_out(pairs, None, [])
 
 
 def test_the_script_writes_pairs_and_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

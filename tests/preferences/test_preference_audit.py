@@ -11,11 +11,11 @@ import pytest
 import inspect_data
 from faults.harness import write_config
 from heed.audit.findings import refuse
-from heed.audit.overlap import questions
-from heed.data.records import Rejected
+from heed.data.records import Rejected, normalized
 from heed.errors import UserError, exit_code
-from heed.preferences.audit import HeldOut, PairAudit, audit, given_away
+from heed.preferences.audit import PairAudit, audit, given_away
 from heed.preferences.pairs import Pair, Pairs
+from heed.runs.held_out import HeldOut
 from world.short_run import run
 from world.small_world import records
 
@@ -108,7 +108,8 @@ def test_who_decided_and_how_often_alike() -> None:
 def test_what_a_run_is_evaluated_on_is_found_by_number_and_by_text() -> None:
     long = "Name all of the nine birds that were seen on the lake in May."
     held_out = HeldOut(
-        row_ids=frozenset({7}), learned=frozenset({1}), questions=questions(records(("Say x.", "x"), (long, "None.")))
+        known={"train": {1}, "test": {7, "say x."}, "validation": {normalized(long)}},
+        records=records(("Say x.", "x"), (long, "None.")),
     )
     pairs = [
         pair(1, "Say z.", "x", "y", row_id=7),

@@ -155,13 +155,13 @@ def test_pairs_on_held_out_rows_are_refused_unless_allowed(
     held_out = write_pairs(tmp_path / "test.jsonl", range(20, 36))
     assert run(sft, held_out, tmp_path / "run") == 2
     told = capsys.readouterr().err
-    assert f"{held_out}:15: this question, and those of 1 more pairs, are test rows of {sft}" in told
+    assert "pairs: 2 of 16 pairs are about test rows of the run, by row_id or by what is asked" in told
     assert not (tmp_path / "run").exists()
     assert run(sft, held_out, tmp_path / "run", allow_held_out="[test]") == 0
-    assert f"2 pairs about test rows of {sft}, as allowed" in capsys.readouterr().out
+    assert "2 pairs about test rows of the run, as allowed" in capsys.readouterr().out
 
 
-def test_where_the_rows_of_the_run_have_changed_held_out_questions_are_said_to_be_unknown(
+def test_where_the_rows_of_the_run_have_changed_held_out_questions_are_known_by_number_alone(
     sft: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = sft.parent / "rows.json"
@@ -172,9 +172,8 @@ def test_where_the_rows_of_the_run_have_changed_held_out_questions_are_said_to_b
         assert exit_code(lambda: train_dpo.main([*told, "--dry-run"])) == 0
     finally:
         rows.write_text(before)
-    assert (
-        f"whether pairs are about test rows of {sft} is not known: data: {rows} has changed" in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert f"held-out rows are known by their numbers alone: data: {rows} has changed" in shown
 
 
 @pytest.mark.parametrize(
