@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from heed.errors import UserError, exit_code
+from heed.files.run_folder import ADAPTER_FILE, is_adapter
 from heed.files.whole_folder import refuse_used, whole_folder
 from heed.models import loading
 from heed.prompts.template import fetch_contract
 from heed.runs.finished import find_run, weight_bits
 
-ADAPTER_FILE = "adapter_config.json"
 ROWS, TOKENS = 4, 64  # of the batch whose logits are compared
 # Of the largest logit. The adapter's product is added to the weights before instead of to their product: sums are
 # rounded otherwise.
@@ -33,7 +33,7 @@ def merge(adapter: str, output: Path) -> float:
     RuntimeError when the merged model computes something else.
     """
     folder = Path(adapter)
-    if folder.is_dir() and not (folder / ADAPTER_FILE).is_file():
+    if folder.is_dir() and not is_adapter(folder):
         raise UserError(f"{adapter} is not an adapter: it has no {ADAPTER_FILE}; a whole model needs no merging")
     if bits := weight_bits(find_run(adapter) if folder.is_dir() else None):
         raise UserError(

@@ -13,9 +13,6 @@ if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be
     from heed.prompts.template import Contract, Prompt
 
 
-MODEL_FILES = ("config.json", "adapter_config.json")
-
-
 def find_prompt(model: str, revision: str | None, prompt_name: str | None) -> "tuple[Prompt, Contract]":
     """The prompt contract a model brings; only a model without one is asked how it wants to be prompted.
 
@@ -54,7 +51,7 @@ def base_of(subject: Subject, run: Path | None) -> Subject:
         return find_base(subject.model, run)
     adapter, card = (
         cached_file(subject.model, name, revision=subject.revision, _raise_exceptions_for_missing_entries=False)
-        for name in ("adapter_config.json", "README.md")
+        for name in (run_folder.ADAPTER_FILE, "README.md")
     )
     named = run_folder.read_json(Path(adapter)).get("base_model_name_or_path") if adapter is not None else None
     if named is None and card is not None:
@@ -81,19 +78,19 @@ def check_model(model: str, revision: str | None) -> None:
 
     folder, problem = Path(model), ""
     if folder.is_dir():
-        if not any((folder / name).is_file() for name in MODEL_FILES) and not (folder / run_folder.RUN_FILE).is_file():
-            problem = f"the folder {model} contains no model ({' or '.join(MODEL_FILES)} is missing)"
+        if not run_folder.has_model(folder) and not (folder / run_folder.RUN_FILE).is_file():
+            problem = f"the folder {model} contains no model ({' or '.join(run_folder.MODEL_FILES)} is missing)"
     elif folder.expanduser().is_file():
         refuse_other_files(folder.expanduser())
     else:
-        for name in MODEL_FILES:
+        for name in run_folder.MODEL_FILES:
             try:
                 hf_hub_download(model, name, revision=revision)
                 return
             except LocalEntryNotFoundError:
                 problem = f"{model} is not a folder here, and the Hub cannot be reached (nor is it in the cache)"
             except EntryNotFoundError:
-                problem = f"{model} on the Hub contains no model ({' or '.join(MODEL_FILES)} is missing)"
+                problem = f"{model} on the Hub contains no model ({' or '.join(run_folder.MODEL_FILES)} is missing)"
                 continue
             except HFValidationError:
                 problem = f"{model!r} is neither a folder here nor a possible name of a model on the Hub (ME/MODEL)"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from heed.errors import UserError, exit_code
 from heed.export.convert import TYPES, check_type, convert, refuse_unready
+from heed.files.run_folder import is_adapter
 from heed.files.whole_folder import refuse_used, whole_folder
 
 
@@ -23,7 +24,7 @@ def export(run: str, folder: Path, *, type: str) -> str:
     from heed.export.modelfile import modelfile
     from heed.export.proof import prepared, prove
     from heed.export.readme import readme, verdict
-    from heed.merge import ADAPTER_FILE, merge
+    from heed.merge import merge
     from heed.prompts.template import fetch_contract
 
     check_type(type)
@@ -37,7 +38,7 @@ def export(run: str, folder: Path, *, type: str) -> str:
     ready, name = prepared(run), Path(run).resolve().name
     with whole_folder(folder, key="--out") as staged:
         model = Path(run)
-        if (model / ADAPTER_FILE).is_file():
+        if is_adapter(model):
             model = staged / "merged"
             merge(run, model)
         file = staged / f"{name}-{type}.gguf"

@@ -46,8 +46,18 @@ SUSPECTS_FILE = "suspects.jsonl"
 MAP_PAGE = "map.html"
 STUDY_FILE = "compared.json"
 STUDY_PAGE = "compared.html"
+ADAPTER_FILE = "adapter_config.json"  # peft's CONFIG_NAME; importing peft would take a second
+MODEL_FILES = ("config.json", ADAPTER_FILE)
 LEFT_FOR_GOOD = 3600.0  # seconds without a byte
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "numpy")
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER_FILE).is_file()
+
+
+def has_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in MODEL_FILES)
 
 
 def closed(folder: Path) -> Path | None:

@@ -11,7 +11,7 @@ import jinja2
 from heed.errors import UserError
 from heed.files import run_folder
 from heed.hub.facts import data_facts, training_facts
-from heed.hub.metadata import CARD_FILE, is_adapter, is_hub_id, licence, metadata, on_pairs, run_of, sources, value_of
+from heed.hub.metadata import CARD_FILE, is_hub_id, licence, metadata, on_pairs, run_of, sources, value_of
 from heed.hub.outgoing import redact, secrets_of
 from heed.measure.comparison import Difference
 from heed.report.controls import control_rows, sentence, verdicts
@@ -60,7 +60,7 @@ def write_card(run: Path, repo_id: str | None, revision: str | None = None) -> s
 def values(evidence: Evidence, found: Measured, name: str, address: str) -> dict[str, Any]:
     """What the template shows. `address` are the arguments of from_pretrained."""
     evaluation, run, contract = evidence.evaluation or {}, run_of(evidence), evidence.contract or {}
-    base, adapter = run["model"], is_adapter(evidence)
+    base, adapter = run["model"], run_folder.is_adapter(evidence.weights)
     shown, sampled = samples(evidence)
     plot = evidence.folder / run_folder.LOSS_PLOT
     return {
@@ -137,7 +137,7 @@ def summary(evidence: Evidence, found: Measured) -> str:
     of_pairs = on_pairs(evidence)
     what, aim = ("pair", "further on what was preferred,") if of_pairs else ("row", "to follow instructions")
     rows = f"{count(run['splits']['train'], what)} of {' and '.join(f'`{source}`' for source in sources(evidence))}"
-    how = "with a LoRA adapter" if is_adapter(evidence) else f"all {run['parameters']:,} parameters"
+    how = "with a LoRA adapter" if run_folder.is_adapter(evidence.weights) else f"all {run['parameters']:,} parameters"
     text = f"`{run['model']}`, tuned {aim} on {rows} ({how}) with Heed {run['heed']}."
     if evidence.evaluation and found.primary is not None:
         said = headline(evidence, found.primary)

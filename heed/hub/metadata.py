@@ -11,6 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from heed.config.notation import parse
 from heed.data.sources import locations
+from heed.files import run_folder
 from heed.report.evidence import Evidence
 from heed.report.results import OWN_SYSTEMS, benchmark_rows, how_asked
 from heed.saying import count
@@ -25,13 +26,13 @@ def metadata(evidence: Evidence, name: str) -> ModelCardData:
     results = [*eval_results(evidence), *benchmark_results(evidence)]
     return ModelCardData(
         license=licence(evidence),
-        library_name="peft" if is_adapter(evidence) else "transformers",
+        library_name="peft" if run_folder.is_adapter(evidence.weights) else "transformers",
         pipeline_tag="text-generation",
         tags=[
             "instruction-tuning",
             *(["dpo", "trl"] if on_pairs(evidence) else ["sft"]),
             "heed",
-            *(["lora"] if is_adapter(evidence) else []),
+            *(["lora"] if run_folder.is_adapter(evidence.weights) else []),
         ],
         base_model=run["model"] if is_hub_id(run["model"]) else None,
         datasets=[source for source in sources(evidence) if is_hub_id(source)] or None,
@@ -48,10 +49,6 @@ def run_of(evidence: Evidence) -> dict[str, Any]:
 def on_pairs(evidence: Evidence) -> bool:
     """Whether the run learned from preferences."""
     return value_of(evidence.config, "pairs") is not None
-
-
-def is_adapter(evidence: Evidence) -> bool:
-    return (evidence.weights / "adapter_config.json").is_file()
 
 
 def eval_results(evidence: Evidence) -> list[EvalResult]:

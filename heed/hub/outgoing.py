@@ -14,7 +14,7 @@ WEIGHTS = (
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
     "adapter_model.safetensors",
-    "adapter_config.json",
+    run_folder.ADAPTER_FILE,
 )
 """Of these a repository has only what the newest push has: an old shard beside them would make another model."""
 NEEDED = (

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from heed.errors import UserError, reason_of
+from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.shipped import setup
 
@@ -67,7 +68,7 @@ def refuse_unfetched(folder: Path) -> None:
         if begins(path, len(POINTER)) == POINTER:
             raise UserError(f"{path} is {BEGINNINGS[POINTER]}")
     files = sorted(folder.glob("*.gguf"))
-    if files and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+    if files and not run_folder.has_model(folder):
         raise UserError(f"{folder} has no config.json; name one of its GGUF files: {', '.join(map(str, files))}")
 
 

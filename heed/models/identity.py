@@ -14,7 +14,7 @@ from heed.runs.finished import from_here
 DECIDES = (
     "*.safetensors",
     "config.json",
-    "adapter_config.json",
+    run_folder.ADAPTER_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -32,13 +32,13 @@ def model_sha256(model: str, revision: str | None = None) -> str:
     if folder.is_dir():
         for path in sorted({path for pattern in DECIDES for path in folder.glob(pattern)}):
             digest.update(f"{path.name} {sha256_of(path)}\n".encode())
-        adapter = folder / "adapter_config.json"
+        adapter = folder / run_folder.ADAPTER_FILE
     else:
         from transformers.utils.hub import cached_file, extract_commit_hash
 
         found, described = (
             cached_file(model, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-            for name in ("adapter_config.json", "config.json")
+            for name in (run_folder.ADAPTER_FILE, "config.json")
         )
         digest.update(f"{model}@{extract_commit_hash(found or described, None) or revision}".encode())
         adapter = Path(found) if found else None

@@ -202,7 +202,7 @@ def load_either(name: str, revision: str | None, *, bits: Bits, **options: Any) 
     try:
         config_file, weights_file = (
             cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
-            for file in ("adapter_config.json", "adapter_model.safetensors")
+            for file in (run_folder.ADAPTER_FILE, "adapter_model.safetensors")
         )
     except OSError as error:
         raise UserError(load_message("model", name, error)) from error

@@ -15,6 +15,7 @@ from heed.data.records import Record, asked
 from heed.data.sources import Source
 from heed.data.splits import SplitName, Splits, split_records
 from heed.errors import UserError
+from heed.files import run_folder
 from heed.models import adapters, loading
 from heed.preferences.encoding import encode_splits
 from heed.preferences.pairs import Pairs, read_pairs
@@ -55,7 +56,7 @@ class PreferencePlan:
 
     @property
     def fresh_adapter(self) -> bool:
-        return self.dpo.use_peft and not is_adapter(self.dpo.model_name_or_path)
+        return self.dpo.use_peft and not run_folder.is_adapter(Path(self.dpo.model_name_or_path))
 
     @property
     def proof(self) -> Batch:
@@ -142,13 +143,9 @@ def split_pairs(records: Sequence[Record], share: float, *, evaluates: bool) -> 
     return splits
 
 
-def is_adapter(model: str) -> bool:
-    return (Path(model) / "adapter_config.json").is_file()
-
-
 def load(dpo: DpoConfig, run: Path | None, say: Say) -> Any:
     """The model that is tuned further: whole, with a fresh adapter, or the adapter that it is."""
-    tuned_further = is_adapter(dpo.model_name_or_path)
+    tuned_further = run_folder.is_adapter(Path(dpo.model_name_or_path))
     if tuned_further and not dpo.use_peft:
         raise UserError(
             f"model_name_or_path: {dpo.model_name_or_path} is an adapter; use_peft: true tunes it further, or merge it "

@@ -140,13 +140,9 @@ def find_comparison(folder: Path) -> Compared | None:
 
 def find_weights(run: Path) -> Path:
     def age(folder: Path) -> tuple[bool, float]:
-        return folder == run and has_model(run), folder.stat().st_mtime
+        return folder == run and run_folder.has_model(run), folder.stat().st_mtime
 
     return max((run, *run.glob("checkpoint-*")), key=age)
-
-
-def has_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def response_files(folder: Path, evaluation: dict[str, Any] | None) -> dict[str, Path]:
