@@ -50,7 +50,7 @@ def export(run: str, folder: Path, *, type: str) -> str:
         told = modelfile(file.name, prompt, contract)
         if told is not None:
             (staged / "Modelfile").write_text(told, encoding="utf-8")
-        page = readme(proof, run=run, type=type, file=file, prompt=prompt, contract=contract, ollama=told is not None)
+        page = readme(proof, run=run, type=type, file=file, prompt=prompt, contract=contract, ollama=told)
         (staged / "README.md").write_text(page, encoding="utf-8")
     found = verdict(proof, type)
     if not holds and not isinstance(proof, str):

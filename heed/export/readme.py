@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from heed.export.modelfile import TRIMS
 from heed.export.proof import ENOUGH, EXACT, Proof, Row
 from heed.files.hashes import file_sha256
 from heed.measure.intervals import share_interval
@@ -27,7 +28,7 @@ def verdict(proof: Proof | str, type: str) -> str:
 
 
 def readme(
-    proof: Proof | str, *, run: str, type: str, file: Path, prompt: Prompt, contract: Contract, ollama: bool
+    proof: Proof | str, *, run: str, type: str, file: Path, prompt: Prompt, contract: Contract, ollama: str | None
 ) -> str:
     rows = [] if isinstance(proof, str) else proof.rows
     names = prompt.tokenizer.convert_ids_to_tokens(contract.stop_token_ids)
@@ -43,6 +44,7 @@ def readme(
         contract=contract,
         stops=", ".join(f"`{name}`" for name in names),
         ollama=ollama,
+        trims=TRIMS,
         n=len(rows),
         by_message=sum(row.by_message for row in rows),
         same_prompt=sum(row.same_prompt for row in rows),

@@ -117,13 +117,11 @@ def test_ollama_gets_the_template_the_stops_and_greedy_parameters() -> None:
     prompt = load_prompt("chatml", tiny_tokenizer())
     assert modelfile("a.gguf", prompt, prompt.contract()) == (
         "FROM ./a.gguf\n"
-        'TEMPLATE """{{- $eos := "<|endoftext|>" }}'
-        "{{- /* chatml.jinja for Ollama, whose messages have no input; heed.export puts $eos before it. */ -}}\n"
-        "{{- range .Messages }}\n"
-        '{{- if eq .Role "assistant" }}\n'
-        '{{- "<|im_start|>assistant\\n" }}{{ .Content }}{{ $eos }}{{ "\\n" }}\n'
-        "{{- else }}\n"
-        '{{- "<|im_start|>" }}{{ .Role }}{{ "\\n" }}{{ .Content }}{{ "<|im_end|>\\n" }}\n'
+        'TEMPLATE """{{- range $place, $message := .Messages }}\n'
+        '{{- if eq .Role "system" }}{{ "<|im_start|>system\\n" }}{{ .Content }}{{ "<|im_end|>\\n" }}\n'
+        '{{- else if eq .Role "assistant" }}{{ "<|im_start|>assistant\\n" }}{{ .Content }}{{ "<|endoftext|>\\n" }}\n'
+        '{{- else }}{{ if eq $place 0 }}{{ "<|im_start|>user\\n" }}{{ else }}{{ "<|im_start|>user\\n" }}{{ end }}'
+        '{{ .Content }}{{ "<|im_end|>\\n" }}\n'
         "{{- end }}\n"
         "{{- end }}\n"
         '{{- "<|im_start|>assistant\\n" }}"""\n'
@@ -134,13 +132,18 @@ def test_ollama_gets_the_template_the_stops_and_greedy_parameters() -> None:
     )
 
 
-def test_a_prompt_without_a_go_template_gets_no_modelfile(tmp_path: Path) -> None:
-    own = tmp_path / "own.jinja"
-    own.write_text("{% for message in messages %}{{ message.content }}\n{% endfor %}")
-    prompt = load_prompt(str(own), tiny_tokenizer())
-    contract = prompt.contract()
-    assert modelfile("a.gguf", prompt, contract) is None
-    (tmp_path / "own.gotmpl").write_text("{{- range .Messages }}{{ .Content }}\n{{ end }}")
-    assert "{{ .Content }}\n{{ end }}" in str(modelfile("a.gguf", prompt, contract))
-    own.write_text(own.read_text() + "changed since")
-    assert modelfile("a.gguf", prompt, contract) is None
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "{{ message.content.split('</think>')[-1] }}\n",
+        "{% if message.content %}{{ message.content }}\n{% endif %}",
+        "{% if message.role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ message.content }}\n",
+        "{% if loop.index < 4 %}{{ message.content }}\n{% endif %}",
+        "{{ message.content + message.content }}\n",
+    ],
+)
+def test_a_template_that_does_more_than_write_around_the_texts_gets_no_modelfile(turn: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}" + turn + "{% endfor %}"
+    prompt = load_prompt("model", tokenizer)
+    assert modelfile("a.gguf", prompt, prompt.contract()) is None

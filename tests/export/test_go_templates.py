@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from heed.data.records import Message
 from heed.export.convert import INSTALLED
-from heed.export.modelfile import go_template
+from heed.export.modelfile import TRIMS, go_template
 from heed.export.proof import as_messages
 from heed.prompts.probes import PLAIN_PROBE, PROBE, PROBE_QUESTION
 from heed.prompts.template import PROMPTS, Prompt, load_prompt
@@ -30,21 +30,37 @@ ASKED: dict[str, list[Message]] = {
 }
 
 
+OWN = {  # as chat models bring them: a system message where none is given; another end for the last turn
+    "like SmolLM2": (
+        "{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system\nYou help."
+        "<|im_end|>\n{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "like OLMo 2": (
+        "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}"
+        "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}"
+        "{% if not loop.last or message.role != 'assistant' %}{{ '\\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    ),
+}
+
+
 def prompts() -> list[Prompt]:
     """Each with a tokenizer that puts no BOS, and with one that does."""
     found = []
-    for path in sorted(PROMPTS.glob("*.jinja")):
-        found.append(load_prompt(path.stem, tiny_tokenizer()))
+    for name in (*sorted(path.stem for path in PROMPTS.glob("*.jinja")), *OWN):
         other = tiny_tokenizer()
         other.add_special_tokens({"bos_token": "<s>"})
         begun = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", other.bos_token_id)])
         other.backend_tokenizer.post_processor = begun
-        found.append(load_prompt(path.stem, other))
+        for tokenizer in (tiny_tokenizer(), other):
+            tokenizer.chat_template = OWN.get(name)
+            found.append(load_prompt("model" if name in OWN else name, tokenizer))
     return found
 
 
-def test_every_prompt_has_a_go_template() -> None:
-    assert {path.stem for path in PROMPTS.glob("*.jinja")} == {path.stem for path in PROMPTS.glob("*.gotmpl")}
+def test_every_prompt_has_a_go_template_and_one_is_inexact_about_spaces_at_the_ends() -> None:
+    assert {prompt.name for prompt in prompts() if TRIMS in str(go_template(prompt) or TRIMS)} == {"question"}
 
 
 @pytest.mark.slow
@@ -56,7 +72,7 @@ def test_go_writes_what_jinja_writes(tmp_path: Path) -> None:
         if messages is None:
             told.append((prompt.name, name))
             continue
-        template = go_template(prompt, prompt.contract())
+        template = go_template(prompt)
         named = [{"Role": message["role"], "Content": message["content"]} for message in messages]
         cases.append({"Template": template, "Messages": named})
         wanted.append(prompt.render(conversation, generation_prompt=True).removeprefix("<s>"))  # llama.cpp puts it
