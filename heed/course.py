@@ -3,18 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainingArguments
 
 from heed import __version__, config
 from heed.config import EvalConfig, Settings
 from heed.config.training import RunKeys
-from heed.evaluation.forgetting import read_texts
-from heed.evaluation.run import evaluate
 from heed.files import run_folder
 from heed.hub.outbox import command, waiting
-from heed.hub.training import Pushes, hub_settings
+from heed.models.identity import read_ahead
 from heed.runs.sameness import Fingerprint
 from heed.runs.start import check_folder
 from heed.runs.state import add_facts
@@ -22,6 +20,9 @@ from heed.saying import Detail, Say, count
 from heed.training.arguments import Told
 from heed.training.run import begun, check_processes, meet, train_to_the_end
 from heed.training.safe import SafeTrainer
+
+if TYPE_CHECKING:  # imported below by runs that push or compare: no other start waits for a card and a report
+    from heed.hub.training import Pushes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ def run_course(told: Told[Any], kind: Kind, *, dry_run: bool, verbose: bool) -> 
     folder = Path(str(args.output_dir))
     if not dry_run:
         check_folder(folder, resume=ours.resume, overwrite=ours.overwrite_output_dir)
+        read_ahead(str(told.settings["model_name_or_path"].value))
     say(f"Heed {__version__}: {count(args.world_size, 'process', 'processes')} on {args.device.type}")
     say(Detail(f"          {told.precision}"))
     pushes = open_pushes(ours, args, say)
@@ -76,18 +78,22 @@ def comparison_with_base(run: RunKeys, folder: Path) -> EvalConfig | None:
     if not run.compare_with_base:
         return None
     if run.forgetting is not None:
+        from heed.evaluation.forgetting import read_texts
+
         read_texts(Path(run.forgetting), lambda text: None)  # now, not after hours of training
     max_new_tokens = run.compare_max_new_tokens
     return EvalConfig(model_name_or_path=str(folder), compare_with_base=True, max_new_tokens=max_new_tokens)
 
 
 def finish_the_rest(
-    folder: Path, comparison: EvalConfig | None, pushes: Pushes | None, *, trained: bool, say: Say
+    folder: Path, comparison: EvalConfig | None, pushes: "Pushes | None", *, trained: bool, say: Say
 ) -> None:
     """The comparison, and last the push, so that the card has the comparison; unless an earlier start has done them."""
     compares = comparison is not None and (trained or not is_compared(folder))
     try:
         if comparison is not None and compares:
+            from heed.evaluation.run import evaluate
+
             evaluate(comparison, say=say)
     finally:
         if pushes is not None and (trained or compares or not is_queued(folder, pushes)):
@@ -101,14 +107,18 @@ def is_compared(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (run_folder.COMPARISON_FILE, run_folder.REPORT_FILE))
 
 
-def is_queued(folder: Path, pushes: Pushes) -> bool:
+def is_queued(folder: Path, pushes: "Pushes") -> bool:
     return bool(run_folder.read_json(folder / run_folder.RUN_FILE).get("queued_for") == pushes.address)
 
 
-def open_pushes(run: RunKeys, args: TrainingArguments, say: Say) -> Pushes | None:
+def open_pushes(run: RunKeys, args: TrainingArguments, say: Say) -> "Pushes | None":
     """None for a run that is not pushed, and for all processes but the first."""
+    if not run.push_to_hub:
+        return None
+    from heed.hub.training import Pushes, hub_settings
+
     settings = hub_settings(run, args)
-    if settings is None or args.process_index > 0:
+    if args.process_index > 0:
         return None
     pushes = Pushes(Path(str(args.output_dir)), settings, say)
     pushes.outbox.check()

@@ -32,10 +32,8 @@ class HubSettings:
         return 0 if self.strategy == "end" else 2
 
 
-def hub_settings(run: RunKeys, args: TrainingArguments) -> HubSettings | None:
-    """None for a run that is not pushed. Raises UserError for keys that cannot work together."""
-    if not run.push_to_hub:
-        return None
+def hub_settings(run: RunKeys, args: TrainingArguments) -> HubSettings:
+    """Of a run that is pushed. Raises UserError for keys that cannot work together."""
     if run.hub_model_id is None:
         raise UserError("push_to_hub: true needs hub_model_id, the repository's name, such as me/my-model")
     check_repo_id(run.hub_model_id, "hub_model_id")

@@ -1,10 +1,14 @@
 """Which weights these are: one hash that changes when a model is trained on, replaced or downloaded again."""
 
+import _thread
 import hashlib
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
+from heed.errors import UserError
 from heed.files import run_folder
 from heed.files.hashes import file_sha256
 from heed.models.gguf import folder_of
@@ -20,6 +24,7 @@ DECIDES = (
     "chat_template.jinja",
 )
 SHA256 = re.compile("[0-9a-f]{64}")
+READING = Lock()
 
 
 def model_sha256(model: str, revision: str | None = None) -> str:
@@ -66,10 +71,23 @@ def weights_sha256(model: str, revision: str | None = None) -> str:
     return digest.hexdigest()
 
 
+def read_ahead(model: str) -> None:
+    """Begin to hash a folder's weights beside what is done next; who asks for their hash waits for the rest of it."""
+
+    def read() -> None:
+        with suppress(UserError, OSError):  # who asks is told
+            weights_sha256(model)
+
+    if Path(model).is_dir():
+        with suppress(RuntimeError):
+            _thread.start_new_thread(read, ())
+
+
 def sha256_of(path: Path) -> str:
     """Read once by a process, however often it is asked, unless it was written again."""
     stat = path.stat()
-    return known_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    with READING:
+        return known_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache

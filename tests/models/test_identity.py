@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from heed.models import identity
-from heed.models.identity import model_sha256
+from heed.models.identity import model_sha256, read_ahead, weights_sha256
 from world.small_world import gpt2, save_model
 
 
@@ -58,6 +58,9 @@ def test_weights_are_read_once_until_they_are_written_again(folder: Path, monkey
     stat = (folder / "model.safetensors").stat()
     os.utime(folder / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert model_sha256(str(folder)) == once[0] and read.count("model.safetensors") == 2
+    (folder / "more.safetensors").write_bytes(b"")
+    read_ahead(str(folder))
+    assert len({weights_sha256(str(folder)) for _ in range(3)}) == 1 and read.count("more.safetensors") == 1
 
 
 def test_a_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
