@@ -16,7 +16,7 @@ from heed.files.hashes import json_sha256
 if TYPE_CHECKING:
     from heed.data.sources import Source
 
-VERSION = 1  # of what is kept; a change of how rows are read and checked is another one
+VERSION = 2  # of what is kept; a change of how rows are read and checked is another one
 MANY = 10_000  # rows; fewer are read in no time
 KEPT = (*(each.name for each in fields(Record)), "content_hash", "question_hash")
 
@@ -32,14 +32,15 @@ def kept_file(source: "Source", files: Mapping[str, str]) -> Path:
 def kept_rows(path: Path) -> Rows | None:
     """A damaged file counts as none."""
     watched = gc.isenabled()
-    gc.disable()  # all that is made here stays; looking through it takes as long as making it
+    gc.disable()  # all that is made here stays; looking through it, now and later, takes as long as making it
     try:
         kept = json.loads(path.read_bytes())
-        return Rows(records=[as_record(values) for values in kept.pop("records")], rejected=[], **kept)
+        return Rows(records=as_records(kept.pop("records")), rejected=[], **kept)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     finally:
         if watched:
+            gc.freeze()
             gc.enable()
 
 
@@ -49,16 +50,20 @@ def keep_rows(path: Path, rows: Rows) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {"row_format": rows.row_format, "understood": rows.understood, "ignored_fields": rows.ignored_fields}
-    records = [[getattr(record, name) for name in KEPT] for record in rows.records]
+    records = {name: [getattr(record, name) for record in rows.records] for name in KEPT}
     with run_folder.whole_file(path) as file:
         file.write(json.dumps(kept | {"records": records}))
 
 
-def as_record(values: list[Any]) -> Record:
+def as_records(columns: dict[str, list[Any]]) -> list[Record]:
     """With the hashes that are otherwise computed when they are asked for."""
-    found = dict(zip(KEPT, values, strict=True))
-    found["messages"] = tuple(found["messages"])
-    found["unused"] = tuple(map(tuple, found["unused"]))
-    record = object.__new__(Record)
-    vars(record).update(found)
-    return record
+    columns |= {
+        "messages": [tuple(turns) for turns in columns["messages"]],
+        "unused": [tuple(map(tuple, unused)) for unused in columns["unused"]],
+    }
+    records = []
+    for values in zip(*(columns[name] for name in KEPT), strict=True):
+        record = object.__new__(Record)
+        vars(record).update(zip(KEPT, values, strict=True))
+        records.append(record)
+    return records

@@ -174,7 +174,7 @@ class RowBatches(Sampler[list[int]]):
 
     def _deal(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """The rows of one step in as many batches, none of them more work than the heaviest was before."""
-        if self.families is not None or self.even:  # dealt out by length, relatives would be separated again
+        if len(batches) == 1 or self.families is not None or self.even:  # by length, relatives would be separated again
             return batches
         rows = np.concatenate(batches)
         rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
