@@ -8,7 +8,7 @@
     python inspect_data.py --config configs/tiny.yaml --data odd.csv --column-map    which columns may be meant
     python inspect_data.py --run runs/tiny --step 120       the rows that a step of a run learned from
     python inspect_data.py --run runs/tiny --map            the rows that the run never learned, which may be wrong
-    python inspect_data.py --preferences pairs.jsonl --run runs/tiny    pairs to tune the run further
+    python inspect_data.py --preferences pairs.jsonl --run runs/tiny    pairs to tune the run further, and --export
 
 Prints what was found and three rows token by token; ends with code 2 when a finding is over its threshold, as
 train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     command_line = config.parse_command_line(arguments, flags=("column_map",))
     ours, settings = read_config(command_line)
     if ours.preferences is not None:
-        inspect_pairs(ours.preferences, ours.run, settings)
+        inspect_pairs(ours.preferences, ours, settings)
         return
     if ours.run is not None:
         print(map_text(Path(ours.run)) if ours.map else step_text(Path(ours.run), ours.step))
@@ -96,21 +96,30 @@ def map_text(run: Path) -> str:
     return f"{row_map.map_text(rows, listed)}\n\npage      {page}\nlist      {run / run_folder.SUSPECTS_FILE}"
 
 
-def inspect_pairs(data: str, run: str | None, settings: Settings) -> None:
+def inspect_pairs(data: str, ours: InspectConfig, settings: Settings) -> None:
     """Show what is found in pairs; raises UserError when a finding stops training."""
+    from heed.audit.cleaning import is_folder
     from heed.audit.findings import refuse
-    from heed.data.sources import Source
-    from heed.preferences.audit import audit
+    from heed.data.sources import Source, locations
+    from heed.preferences.audit import audit, export
     from heed.preferences.pairs import read_pairs
 
     columns, changes, allow = (
         settings[name].value if name in settings else default
         for name, default in (("columns", {}), ("audit", {}), ("audit_allow", []))
     )
-    pairs = read_pairs(Source(data=data, columns=columns, on_bad_row="drop"))
-    found = audit(pairs, Path(run) if run is not None else None, changes, allow)
+    check_outputs(ours, locations(data))
+    if ours.export is not None and is_folder(Path(ours.export)):
+        raise UserError(f"export: {ours.export}: pairs go into one file; name it FILE.jsonl")
+    source = Source(data=data, columns=columns, on_bad_row="drop")
+    found = audit(read_pairs(source), Path(ours.run) if ours.run is not None else None, changes, allow)
     print(f"{data}: {found}")
-    refuse(found.findings, "their places are named above")
+    if ours.export is not None:
+        cleaned = export(Path(ours.export), source, found.reasons)
+        print(
+            f"\npairs     {ours.export}: {cleaned.kept:,} kept; {cleaned.rejected_file}: {cleaned.left_out:,} left out"
+        )
+    refuse(found.findings, "their places are named above; --export FILE.jsonl leaves out what needs no judgement")
 
 
 def column_map(sft: SftConfig) -> str:

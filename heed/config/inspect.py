@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from heed.config.conditions import when
+from heed.config.conditions import either, when
 from heed.config.keys import key
 
 OF_ROWS = (when("run", None), when("preferences", None))
@@ -19,8 +19,9 @@ class InspectConfig:
     )
     export: str | None = key(
         None,
-        help="write cleaned rows to this .jsonl, or split by split to this folder; the rest to NAME.rejected.jsonl",
-        read_when=OF_ROWS,
+        help="write cleaned rows or pairs to this .jsonl, or rows split by split to this folder; the rest to "
+        "NAME.rejected.jsonl",
+        read_when=(either(when("run", None), when("preferences")),),
     )
     pairs: str | None = key(None, help="write rendered prompts and answers here (JSONL)", read_when=OF_ROWS)
     flags: str | None = key(
@@ -29,7 +30,9 @@ class InspectConfig:
     against: list[str] = key([], help="more evaluation files, besides audit_against", read_when=OF_ROWS)
     preview_rows: int = key(3, help="rows shown token by token", read_when=OF_ROWS)
     leave_out: str | None = key(
-        None, help="a JSONL with the row_id of rows that are not exported, as --map writes it", read_when=when("export")
+        None,
+        help="a JSONL with the row_id of rows that are not exported, as --map writes it",
+        read_when=(when("export"), when("preferences", None)),
     )
     preferences: str | None = key(
         None, help="pairs for preference training, to look at instead of rows: file, folder, URL or Hub id"

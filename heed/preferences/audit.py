@@ -1,17 +1,21 @@
 """Whether pairs should be learned from: what was found in them, compared with thresholds as rows are."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from heed.answers.subjects import find_prompt
 from heed.arena.votes import JUDGE
+from heed.audit.cleaning import Cleaned, as_line
 from heed.audit.duplicates import fingerprint
 from heed.audit.findings import Finding, Kind, finding_lines, measured
 from heed.audit.overlap import questions
 from heed.data.records import asked, normalized
 from heed.data.rows import left_out, notes
+from heed.data.sources import Source, pieces, raw_rows
+from heed.errors import UserError
+from heed.files.run_folder import whole_file
 from heed.measure.intervals import share_interval
 from heed.measure.lengths import length
 from heed.preferences.pairs import Pair, Pairs
@@ -40,6 +44,8 @@ class PairAudit:
 
     facts: list[str]
     findings: list[Finding]
+    reasons: dict[str, list[str]]
+    """Why `export` leaves pairs out, by their places."""
 
     def __str__(self) -> str:
         return "\n".join([*self.facts, "", *finding_lines(self.findings)])
@@ -51,7 +57,8 @@ def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: S
     Raises UserError for a name that no finding has, and for a folder that is no run's.
     """
     evaluated = held_out(run) if run is not None else None
-    found = flaws(pairs) | (given_away(pairs.pairs, evaluated) if evaluated is not None else {})
+    reasons: dict[str, list[str]] = defaultdict(list)
+    found = flaws(pairs, reasons) | (given_away(pairs.pairs, evaluated, reasons) if evaluated is not None else {})
     findings = measured(found, changes, allow, KINDS)
     prompts = len({asked(pair.prompt) for pair in pairs.pairs})
     facts = [f"audit of {count(len(pairs.pairs), 'pair')} on {count(prompts, 'prompt')}"]
@@ -62,11 +69,30 @@ def audit(pairs: Pairs, run: Path | None, changes: Mapping[str, float], allow: S
         facts += tokens(pairs.pairs, run)
     if evaluated is not None and evaluated.unread:
         facts.append(f"held out  known by the numbers of rows alone: {evaluated.unread}")
-    return PairAudit(facts=facts, findings=findings)
+    return PairAudit(facts=facts, findings=findings, reasons=reasons)
 
 
-def flaws(pairs: Pairs) -> dict[str, tuple[int, int, list[str]]]:
-    """What can be seen in the pairs themselves, as `findings.measured` takes it."""
+def export(path: Path, source: Source, reasons: Mapping[str, list[str]]) -> Cleaned:
+    """Write the pairs as they stand in the source, and those left out with their reasons as `PATH.rejected.jsonl`.
+
+    Raises UserError when no pair is left.
+    """
+    rejected_file, kept = path.with_name(path.name + ".rejected.jsonl"), 0
+    with whole_file(rejected_file) as bad, whole_file(path) as good:
+        for row in raw_rows(pieces(source)):
+            if row.place in reasons:
+                bad.write(as_line({"place": row.place, "reasons": reasons[row.place], "value": row.value}))
+            else:
+                kept += 1
+                good.write(as_line(row.value))
+        if not kept:
+            raise UserError("export: no pair is left")
+    return Cleaned(kept=kept, left_out=len(reasons), rejected_file=rejected_file)
+
+
+def flaws(pairs: Pairs, reasons: dict[str, list[str]]) -> dict[str, tuple[int, int, list[str]]]:
+    """What can be seen in the pairs themselves, as `findings.measured` takes it; adds to `reasons`."""
+    reasons |= {row.place: row.reasons for row in pairs.rejected}
     bad = [f"{row.place}: {'; '.join(row.reasons)}" for row in pairs.rejected]
     places: dict[str, list[str]] = {"duplicate": [], "contradiction": [], "answer_in_prompt": []}
     first: dict[tuple[str, str, str], str] = {}
@@ -76,6 +102,7 @@ def flaws(pairs: Pairs) -> dict[str, tuple[int, int, list[str]]]:
             places["contradiction"].append(f"{pair.place}, against {earlier}")
         if (earlier := first.setdefault((question, chosen, rejected), pair.place)) is not pair.place:
             places["duplicate"].append(f"{pair.place}, like {earlier}")
+            reasons[pair.place].append(f"duplicate of {earlier}")
         given = [name for name, text in (("chosen", chosen), ("rejected", rejected)) if stands_in(text, question)]
         if given:
             places["answer_in_prompt"].append(f"{pair.place}, {' and '.join(given)}")
@@ -89,15 +116,20 @@ def stands_in(answer: str, question: str) -> bool:
     return length(answer) >= FEWEST_WORDS and normalized(answer).rstrip(".!?") in question
 
 
-def given_away(pairs: Sequence[Pair], evaluated: HeldOut) -> dict[str, tuple[int, int, list[str]]]:
+def given_away(
+    pairs: Sequence[Pair], evaluated: HeldOut, reasons: dict[str, list[str]]
+) -> dict[str, tuple[int, int, list[str]]]:
     """Pairs about what a run is evaluated on, and held-out rows that stand in a pair on no row of the run."""
     places, known, rows = [], dict[int, str](), questions(evaluated.records)
     for pair in pairs:
         question = asked(pair.prompt)
         if evaluated.splits_of(pair.row_id, question):
             places.append(pair.place)
+            reasons[pair.place].append("held_out")
         elif pair.row_id not in evaluated.known["train"]:
             hits = rows.known_to(f"{question}\n{pair.chosen}\n{pair.rejected}", fingerprint(normalized(question)))
+            if len(hits):
+                reasons[pair.place].append("contaminated")
             known |= {row_id: pair.place for row_id in rows.row_ids[hits].tolist() if row_id not in known}
     examples = [f"row {row_id + 1}, in {place}" for row_id, place in sorted(known.items())]
     return {

@@ -36,8 +36,9 @@ class HeldOut:
                 raise UserError(
                     f"{key}: {number} of {len(found)} pairs are about {name} rows of the run, by row_id or by what is "
                     "asked; a model that is tuned on them cannot be evaluated on them. Leave them out (inspect_data.py "
-                    "--preferences FILE --run RUN names them), collect others on training rows (eval_responses.py "
-                    f"--split train --output_dir FOLDER), or allow them by name: --allow_held_out {name}"
+                    "--preferences FILE --run RUN --export OTHER.jsonl), collect others on training rows "
+                    "(eval_responses.py --split train --output_dir FOLDER), or allow them by name: "
+                    f"--allow_held_out {name}"
                 )
             if number:
                 say(f"          {count(number, 'pair')} about {name} rows of the run, as allowed")

@@ -1,6 +1,7 @@
 """What is found in pairs before they are learned from."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -117,10 +118,25 @@ def test_what_a_run_is_evaluated_on_is_found_by_number_and_by_text() -> None:
         pair(3, f"A task. {long}", "x", "y"),
         pair(4, f"A task. {long}", "x", "y", row_id=1),
     ]
-    assert given_away(pairs, held_out) == {
+    reasons: dict[str, list[str]] = defaultdict(list)
+    assert given_away(pairs, held_out, reasons) == {
         "held_out": (2, 4, ["pairs.jsonl:1", "pairs.jsonl:2"]),
         "contaminated": (1, 2, ["row 2, in pairs.jsonl:3"]),
     }
+    assert reasons == {"pairs.jsonl:1": ["held_out"], "pairs.jsonl:2": ["held_out"], "pairs.jsonl:3": ["contaminated"]}
+
+
+def test_an_export_leaves_out_what_needs_no_judgement_with_the_reasons(tmp_path: Path) -> None:
+    good = {"prompt": "Say x.", "chosen": "x", "rejected": "y", "more": 1}
+    lines = [good, good | {"more": 2}, {"prompt": "Say y."}, good | {"chosen": "y", "rejected": "x"}]
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "clean.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["--preferences", str(path), "--export", str(out)]
+    assert exit_code(lambda: inspect_data.main(arguments)) == 2
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [good, lines[3]]
+    rejected = [json.loads(line) for line in (tmp_path / "clean.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert [(each["place"], each["value"]) for each in rejected] == [(f"{path}:2", lines[1]), (f"{path}:3", lines[2])]
+    assert rejected[0]["reasons"] == [f"duplicate of {path}:1"] and "field 'chosen'" in rejected[1]["reasons"][0]
 
 
 @pytest.fixture(scope="module")
