@@ -10,8 +10,9 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from heed.answers.rows import Rows
-from heed.models.faster import fused_gelu, onednn_head
+from heed.models.faster import fused_gelu
 from heed.models.memory import BatchSize, attempt
+from heed.models.products import onednn_products
 from heed.tokens.tree import shared_prefix
 
 
@@ -95,7 +96,7 @@ def decode_batch(
 
     waiting = deque(sorted(range(len(prompts_ids)), key=lambda index: len(prompts_ids[index])))
     batch = empty()
-    with onednn_head(model), fused_gelu(model):
+    with onednn_products(model), fused_gelu(model):
         while waiting or batch.rows:
             joining = [waiting.popleft() for _ in range(min(batch.room(size.rows), len(waiting)))]
             if attempt(batch.advance, joining):

@@ -1,17 +1,28 @@
 """The same function of a model, computed faster."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
-from heed.hardware import cpu_name
 from heed.models.attention import FLAT_FAMILIES
+
+
+@contextmanager
+def computed_by(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let another function be a module's forward pass for a while."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
 
 
 @contextmanager
@@ -58,36 +69,6 @@ def fused_gelu(model: torch.nn.Module) -> Iterator[None]:
             setattr(module, name, child)
 
 
-def onednn_is_faster(weight: torch.Tensor) -> bool:
-    """Whether this is a float32 head on an AMD CPU.
-
-    There oneDNN takes half to seven tenths of the time of MKL, which torch asks by itself, for the scores of 30 to 330
-    tokens. MKL is Intel's, and on its own CPUs nothing was measured.
-    """
-    fits = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return fits and "AMD" in cpu_name() and torch.backends.mkldnn.is_available()
-
-
-def onednn_linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Without a gradient."""
-    return linear(hidden.to_mkldnn(), weight, bias).to_dense()
-
-
-@contextmanager
-def onednn_head(model: PreTrainedModel) -> Iterator[None]:
-    """Let oneDNN compute scores where it is faster, without gradients."""
-    head: Any = model.get_output_embeddings()
-    kind = type(head)
-    if kind is not torch.nn.Linear or "forward" in vars(head) or not onednn_is_faster(head.weight):
-        yield
-        return
-    head.forward = lambda hidden: onednn_linear(hidden, head.weight, head.bias)
-    try:
-        yield
-    finally:
-        del head.forward
-
-
 @contextmanager
 def tied_gradient_in_place(model: PreTrainedModel) -> Iterator[None]:
     """Add an embedding's gradient to that of the output head it is tied to, row by row and in place.
@@ -112,11 +93,8 @@ def tied_gradient_in_place(model: PreTrainedModel) -> Iterator[None]:
         rows.register_hook(lambda gradient: add_rows(embedding, input_ids, gradient))
         return rows
 
-    embedding.forward = forward
-    try:
+    with computed_by(embedding, forward):
         yield
-    finally:
-        del embedding.forward
 
 
 def add_rows(embedding: torch.nn.Embedding, input_ids: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -155,9 +133,8 @@ def last_perceptron_where_scored(model: PreTrainedModel) -> Iterator[None]:
         return made.new_zeros(*hidden.shape[:2], made.shape[2]).index_copy(1, places, made)
 
     hook = model.register_forward_pre_hook(note, with_kwargs=True)
-    perceptron.forward = forward
     try:
-        yield
+        with computed_by(perceptron, forward):
+            yield
     finally:
         hook.remove()
-        del perceptron.forward

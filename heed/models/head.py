@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from heed.models.faster import onednn_is_faster, onednn_linear
+from heed.models.faster import computed_by
 from heed.models.likelihood import scores
+from heed.models.products import product
 from heed.tokens.batches import IGNORE, Batch
 
 SCORES_BYTES = 64 * 2**20  # of the logits that exist at once
@@ -43,7 +44,7 @@ class HeadLoss(torch.autograd.Function):
         learned = targets != IGNORE
         places = targets.where(learned, 0)[:, None]
         size = max(1, SCORES_BYTES // (4 * len(weight)))
-        losses, upstream, for_weight = [], torch.empty_like(hidden), None
+        losses, upstream, for_weight = [], [], None
         with torch.autocast(kind, enabled=False):
             for start in range(0, max(1, len(targets)), size):
                 part = slice(start, start + size)
@@ -53,12 +54,12 @@ class HeadLoss(torch.autograd.Function):
                 losses.append(-log_probabilities.gather(1, places[part])[:, 0] * learned[part])
                 factor = scale[part, None]
                 gradient = log_probabilities.exp_().mul_(factor).scatter_add_(1, places[part], -factor).to(half)
-                torch.mm(gradient, table, out=upstream[part])
+                upstream.append(product(gradient, table.T))
                 if ctx.needs_input_grad[1]:
                     own = (gradient.T @ hidden[part]).to(weight.dtype)
                     for_weight = own if for_weight is None else for_weight.add_(own)
         nll = torch.cat(losses)
-        ctx.gradients = upstream.to(given), for_weight
+        ctx.gradients = torch.cat(upstream).to(given), for_weight
         ctx.mark_non_differentiable(nll)
         return (nll * scale).sum(), nll
 
@@ -71,23 +72,19 @@ class HeadLoss(torch.autograd.Function):
         return (*found, None, None, None)
 
 
-def product(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Logits, shape (rows, vocabulary)."""
-    return onednn_linear(hidden, weight) if onednn_is_faster(weight) else hidden @ weight.T
-
-
 class ScoringHead:
     """A model's head that returns the loss in place of logits, while it is asked for it."""
 
     def __init__(self, head: torch.nn.Linear) -> None:
-        self.head = head
+        self.weight = head.weight
+        self.plain = head.forward
         self.asked: tuple[torch.Tensor, torch.Tensor, torch.Tensor | int] | None = None
         self.nll: torch.Tensor
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         if self.asked is None:
-            return torch.nn.functional.linear(hidden, self.head.weight)
-        loss, self.nll = HeadLoss.apply(hidden.flatten(0, -2), self.head.weight, *self.asked)
+            return self.plain(hidden)
+        loss, self.nll = HeadLoss.apply(hidden.flatten(0, -2), self.weight, *self.asked)
         return loss
 
     def loss(
@@ -109,11 +106,9 @@ def scoring_head(model: PreTrainedModel) -> Iterator[ScoringHead | None]:
     if type(head) is not torch.nn.Linear or head.bias is not None or not returns_its_heads_scores(model, head):
         yield None
         return
-    head.forward = scoring = ScoringHead(head)
-    try:
+    scoring = ScoringHead(head)
+    with computed_by(head, scoring):
         yield scoring
-    finally:
-        del head.forward
 
 
 @torch.no_grad()

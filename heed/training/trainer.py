@@ -18,6 +18,7 @@ from heed.models.faster import compiled_blocks, fused_gelu, last_perceptron_wher
 from heed.models.head import ScoringHead, scoring_head
 from heed.models.likelihood import target_nll
 from heed.models.memory import BatchSize, KeptMemory
+from heed.models.products import onednn_products
 from heed.runs.recorder import RowLosses
 from heed.tokens.batches import Batch, FlatCollator
 from heed.tokens.examples import row_lengths
@@ -88,7 +89,10 @@ class HeedTrainer(SafeTrainer, RowEvaluation):
                 if self.accelerator.distributed_type == DistributedType.NO:
                     self.while_training.enter_context(tied_gradient_in_place(self.model))
                 self.while_training.enter_context(last_perceptron_where_scored(self.model))
-                if self.head is None and self.accelerator.distributed_type in processes.PLAIN:
+                plain = self.accelerator.distributed_type in processes.PLAIN
+                if plain and self.speed.mode == "eager":
+                    self.while_training.enter_context(onednn_products(self.model))
+                if plain and self.head is None:
                     self.head = self.while_training.enter_context(scoring_head(self.model))
                     self.while_training.callback(setattr, self, "head", None)
             if self.speed.mode == "compile":
