@@ -14,7 +14,10 @@ LESS_IS_BETTER = {"premature_eos", "cut"}
 
 
 def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
-    """Names, measures, filters and rows. Values of systems are in the order of `names`, measures in their own."""
+    """Names, measures, filters and rows. Values of systems are in the order of `names`, measures in their own.
+
+    Tags of a row are places among the filters.
+    """
     names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
     judges = list(dict.fromkeys(judge_key(each) for each in scored.values()))
@@ -38,13 +41,16 @@ def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
     gone = {each.row_id for each in lost(evidence)}
     for row in rows:
         row["tags"] += [f"Outcome: right with {names[0]}, wrong with {names[-1]}"] if row["id"] in gone else []
-    counts = Counter(tag for row in rows for tag in row["tags"])
+    counts = sorted(Counter(tag for row in rows for tag in row["tags"]).items())
+    places = {tag: place for place, (tag, _) in enumerate(counts)}
+    for row in rows:
+        row["tags"] = [places[tag] for tag in row["tags"]]
     return {
         "names": names,
         "measures": measures,
         "measure": place,
         "disputed": dispute_text(judges, metrics),
-        "filters": [{"tag": tag, "count": count} for tag, count in sorted(counts.items())],
+        "filters": [{"tag": tag, "count": count} for tag, count in counts],
         "rows": rows,
     }
 
@@ -80,19 +86,25 @@ def row_data(
     ]
     return {
         "id": row,
-        "instruction": asked.instruction,
-        "input": asked.input,
-        "output": asked.output,
-        "system": asked.system_prompt or "",
         "tags": tags(names, answers, verdicts, pairs),
         "answers": [answer_data(answer, given) for answer, given in zip(answers, verdicts, strict=True)],
         "values": values,
-        "pairs": [
-            {"judge": each["judge"], "winner": winner(each), "failure": each["failure"], "reason": each.get("reason")}
+    } | filled(
+        instruction=asked.instruction,
+        input=asked.input,
+        output=asked.output,
+        system=asked.system_prompt,
+        pairs=[
+            filled(judge=each["judge"], winner=winner(each), failure=each["failure"], reason=each.get("reason"))
             for each in pairs
         ],
-        "disputed": dispute(values[-1], len(judges), metrics),
-    }
+        disputed=dispute(values[-1], len(judges), metrics),
+    )
+
+
+def filled(**values: Any) -> dict[str, Any]:
+    """Those that are not empty: on a large page the names of the others would be a fifth of it."""
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
 def shortened(value: float | None) -> float | None:
@@ -103,17 +115,21 @@ def shortened(value: float | None) -> float | None:
 def answer_data(answer: Answer | None, verdicts: list[Verdict | None]) -> dict[str, Any] | None:
     if answer is None:
         return None
-    return {
-        "text": answer.model_response,
-        "finish": answer.finish_reason,
-        "tokens": answer.response_tokens,
-        "verdicts": [
-            {"judge": each["judge"], "failure": each["failure"], "reason": each.get("reason")}
-            | ({"raw": each.get("raw")} if each["failure"] else {})
+    return filled(
+        text=answer.model_response,
+        finish=answer.finish_reason,
+        tokens=answer.response_tokens,
+        verdicts=[
+            filled(
+                judge=each["judge"],
+                failure=each["failure"],
+                reason=each.get("reason"),
+                raw=each.get("raw") if each["failure"] else None,
+            )
             for each in verdicts
             if each is not None and (each["failure"] or each.get("reason"))
         ],
-    }
+    )
 
 
 def winner(pair: Verdict) -> str | None:

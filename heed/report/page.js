@@ -31,6 +31,7 @@
 
   const browser = byId("browser");
   if (!browser) return;
+  // Of a row and its answers, what is empty is left out.
   const { names, measures, measure: opening, disputed, filters, rows } = JSON.parse(byId("answers").textContent);
   const ours = names.length - 1;
   browser.hidden = false;
@@ -59,13 +60,13 @@
   const negative = (value) => (known(value) ? -value : null);
 
   // A text that is cut in this page is its beginning, and how many characters it had.
-  const beginning = (text) => (Array.isArray(text) ? text[0] : text);
+  const beginning = (text = "") => (Array.isArray(text) ? text[0] : text);
 
   // Every text of a row in one, made when it is first searched.
   const texts = new Map();
   const textOf = (row) => {
     if (!texts.has(row)) {
-      const said = row.answers.flatMap((answer) => (answer ? [answer.text, ...answer.verdicts.map((each) => each.reason ?? "")] : []));
+      const said = row.answers.flatMap((answer) => (answer ? [answer.text, ...(answer.verdicts ?? []).map((each) => each.reason)] : []));
       const all = [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...said];
       texts.set(row, all.map(beginning).join("\n").toLowerCase());
     }
@@ -74,8 +75,9 @@
 
   const chosen = () => {
     const key = ORDERS.find(([id]) => id === state.order)[3];
+    const tag = filters.findIndex((each) => each.tag === state.filter);
     return rows
-      .filter((row) => !state.filter || row.tags.includes(state.filter))
+      .filter((row) => tag < 0 || row.tags.includes(tag))
       .filter((row) => state.words.every((word) => textOf(row).includes(word)))
       .map((row) => [key(row), row])
       .sort(([a, first], [b, second]) => {
@@ -158,8 +160,8 @@
       head.append(make("span", { class: "at", title: measures[state.measure].label }, figure(value, state.measure)));
     }
     box.append(textBlock(answer.text));
-    for (const { judge, failure, reason, raw } of answer.verdicts) {
-      if (failure) box.append(folded("said-of bad", raw ?? "", `${judge} failed (${failure})${raw ? ": " : ""}`));
+    for (const { judge, failure, reason, raw } of answer.verdicts ?? []) {
+      if (failure) box.append(folded("said-of bad", raw, `${judge} failed (${failure})${raw ? ": " : ""}`));
       else if (reason) box.append(folded("said-of", reason, `${judge}: `));
     }
     return box;
@@ -182,16 +184,16 @@
     }
     table.append(make("thead", {}, head), body);
     const box = make("details", {}, make("summary", {}, "All measures"), make("div", { class: "scroll" }, table));
-    for (const { judge, winner, failure, reason } of row.pairs) {
+    for (const { judge, winner, failure, reason } of row.pairs ?? []) {
       const verdict = failure ? `failed (${failure})` : winner === "tie" ? "a tie" : `${winner} wins`;
-      box.append(folded("said-of", reason ?? "", `Side by side, ${judge}: ${verdict}${reason ? ". " : ""}`));
+      box.append(folded("said-of", reason, `Side by side, ${judge}: ${verdict}${reason ? ". " : ""}`));
     }
     return box;
   };
 
   const card = (row) => {
     const head = make("div", { class: "card-head" }, make("h3", {}, `Row ${row.id}`));
-    for (const tag of row.tags) {
+    for (const { tag } of row.tags.map((place) => filters[place])) {
       if (tag.startsWith("Flag: ")) head.append(make("span", { class: "tag warn" }, tag.slice(6)));
       if (tag.startsWith("Judge failed: ")) head.append(make("span", { class: "tag bad" }, "judge failed"));
       if (tag === "Outcome: worse") head.append(make("span", { class: "tag bad" }, "got worse"));

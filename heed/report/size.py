@@ -50,8 +50,8 @@ def fit(data: dict[str, Any], first: Iterable[int]) -> tuple[Markup, Cut | None]
 
 def places_of(row: dict[str, Any]) -> Iterator[Place]:
     answers = [answer for answer in row["answers"] if answer is not None]
-    verdicts = [verdict for answer in answers for verdict in answer["verdicts"]]
-    return ((has, name) for has in (row, *answers, *verdicts, *row["pairs"]) for name in TEXTS if has.get(name))
+    verdicts = [verdict for answer in answers for verdict in answer.get("verdicts", [])]
+    return ((has, name) for has in (row, *answers, *verdicts, *row.get("pairs", [])) for name in TEXTS if has.get(name))
 
 
 def kept(rows: list[dict[str, Any]], first: Iterable[int]) -> set[int]:

@@ -114,7 +114,7 @@ def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(fold
     assert "</strong>openai:judge: against an empty answer it loses.</div>" in html
     assert "</strong>openai:judge: 1 of 2 pairs failed (1 timeout).</div>" in html
     # Both orders are shown, the controls are not.
-    [row] = [row for row in data_of(folder)["rows"] if row["pairs"]]
+    [row] = [row for row in data_of(folder)["rows"] if "pairs" in row]
     assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
 
 
@@ -328,7 +328,8 @@ LOST = "Outcome: right with base, wrong with tuned"
 def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> None:
     data = data_of(folder)
 
-    assert data["rows"][2]["tags"] == ["Finish reason: base eos", "Finish reason: tuned eos", "Outcome: worse", LOST]
+    third = [data["filters"][place]["tag"] for place in data["rows"][2]["tags"]]
+    assert third == ["Finish reason: base eos", "Finish reason: tuned eos", "Outcome: worse", LOST]
     assert {each["tag"]: each["count"] for each in data["filters"]} == {
         "Finish reason: base eos": 3,
         "Finish reason: base length": 1,
@@ -344,7 +345,7 @@ def test_rows_can_be_found_by_outcome_finish_flag_and_failure(folder: Path) -> N
         "Side by side: tuned wins": 1,
     }
     # The judge and exact match: 100 and 1.0 agree; 95 and 1.0 differ by 5; 10 and 0.0 by 10; the last has no score.
-    assert [row["disputed"] for row in data["rows"]] == [0, 5, 10, None]
+    assert [row.get("disputed") for row in data["rows"]] == [0, 5, 10, None]
 
 
 def test_measures_are_written_to_six_decimals(folder: Path) -> None:
