@@ -87,16 +87,17 @@ def source_hash(text: str) -> str:
 def json_markup(value: Any) -> Markup:
     """JSON that can be inside a script tag whatever texts it contains.
 
-    Everything beyond ASCII is escaped, U+2028, U+2029 and halves of surrogate pairs among it. A number that JSON has no
-    word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for an absent one.
+    What could end the tag or a line is escaped, and so are halves of surrogate pairs, which UTF-8 cannot have. A
+    number that JSON has no word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for
+    an absent one.
     """
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (ValueError, TypeError):  # looking through all of it first would take longer than writing it
-        text = json.dumps(json_value(value), allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
+        text = json.dumps(json_value(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    return Markup(text.encode(errors="backslashreplace").decode())
 
 
 def json_value(value: Any) -> Any:

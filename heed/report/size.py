@@ -39,7 +39,7 @@ def fit(data: dict[str, Any], first: Iterable[int]) -> tuple[Markup, Cut | None]
     """
     places = {row["id"]: list(places_of(row)) for row in data["rows"]}
     characters = sum(len(has[name]) for each in places.values() for has, name in each)
-    if characters <= ROOM and len(written := json_markup(data)) <= ROOM:
+    if characters <= ROOM and size_of(written := json_markup(data)) <= ROOM:
         return written, None
     whole = kept(data["rows"], first)
     length = cut_all(data, [place for row_id, each in places.items() if row_id not in whole for place in each])
@@ -59,7 +59,7 @@ def kept(rows: list[dict[str, Any]], first: Iterable[int]) -> set[int]:
     by_id = {row["id"]: row for row in rows}
     room, found = WHOLE, set()
     for row_id in dict.fromkeys(each for each in first if each in by_id):
-        size = len(json_markup(by_id[row_id]))
+        size = size_of(json_markup(by_id[row_id]))
         if size <= room:
             room -= size
             found.add(row_id)
@@ -71,14 +71,14 @@ def cut_all(data: dict[str, Any], places: list[Place]) -> int:
     texts = [has[name] for has, name in places]
     for has, name in places:
         has[name] = ""
-    room = ROOM - len(json_markup(data))
+    room = ROOM - size_of(json_markup(data))
     lengths = np.array([len(text) for text in texts])
     marks = np.array([len(f"[,{length}]") for length in lengths])
 
     def size(length: int) -> int:
         """Of all texts, as they are written."""
         least = int(np.minimum(lengths, length).sum())  # a character has a byte or more
-        written = least if least > room else len(json_markup("".join(text[:length] for text in texts)))
+        written = least if least > room else size_of(json_markup("".join(text[:length] for text in texts)))
         return written + int(marks[lengths > length].sum())
 
     fitting = bisect_right(range(LEAST, lengths.max(initial=LEAST)), room, key=size)
@@ -86,3 +86,7 @@ def cut_all(data: dict[str, Any], places: list[Place]) -> int:
     for (has, name), text in zip(places, texts, strict=True):
         has[name] = [text[:length], len(text)] if len(text) > length else text
     return length
+
+
+def size_of(written: str) -> int:
+    return len(written.encode())
