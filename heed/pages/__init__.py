@@ -87,17 +87,22 @@ def source_hash(text: str) -> str:
 def json_markup(value: Any) -> Markup:
     """JSON that can be inside a script tag whatever texts it contains.
 
-    What could end the tag or a line is escaped, and so are halves of surrogate pairs, which UTF-8 cannot have. A
-    number that JSON has no word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for
+    A number that JSON has no word for becomes the text `nan` or `inf`, so that a page shows it and does not take it for
     an absent one.
     """
+    return Markup(json_bytes(value).decode())
+
+
+def json_bytes(value: Any) -> bytes:
+    """The same as it is written: what could end the tag or a line is escaped, and so is half a surrogate pair."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (ValueError, TypeError):  # looking through all of it first would take longer than writing it
         text = json.dumps(json_value(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    written = text.encode(errors="backslashreplace")
     for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text.encode(errors="backslashreplace").decode())
+        written = written.replace(character.encode(), f"\\u{ord(character):04x}".encode())
+    return written
 
 
 def json_value(value: Any) -> Any:

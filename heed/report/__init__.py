@@ -38,8 +38,8 @@ def write_report(folder: Path) -> Path:
 
 
 def write_report_of(evidence: Evidence, found: Measured, say: Say) -> Path:
-    data = browser_data(evidence, found.primary)
-    answers, cut = fit(data, [*(each.row_id for each in worse(evidence)[:LISTED]), *worst_first(data)[:LISTED]])
+    data, values = browser_data(evidence, found.primary), page_values(evidence, found)
+    answers, cut = fit(data, [*(each.row_id for each in values["worse"][:LISTED]), *worst_first(data)[:LISTED]])
     shortened = cut_notice(evidence, cut) if cut else None
     if shortened:
         say(line(shortened))
@@ -49,7 +49,7 @@ def write_report_of(evidence: Evidence, found: Measured, say: Say) -> Path:
         scripts=[FOLDER / "page.js"],
         data={"answers": answers},
         shortened=shortened,
-        **page_values(evidence, found),
+        **values,
     )
     path = evidence.folder / run_folder.REPORT_FILE
     write_page(path, html)

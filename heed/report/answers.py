@@ -104,7 +104,7 @@ def row_data(
 
 def filled(**values: Any) -> dict[str, Any]:
     """Those that are not empty: on a large page the names of the others would be a fifth of it."""
-    return {name: value for name, value in values.items() if value not in (None, "", [])}
+    return {name: value for name, value in values.items() if value or value == 0}
 
 
 def shortened(value: float | None) -> float | None:

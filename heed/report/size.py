@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from heed.pages import json_markup
+from heed.pages import json_bytes, json_markup
 
-ROOM = 7_700_000
-"""Bytes of all rows, so that a page stays below 8 MB."""
+ROOM, ROWS = 7_700_000, 10_000
+"""Bytes of so many rows, or fewer: a page of them stays below 8 MB. More rows have more room, each as much as these."""
 WHOLE = 1_500_000
 """Bytes of the rows that are looked at first, whose texts stay whole as long as they are no more."""
 LEAST = 20
-"""Characters that a text keeps, however many rows there are."""
+"""Characters that a text keeps, even if the page grows beyond its room."""
 TEXTS = ("system", "instruction", "input", "output", "text", "reason", "raw")
 
 Place = tuple[dict[str, Any], str]
@@ -37,12 +37,13 @@ def fit(data: dict[str, Any], first: Iterable[int]) -> tuple[Markup, Cut | None]
 
     A cut text becomes its beginning and how many characters it had. `first` are the rows that stay whole if they can.
     """
+    room = int(ROOM * max(1, len(data["rows"]) / ROWS))
+    answered = sum(len(answer.get("text", "")) for row in data["rows"] for answer in row["answers"] if answer)
+    if answered <= room and len(written := json_bytes(data)) <= room:  # writing much takes long
+        return Markup(written.decode()), None
     places = {row["id"]: list(places_of(row)) for row in data["rows"]}
-    characters = sum(len(has[name]) for each in places.values() for has, name in each)
-    if characters <= ROOM and size_of(written := json_markup(data)) <= ROOM:
-        return written, None
     whole = kept(data["rows"], first)
-    length = cut_all(data, [place for row_id, each in places.items() if row_id not in whole for place in each])
+    length = cut_all(data, [place for row_id, each in places.items() if row_id not in whole for place in each], room)
     cut = [sum(isinstance(has[name], list) for has, name in each) for each in places.values()]
     texts, rows = sum(cut), sum(map(bool, cut))
     return json_markup(data), Cut(length=length, texts=texts, rows=rows, n_rows=len(cut)) if texts else None
@@ -59,34 +60,30 @@ def kept(rows: list[dict[str, Any]], first: Iterable[int]) -> set[int]:
     by_id = {row["id"]: row for row in rows}
     room, found = WHOLE, set()
     for row_id in dict.fromkeys(each for each in first if each in by_id):
-        size = size_of(json_markup(by_id[row_id]))
+        size = len(json_bytes(by_id[row_id]))
         if size <= room:
             room -= size
             found.add(row_id)
     return found
 
 
-def cut_all(data: dict[str, Any], places: list[Place]) -> int:
+def cut_all(data: dict[str, Any], places: list[Place], room: int) -> int:
     """Cut what is longer than the greatest length with which the data fits, and return that."""
     texts = [has[name] for has, name in places]
     for has, name in places:
         has[name] = ""
-    room = ROOM - size_of(json_markup(data))
+    room -= len(json_bytes(data))
     lengths = np.array([len(text) for text in texts])
     marks = np.array([len(f"[,{length}]") for length in lengths])
 
     def size(length: int) -> int:
         """Of all texts, as they are written."""
-        least = int(np.minimum(lengths, length).sum())  # a character has a byte or more
-        written = least if least > room else size_of(json_markup("".join(text[:length] for text in texts)))
-        return written + int(marks[lengths > length].sum())
+        marked = int(marks[lengths > length].sum())
+        least = int(np.minimum(lengths, length).sum()) + marked  # a character has a byte or more
+        return least if least > room else len(json_bytes("".join(text[:length] for text in texts))) + marked
 
     fitting = bisect_right(range(LEAST, lengths.max(initial=LEAST)), room, key=size)
     length = LEAST + max(fitting - 1, 0)
     for (has, name), text in zip(places, texts, strict=True):
         has[name] = [text[:length], len(text)] if len(text) > length else text
     return length
-
-
-def size_of(written: str) -> int:
-    return len(written.encode())

@@ -42,7 +42,8 @@ def test_rows_that_fit_are_not_changed() -> None:
 
 @pytest.mark.parametrize("room", [25_141, 40_000, 60_000])
 def test_texts_are_cut_at_the_greatest_length_that_fits(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    monkeypatch.setattr(size, "ROOM", room)
+    monkeypatch.setattr(size, "ROOM", room / 2)
+    monkeypatch.setattr(size, "ROWS", 30)  # and there are twice as many
     monkeypatch.setattr(size, "WHOLE", 1_000)
 
     written, cut = fit({"rows": rows(60)}, [59, 1, 1, 7, 1000])  # the first is too long to stay whole
