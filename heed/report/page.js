@@ -130,7 +130,7 @@
     const both = document.createDocumentFragment();
     both.append(block);
     if (end) {
-      both.append(make("p", { class: "left" }, `Cut: the first ${number([...given[0]].length)} of ${number(given[1])} characters`));
+      both.append(make("p", { class: "left" }, `Only the first ${number([...given[0]].length)} of ${number(given[1])} characters are here`));
     }
     if (whole) return both;
     const more = make("button", { type: "button", class: "more" }, `Show ${end ? "" : "all "}${number(text.length)} characters`);

@@ -475,7 +475,7 @@ def test_a_cut_is_counted_on_the_page_and_in_the_terminal(
     with visit(chromium, page.as_uri()) as seen:
         card = seen.page.locator(".card").first
         assert HOSTILE[:20] + " …" in card.locator(".side.is-ours").inner_text()
-        assert f"Cut: the first 20 of {len(HOSTILE)} characters" in card.inner_text()
+        assert f"Only the first 20 of {len(HOSTILE)} characters are here" in card.inner_text()
         seen.page.get_by_label("Search").fill("night")  # beyond the cut
         seen.page.locator("#status", has_text="0 of 4 rows").wait_for()
         assert seen.problems == []
