@@ -1,7 +1,8 @@
 """Loading a model, or an adapter with its base, and its tokenizer: facts about architectures live here."""
 
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from heed.models.adapters import without_peft_warning
 from heed.models.bars import silence_loading
 from heed.models.gguf import folder_of
 from heed.runs.finished import from_here
+from heed.saying import count
 from heed.shipped import setup
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -79,11 +81,18 @@ def load_model(
     if bits is not None:
         options["quantization_config"] = quantization(bits)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise UserError(load_message("model", name, error)) from error
+    model, found = loaded
+    refuse_random_weights(name, sorted(found["missing_keys"]))
     if source != name:  # what an adapter will remember as its base: the file is there longer than the cache
         model.name_or_path = model.config._name_or_path = str(Path(name).expanduser().absolute())
     if bits is not None:
@@ -104,6 +113,16 @@ def refuse_paths_outside(name: str, revision: str | None) -> None:
     for file in set(run_folder.read_json(Path(index)).get("weight_map", {}).values()):
         if Path(str(file)).name != file:
             raise UserError(f"the model {name!r}: {INDEX_FILE} names {file!r}, which is not a file beside it")
+
+
+def refuse_random_weights(name: str, missing: Sequence[str]) -> None:
+    """Raises UserError for weights that no file has: transformers draws them at random."""
+    if missing:
+        more = f" and {count(len(missing) - 1, 'other')}" if missing[1:] else ""
+        raise UserError(
+            f"the model {name!r} has no {missing[0]}{more}, which would be random; fetch all of its files again, or "
+            "save it as a causal language model, with its head"
+        )
 
 
 def load_message(what: str, name: str, error: Exception) -> str:
@@ -216,7 +235,11 @@ def load_either(name: str, revision: str | None, *, bits: Bits, **options: Any) 
     base_name = from_here(Path(name), config.base_model_name_or_path)
     base = load_model(base_name, revision=config.revision, bits=bits, **options)
     with without_peft_warning():
-        return PeftModel.from_pretrained(base, name, revision=revision)
+        warnings.filterwarnings("error", "(?s).*missing adapter keys")  # they would be as random as when training began
+        try:
+            return PeftModel.from_pretrained(base, name, revision=revision)
+        except UserWarning as error:
+            raise UserError(f"the adapter {name!r}: {error} Fetch its files again.") from error
 
 
 def load_config(name: str, revision: str | None = None) -> PreTrainedConfig:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, MambaConfig, MptConfig, PreTrainedModel
 
 from heed.errors import UserError
@@ -74,6 +75,24 @@ def test_a_pickled_adapter_is_not_loaded(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(UserError, match="Heed loads no pickles"):
         loading.load_finished(str(tmp_path / "adapter"))
+
+
+def test_a_weight_that_no_file_has_is_refused_not_drawn_at_random(tmp_path: Path) -> None:
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    save_model(base, gpt2())
+    adapters.add_adapter(loading.load_model(str(base)), ADAPTER).save_pretrained(adapter)
+    without(adapter / "adapter_model.safetensors", "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight")
+    with pytest.raises(UserError, match=r"(?s)adapter.*missing adapter keys.*h\.0\.attn\.c_attn\.lora_A"):
+        loading.load_finished(str(adapter))
+    without(base / "model.safetensors", "transformer.h.0.attn.c_attn.weight", "transformer.h.0.ln_1.bias")
+    wanted = r"has no transformer\.h\.0\.attn\.c_attn\.weight and 1 other, which would be random"
+    with pytest.raises(UserError, match=wanted):
+        loading.load_model(str(base))
+
+
+def without(file: Path, *names: str) -> None:
+    tensors = load_file(file)
+    save_file({name: each for name, each in tensors.items() if name not in names}, file, {"format": "pt"})
 
 
 def test_a_missing_model_says_what_to_give(tmp_path: Path) -> None:
