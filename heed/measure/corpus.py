@@ -1,5 +1,6 @@
 """BLEU and chrF: scores of all answers as one text, from what each of them adds to the counts."""
 
+from array import array
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from typing import Any
@@ -51,7 +52,7 @@ def corpus_score(name: str, responses: Texts, references: Texts) -> list[Measure
 def corpus_statistics(name: str, responses: Texts, references: Texts) -> np.ndarray:
     """The counts of each answer that a corpus score is made of, shape (answers, counts), in sacrebleu's order."""
     units = bleu_words() if name == "bleu" else characters
-    ours, theirs = ([np.array(units(text)) for text in side] for side in (responses, references))
+    ours, theirs = ([np.frombuffer(units(text), dtype=np.uint32) for text in side] for side in (responses, references))
     longest = NGRAMS[name]
     both = in_common(ours, theirs, longest)
     lengths = [np.array([len(text) for text in side])[:, None] for side in (ours, theirs)]
@@ -65,25 +66,24 @@ NGRAMS = {"bleu": 4, "chrf": 6}
 """The longest that each counts."""
 
 
-def characters(text: str) -> np.ndarray:
-    """The numbers of all that are no white space."""
-    return np.frombuffer("".join(text.split()).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+characters = word_by_word(lambda word: word.encode("utf-32-le", "surrogatepass"), b"".join)
+"""The numbers of all that are no white space, in four bytes each."""
 
 
 @cache
-def bleu_words() -> Callable[[str], list[int]]:
-    """Gives sacrebleu's words of a text, equal words as equal numbers.
+def bleu_words() -> Callable[[str], bytes]:
+    """Gives sacrebleu's words of a text, equal words as equal numbers of four bytes each.
 
     It is shown one word at a time, save where it takes something out of the line first, which can join words.
     """
     tokenize = sacrebleu_metric("bleu").tokenizer
     numbers: dict[str, int] = {}
 
-    def numbered(text: str) -> list[int]:
-        return [numbers.setdefault(word, len(numbers)) for word in tokenize(text).split()]
+    def look(text: str) -> bytes:
+        return array("I", [numbers.setdefault(word, len(numbers)) for word in tokenize(text).split()]).tobytes()
 
-    words = word_by_word(numbered)
-    return lambda text: numbered(text.rstrip()) if "-\n" in text or "<skipped>" in text else words(text)
+    words = word_by_word(look, b"".join)
+    return lambda text: look(text.rstrip()) if "-\n" in text or "<skipped>" in text else words(text)
 
 
 def corpus_value(name: str, statistics: np.ndarray) -> float:

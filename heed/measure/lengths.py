@@ -59,9 +59,8 @@ def are_alike(answer: Answer, other: Answer) -> bool:
     return max(lengths) - min(lengths) <= ALIKE * max(lengths)
 
 
-units = word_by_word(UNIT.findall)
+def units(word: str) -> int:
+    return len(UNIT.findall(word))
 
 
-@lru_cache(maxsize=8)  # of the three texts of a row
-def length(text: str) -> int:
-    return len(units(text))
+length = lru_cache(maxsize=8)(word_by_word(units, lambda counts: sum(counts)))  # kept of the three texts of a row

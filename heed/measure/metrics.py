@@ -21,7 +21,7 @@ from heed.measure.clusters import Clusters
 from heed.measure.corpus import corpus_estimate, corpus_score
 from heed.measure.intervals import mean_estimate
 from heed.measure.measurements import Measurement, mean_measurement
-from heed.measure.words import word_by_word
+from heed.measure.words import chained, numbered, word_by_word
 
 Metric = Callable[[Sequence[str], Sequence[str]], list[Measurement]]  # (responses, references) -> what was found
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -39,46 +39,46 @@ def exact_match(response: str, reference: str) -> float:
 
 def normalized_exact_match(response: str, reference: str) -> float:
     """1.0 when both are the same words. Two empty texts are."""
-    return float(normalized(response) == normalized(reference))
+    return float(normalized_words(response) == normalized_words(reference))
 
 
 def contains(response: str, reference: str) -> float:
     """1.0 when the reference's words are in the response, in a row. An empty reference is only in an empty one."""
-    if not normalized(reference):
-        return float(not normalized(response))
+    if not normalized_words(reference):
+        return float(not normalized_words(response))
     return float(f" {normalized(reference)} " in f" {normalized(response)} ")
 
 
 def token_f1(response: str, reference: str) -> float:
     """The harmonic mean of precision and recall over words, as SQuAD has it: both empty is 1, one empty is 0."""
-    return words_f1(normalized(response).split(), normalized(reference).split())
+    return words_f1(normalized_words(response), normalized_words(reference))
 
 
 def words_f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
     if not ours or not theirs:
         return float(ours == theirs)
-    common = sum((Counter(ours) & Counter(theirs)).values())
+    of_ours, of_theirs = Counter(ours), Counter(theirs)
+    both = of_ours.keys() & of_theirs.keys()
+    common = sum(map(min, map(of_ours.__getitem__, both), map(of_theirs.__getitem__, both)))
     return 2 * common / (len(ours) + len(theirs))
 
 
-@lru_cache(maxsize=1 << 15)  # of the same texts for several metrics
 def normalized(text: str) -> str:
-    """As SQuAD has it; where that leaves nothing, less is taken away: "A" or "!" must not count as no answer."""
-    lower = text.lower()
-    for left in (squad_words(text), lower.translate(PUNCTUATION).split(), lower.split()):
-        if left:
-            return " ".join(left)
-    return ""
+    return " ".join(normalized_words(text))
+
+
+@lru_cache(maxsize=1 << 15)  # of the same texts for several metrics
+def normalized_words(text: str) -> Sequence[str]:
+    """As SQuAD has them; where that leaves nothing, less is taken away: "A" or "!" must not count as no answer."""
+    return squad_words(text) or text.lower().translate(PUNCTUATION).split() or text.lower().split()
 
 
 def squad_normalized(text: str) -> str:
+    """Lower case, without punctuation and articles (Rajpurkar et al. 2016)."""
     return " ".join(squad_words(text))
 
 
-@word_by_word
-def squad_words(text: str) -> list[str]:
-    """Lower case, without punctuation and articles (Rajpurkar et al. 2016)."""
-    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+squad_words = word_by_word(lambda word: ARTICLES.sub(" ", word.lower().translate(PUNCTUATION)).split(), chained)
 
 
 def mean(values: list[float]) -> float:
@@ -180,8 +180,8 @@ def interval(measurement: Measurement, clusters: Sequence[Hashable] | None) -> t
 
 def describe(answers: Sequence[Answer]) -> list[Measurement]:
     """How the answers look, whatever they say: empty, cut, longer than the reference, repeating themselves."""
-    words = [answer.model_response.split() for answer in answers]
-    wanted = [len(answer.output.split()) for answer in answers]
+    words = [numbered(answer.model_response) for answer in answers]
+    wanted = [len(numbered(answer.output)) for answer in answers]
     ended = [answer.finish_reason for answer in answers]
     unknown = sum(reason is None for reason in ended)
     notes = (f"{unknown} answers do not say how they ended",) if unknown else ()
@@ -203,7 +203,7 @@ def describe(answers: Sequence[Answer]) -> list[Measurement]:
     ]
 
 
-def distinct(words: Sequence[str], n: int) -> float | None:
+def distinct(words: Sequence[int], n: int) -> float | None:
     """Different n-grams as a share of all (Li et al. 2016, within one answer): low where a text repeats itself."""
-    ngrams = list(zip(*(words[start:] for start in range(n)), strict=False))
-    return len(set(ngrams)) / len(ngrams) if ngrams else None
+    count = len(words) - n + 1
+    return len(set(zip(*(words[start:] for start in range(n)), strict=False))) / count if count > 0 else None

@@ -40,40 +40,38 @@ def in_common_of_few(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], l
     """
     texts = [text for pair in zip(ours, theirs, strict=True) for text in pair]
     lengths = np.array([len(text) for text in texts])
-    units = np.concatenate(texts).astype(np.int64)
-    there = np.zeros(units.max(initial=0) + 1, dtype=bool)
+    units = np.concatenate(texts)
+    there = np.zeros(int(units.max(initial=0)) + 1, dtype=bool)
     there[units] = True
-    bits = int(there.sum()).bit_length()  # 0 is no unit
+    beyond = int(there.sum()) + 1  # the units that are there are 1 and up, what follows one's text is 0 or this
+    bits = beyond.bit_length()
     if bits * longest + 1 > 63:
         if len(ours) == 1:
             return np.array([[counted(ours[0], theirs[0], n) for n in range(1, longest + 1)]])
         halves = slice(len(ours) // 2), slice(len(ours) // 2, None)
         return np.concatenate([in_common_of_few(ours[half], theirs[half], longest) for half in halves])
     gap = longest - 1  # so that none reaches into the next text
+    whose = np.arange(len(texts)) % 2
     places = np.arange(len(units)) + np.repeat(np.arange(len(texts)) * gap, lengths)
-    spread = np.zeros(len(units) + len(texts) * gap, dtype=np.int64)
+    spread = np.repeat(whose * beyond, lengths + gap)  # beyond their ends the two never have the same
     spread[places] = np.cumsum(there)[units]
-    ngrams = np.zeros(len(units), dtype=np.int64)
+    ngrams = np.zeros(len(spread), dtype=np.int64)
     for further in range(longest):
-        ngrams = ngrams << bits | spread[places + further]
-    ngrams = ngrams << 1 | np.repeat(np.arange(len(texts)) % 2, lengths)  # the last bit says whose it is
-    ends = np.cumsum(lengths)[1::2]
-    for start, end in pairwise([0, *ends.tolist()]):
+        ngrams <<= bits
+        ngrams[: len(spread) - further] |= spread[further:]
+    ngrams = ngrams[places] << 1 | np.repeat(whose, lengths)  # the last bit says whose it is
+    ends = np.append(0, np.cumsum(lengths)[1::2])
+    for start, end in pairwise(ends.tolist()):
         ngrams[start:end].sort()
-    theirs_before = np.append(0, np.cumsum(ngrams & 1))
-    last = (1 << bits) - 1
+    surplus = np.append(0, np.cumsum(1 - 2 * (ngrams & 1), dtype=np.int32))  # of ours, up to each place
+    changes = np.append(ngrams[:1], ngrams[1:] ^ ngrams[:-1])
+    changes[ends[ends < len(ngrams)]] = 2**63 - 1
     counts = []
     for n in range(1, longest + 1):
-        short = ngrams >> (1 + bits * (longest - n))
-        new = np.append(True, short[1:] != short[:-1])[: len(short)]
-        new[ends[ends < len(short)]] = True
-        groups = np.flatnonzero(new)
-        edges = np.append(groups, len(short))
-        sizes, of_theirs = np.diff(edges), np.diff(theirs_before[edges])
-        within = short[groups] & last != 0  # not beyond the end of its text
-        sums = np.append(0, np.cumsum(np.minimum(sizes - of_theirs, of_theirs) * within))
-        counts.append(np.diff(sums[np.searchsorted(groups, ends)], prepend=0))
-    return np.stack(counts, axis=1)
+        groups = np.flatnonzero(changes >= 1 << (1 + bits * (longest - n)))
+        alone = np.append(0, np.cumsum(np.abs(np.diff(surplus[np.append(groups, len(ngrams))]))))
+        counts.append(lengths[::2] + lengths[1::2] - np.diff(alone[np.searchsorted(groups, ends)]))
+    return np.stack(counts, axis=1) // 2
 
 
 def counted(ours: np.ndarray, theirs: np.ndarray, n: int) -> int:

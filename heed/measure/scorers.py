@@ -14,7 +14,7 @@ from heed.errors import UserError, reason_of
 from heed.files import run_folder
 from heed.measure.intervals import range_of
 from heed.measure.measurements import Measurement, library, mean_measurement
-from heed.measure.words import Texts, settled, word_by_word
+from heed.measure.words import Texts, chained, settled, word_by_word
 from heed.shipped import setup
 
 SETUP = f"`{setup('eval')}` installs it"
@@ -27,17 +27,16 @@ def rouge_l(responses: Texts, references: Texts) -> list[Measurement]:
     """ROUGE-L's F measure with Porter's stemmer. Only a to z and digits make words for it."""
     from rouge_score.scoring import fmeasure
 
-    words = rouge_words()
+    written, wanted = (list(map(rouge_words(), side)) for side in (responses, references))
 
-    def score(ours: str, theirs: str) -> float:
-        written, wanted = words(ours), words(theirs)
-        if not written or not wanted:
+    def score(ours: Sequence[str], theirs: Sequence[str]) -> float:
+        if not ours or not theirs:
             return 0.0
-        common = common_words(written, wanted)
-        return float(fmeasure(common / len(written), common / len(wanted)))
+        common = common_words(ours, theirs)
+        return float(fmeasure(common / len(ours), common / len(theirs)))
 
-    items = settled(responses, references, map(score, responses, references), best=1.0)
-    blind = sum(bool(reference.strip()) and not words(reference) for reference in references)
+    items = settled(responses, references, map(score, written, wanted), best=1.0)
+    blind = sum(bool(reference.strip()) and not words for reference, words in zip(references, wanted, strict=True))
     notes = (f"{blind} references have no letter a to z and no digit, so they score 0",) if blind else ()
     return [mean_measurement("rougeL", items, library=library("rouge_score"), notes=notes)]
 
@@ -49,7 +48,7 @@ def rouge_words() -> Callable[[str], list[str]]:
 
     stemmer = PorterStemmer()
     stemmer.stem = cache(stemmer.stem)
-    return word_by_word(partial(tokenize, stemmer=stemmer))
+    return word_by_word(partial(tokenize, stemmer=stemmer), chained)
 
 
 def common_words(these: Sequence[str], those: Sequence[str]) -> int:
@@ -62,10 +61,10 @@ def common_words(these: Sequence[str], those: Sequence[str]) -> int:
         places[word] = places.get(word, 0) | 1 << place
     every = (1 << len(these)) - 1
     row = every
-    for word in those:
-        equal = row & places.get(word, 0)
-        row = (row + equal | row - equal) & every
-    return len(these) - row.bit_count()
+    for there in filter(None, map(places.get, those)):  # a word that is not in `these` changes nothing
+        equal = row & there
+        row = row + equal | row - equal  # may grow longer; what is added in front is in nobody's places
+    return len(these) - (row & every).bit_count()
 
 
 # ---- BERTScore
