@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,34 @@ def render_page(
     as id (Markup is JSON already); `values` are what the template itself shows. No `style` or `on...` attribute works
     on the page: the policy allows this style and these scripts by their hashes, and nothing else.
     """
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, FOLDER]),
+    style = joined([FOLDER / "base.css", *styles])
+    theme = joined([FOLDER / "theme.js"])
+    script = joined(scripts)
+    return (
+        environment(template.parent)
+        .get_template(template.name)
+        .render(
+            policy=content_policy(styles=[style], scripts=[theme, script]),
+            style=Markup(style),
+            theme=Markup(theme),
+            script=Markup(script),
+            data={
+                name: value if isinstance(value, Markup) else json_markup(value) for name, value in (data or {}).items()
+            },
+            **values,
+        )
+    )
+
+
+@cache
+def environment(folder: Path) -> Environment:
+    """Its templates are compiled once."""
+    return Environment(
+        loader=FileSystemLoader([folder, FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    style = joined([FOLDER / "base.css", *styles])
-    theme = joined([FOLDER / "theme.js"])
-    script = joined(scripts)
-    return environment.get_template(template.name).render(
-        policy=content_policy(styles=[style], scripts=[theme, script]),
-        style=Markup(style),
-        theme=Markup(theme),
-        script=Markup(script),
-        data={name: value if isinstance(value, Markup) else json_markup(value) for name, value in (data or {}).items()},
-        **values,
     )
 
 

@@ -73,8 +73,8 @@ def cut_all(data: dict[str, Any], places: list[Place], room: int) -> int:
     for has, name in places:
         has[name] = ""
     room -= len(json_bytes(data))
-    lengths = np.array([len(text) for text in texts])
-    marks = np.array([len(f"[,{length}]") for length in lengths])
+    lengths = np.array([len(text) for text in texts], dtype=int)
+    marks = np.array([len(f"[,{length}]") for length in lengths], dtype=int)
 
     def size(length: int) -> int:
         """Of all texts, as they are written."""
