@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 from datasets import Dataset
-from torch.nn.functional import linear
 
 from bench.jobs import Job
 from bench.models import SHAPES
+from heed.models.products import multiplied, onednn_works
 
 SECONDS = 0.1  # for each product; the fastest run counts, since other work on the machine only adds
 
@@ -29,17 +29,23 @@ def limit_tflops(job: Job, rows: Dataset) -> float:
 
 
 def step_seconds(job: Job, rows: int, inner: int, columns: int) -> float:
-    """A layer's product and those of its gradients, each at best: the first by MKL or oneDNN."""
+    """A layer's product and those of its gradients, each at best."""
     dtype = torch.bfloat16 if job.dtype == "bf16" else None
     given, weights = torch.randn(rows, inner, dtype=dtype), torch.randn(columns, inner, dtype=dtype)
-    upstream, for_weights = torch.randn(rows, columns, dtype=dtype), torch.empty(columns, inner, dtype=dtype)
-    ways: list[list[Callable[[], object]]] = [
-        [lambda: given @ weights.T, lambda: linear(given.to_mkldnn(), weights)],
-        [lambda: upstream @ weights],
-    ]
+    upstream = torch.randn(rows, columns, dtype=dtype)
+    products = [(given, weights), (upstream, weights.T)]
     if not job.lora_rank:
-        ways.append([lambda: torch.mm(upstream.T, given, out=for_weights)])
-    return sum(min(map(best_seconds, product)) for product in ways)
+        products.append((upstream.T, given.T))
+    return sum(product_seconds(left, table) for left, table in products)
+
+
+def product_seconds(left: torch.Tensor, table: torch.Tensor) -> float:
+    """Of `left @ table.T`, by MKL or oneDNN."""
+    into = torch.empty(len(left), len(table), dtype=left.dtype)
+    seconds = [best_seconds(lambda: torch.mm(left, table.T, out=into))]
+    if onednn_works():
+        seconds.append(best_seconds(lambda: multiplied(left, table)))
+    return min(seconds)
 
 
 def best_seconds(run: Callable[[], object]) -> float:
