@@ -13,6 +13,7 @@ While you talk:
     /quit          or Ctrl-D; Ctrl-C ends an answer early; the arrow keys bring back what you wrote
 """
 
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,7 @@ class Speakers:
     def __init__(self, ours: ChatConfig) -> None:
         from heed.answers.subjects import find_prompt, load_subject
         from heed.runs.finished import Subject, find_run, weight_bits
+        from heed.workers import what_is_here_stays
 
         self.ours, self.run = ours, find_run(ours.model)
         self.subject = Subject(name="tuned", model=ours.model, revision=ours.model_revision)
@@ -67,6 +69,7 @@ class Speakers:
         bits = weight_bits(self.run, ours.load_in_4bit, ours.load_in_8bit)
         self.options: dict[str, Any] = {"dtype": ours.dtype, "bits": bits}
         self.model = load_subject(self.subject, **self.options)
+        what_is_here_stays()
         self.base: tuple[Any, Prompt, list[int]] | None = None
         self.with_base = False
 
@@ -166,4 +169,5 @@ def lines(terminal: bool) -> Iterator[str]:
 if __name__ == "__main__":
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # until workers.what_is_here_stays
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

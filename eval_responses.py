@@ -18,6 +18,7 @@ have left in the folder; only `generate` loads a model. --verbose says why each 
     report      one page about all of it                                   report.html
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -44,4 +45,5 @@ def main(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # until workers.what_is_here_stays
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

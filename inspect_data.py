@@ -14,6 +14,7 @@ Prints what was found and three rows token by token; ends with code 2 when a fin
 train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
 """
 
+import gc
 import os
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from heed import config
 from heed.config import InspectConfig, Settings, SftConfig
 from heed.errors import UserError, exit_code
+from heed.workers import what_is_here_stays
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.audit.findings import Audit
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 def read_config(command_line: config.CommandLine) -> tuple[InspectConfig, Settings]:
     from transformers import TrainingArguments
 
+    what_is_here_stays()
     types = [config.field_types(schema) for schema in (TrainingArguments, SftConfig, InspectConfig)]
     settings = config.read_settings(command_line, types[0] | types[1] | types[2])
     ours = config.script_config(InspectConfig, settings)
@@ -311,4 +314,5 @@ def padding_of(sft: SftConfig, settings: Settings, found: "Audit", *, flat: bool
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # until workers.what_is_here_stays
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

@@ -11,6 +11,7 @@ A run that was killed or preempted continues when the same command is given agai
 Every name of trl.DPOConfig is a key too (beta, loss_type, learning_rate, max_steps, save_steps, ...).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -60,4 +61,5 @@ def refuse_idle(plan: "PreferencePlan", settings: Settings) -> None:
 if __name__ == "__main__":
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    gc.disable()  # until workers.what_is_here_stays
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

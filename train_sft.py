@@ -116,7 +116,7 @@ def refuse_idle(plan: "Plan", settings: Settings) -> None:
 def prepare(sft: SftConfig, *, dry_run: bool) -> None:
     """`--prepare`: once, on one machine without a GPU, what any number of runs then map into memory."""
     from heed.training.plan import prepare
-    from heed.workers import imports_are_done
+    from heed.workers import what_is_here_stays
 
     if dry_run:
         raise UserError("--prepare --dry-run: one writes a set, the other nothing; leave one out")
@@ -124,12 +124,12 @@ def prepare(sft: SftConfig, *, dry_run: bool) -> None:
         raise UserError("--prepare: say with prepared: FOLDER where the tokenized set is to be written")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--prepare: start it as one process, without a launcher; num_proc says how many tokenize")
-    imports_are_done()
+    what_is_here_stays()
     prepare(sft, print)
 
 
 if __name__ == "__main__":
     # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.imports_are_done
+    gc.disable()  # until workers.what_is_here_stays
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

@@ -23,11 +23,11 @@ Piece = TypeVar("Piece")
 Made = TypeVar("Made")
 
 
-def imports_are_done() -> None:
+def what_is_here_stays() -> None:
     """Let the garbage collector start, which a script stopped at its beginning, and never look at what is there now.
 
-    Imports make a million objects that all stay; looking through them again and again took a fifth of their time, and
-    in forked processes it would copy their pages.
+    Imports and rows make a million objects that all stay; looking through them again and again took a fifth of their
+    time, and in forked processes it would copy their pages.
     """
     if not gc.isenabled():
         gc.freeze()

@@ -1,6 +1,5 @@
 """The checked rows of a large source, kept in the datasets cache: the same bytes are read and checked once."""
 
-import gc
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -31,17 +30,11 @@ def kept_file(source: "Source", files: Mapping[str, str]) -> Path:
 
 def kept_rows(path: Path) -> Rows | None:
     """A damaged file counts as none."""
-    watched = gc.isenabled()
-    gc.disable()  # all that is made here stays; looking through it, now and later, takes as long as making it
     try:
         kept = json.loads(path.read_bytes())
         return Rows(records=as_records(kept.pop("records")), rejected=[], **kept)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    finally:
-        if watched:
-            gc.freeze()
-            gc.enable()
 
 
 def keep_rows(path: Path, rows: Rows) -> None:

@@ -24,6 +24,7 @@ from heed.report.controls import controls_text
 from heed.report.evidence import read_evidence
 from heed.report.measured import measured
 from heed.saying import Say
+from heed.workers import what_is_here_stays
 
 
 def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
@@ -37,6 +38,7 @@ def evaluate(ours: EvalConfig, word: str | None = None, *, say: Say) -> None:
     people = Path(ours.people) if judging is not None and ours.people is not None else None
     asks = word in (None, "compare", "generate") or ours.responses is not None
     planned = plan_answers(ours, word, say) if asks else None
+    what_is_here_stays()
     if planned is None:
         read_evaluation(folder)  # before the folder is locked: there may be none
     make_folder(folder)

@@ -26,6 +26,7 @@ from heed.saying import Say, count
 from heed.tokens.batches import Batch, PaddingCollator
 from heed.training.choices import try_choices
 from heed.training.proof import RELOAD_ROWS, reloaded
+from heed.workers import what_is_here_stays
 
 if TYPE_CHECKING:
     from trl import DPOConfig
@@ -97,6 +98,7 @@ def make_plan(dpo: DpoConfig, args: "DPOConfig", say: Say) -> PreferencePlan:
     run = find_run(dpo.model_name_or_path) if Path(dpo.model_name_or_path).is_dir() else None
     prompt, contract = find_prompt(dpo.model_name_or_path, dpo.model_revision, dpo.prompt)
     pairs = read_pairs(Source(data=dpo.pairs, columns=dpo.columns, on_bad_row=dpo.on_bad_row))
+    what_is_here_stays()
     say(f"pairs     {dpo.pairs}: {count(len(pairs.pairs), 'pair')}")
     for note in pairs.notes:
         say(f"          {note}")

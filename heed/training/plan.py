@@ -39,6 +39,7 @@ from heed.training.batching import hot_path, why_padded
 from heed.training.choices import try_choices
 from heed.training.proof import RELOAD_ROWS, reloaded
 from heed.training.speed import SpeedChoice
+from heed.workers import what_is_here_stays
 
 PREVIEW_ROWS = 3
 LEARNED_ROWS = 256  # spread evenly over the training rows; their targets are counted before step 1
@@ -131,6 +132,7 @@ def make_plan(sft: SftConfig, args: TrainingArguments, say: Say) -> Plan:
         reading, splits = read_rows(sft, say, prompt.refusal)
     else:
         reading, splits = read_held_out(sft, Path(sft.prepared), say)
+    what_is_here_stays()
     if args.eval_strategy != "no" and not splits["validation"]:
         raise UserError(
             "the validation split is empty; set eval_strategy: no, or give it a share (split_shares); rows of one "

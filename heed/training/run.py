@@ -40,9 +40,7 @@ def meet(told: Told[Any], *, verbose: bool) -> "tuple[TrainingArguments, Say]":
     """All processes of the run find each other; only the first one speaks."""
     from heed.processes import check_launch
     from heed.training.signals import die_with_launcher
-    from heed.workers import imports_are_done
 
-    imports_are_done()
     die_with_launcher()
     check_launch(told.ours.processes)
     args = training_arguments(told)
