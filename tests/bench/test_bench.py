@@ -140,6 +140,7 @@ def test_what_is_wanted_of_sft_is_wanted_of_its_best_setting() -> None:
     assert found["heed_is_faster"]["sft_grouped"]["wall"] == [2.0, 2.0, 2.0]
 
 
+@pytest.mark.slow  # a process of its own imports what the tools need
 def test_a_tool_that_fails_is_named() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)heed on tiny_neox, fp32, short rows: .*KeyError: .spans"):
         run_apart("heed", TINY, TINY.examples().remove_columns("spans"))
