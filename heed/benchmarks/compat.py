@@ -10,7 +10,7 @@ from typing import Any
 
 import evaluate
 
-from heed.measure.metrics import squad_normalized, words_f1
+from heed.measure.metrics import squad_words, words_f1
 
 SQUAD_METRICS = "transformers.data.metrics.squad_metrics"
 MULTIRC_NOTE = "choices put in the order of the labels: lm_eval has them the wrong way round and reports 1 - accuracy"
@@ -58,11 +58,11 @@ def supply_squad_metrics() -> None:
 
 
 def compute_exact(gold: str, predicted: str) -> int:
-    return int(squad_normalized(gold) == squad_normalized(predicted))
+    return int(squad_words(gold) == squad_words(predicted))
 
 
 def compute_f1(gold: str, predicted: str) -> float:
-    return words_f1(squad_normalized(predicted).split(), squad_normalized(gold).split())
+    return words_f1(squad_words(predicted), squad_words(gold))
 
 
 def only_generate(task: Any) -> None:

@@ -73,12 +73,8 @@ def normalized_words(text: str) -> Sequence[str]:
     return squad_words(text) or text.lower().translate(PUNCTUATION).split() or text.lower().split()
 
 
-def squad_normalized(text: str) -> str:
-    """Lower case, without punctuation and articles (Rajpurkar et al. 2016)."""
-    return " ".join(squad_words(text))
-
-
 squad_words = word_by_word(lambda word: ARTICLES.sub(" ", word.lower().translate(PUNCTUATION)).split(), chained)
+"""Lower case, without punctuation and articles (Rajpurkar et al. 2016)."""
 
 
 def mean(values: list[float]) -> float:
