@@ -168,14 +168,13 @@ tiny: .venv/installed  ## rebuild data/ and models/tiny-gpt2 from their sources 
 	cp requirements-bench.txt $@
 
 bench: .venv/bench/installed  ## measure training next to other tools (under 10 minutes; BENCH="--rounds 1" passes options)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench \
-		$(PY) -m bench.cpu $(BENCH)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} HF_HUB_OFFLINE=1 PYTHONPATH=.venv/bench $(PY) -m bench.cpu $(BENCH)
 
 bench-jobs: .venv/bench/installed  ## the same for chats, Alpaca, several answers, LoRA, a real model's shape, loss on all
 	$(MAKE) --no-print-directory bench BENCH="--of jobs $(BENCH)"
 
 bench-generation: .venv/installed  ## measure the generation engines next to each other (some 8 minutes; BENCH passes options)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=passive $(PY) -m bench.generation $(BENCH)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m bench.generation $(BENCH)
 
 gpu-bundle: .venv/installed  ## put what a machine with a GPU and no network lacks into .gpu/ (wheels, a driver)
 	$(PY) -m bench.bundle .gpu

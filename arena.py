@@ -11,17 +11,18 @@
 
 import ipaddress
 import os
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import __version__, config
+from heed.commands import run_script
 from heed.config import ArenaConfig, PairsConfig, RateConfig
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 from heed.files import run_folder
 from heed.shipped import command, setup
+from heed.workers import what_is_here_stays
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.arena.contestants import Ask, Recording
@@ -68,6 +69,7 @@ def read_votes(path: Path, judge: str | None) -> "list[Vote]":
 
     if not path.is_file():
         raise UserError(f"votes: {path}: no such file")
+    what_is_here_stays()
     file = VoteFile(path)
     cast = [*file.read(), *read_verdicts(judge)]
     if damage := file.damage:
@@ -121,6 +123,7 @@ def open_arena(arguments: Sequence[str]) -> None:
     check_writable(path)
     file = VoteFile(path)
     arena = make_arena(ours, file)
+    what_is_here_stays()
     print(f"votes     {path}: {len(file.read())} so far")
     if damage := file.damage:
         print(f"          {damage}")
@@ -294,6 +297,4 @@ def check_names(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

@@ -13,15 +13,14 @@ While you talk:
     /quit          or Ctrl-D; Ctrl-C ends an answer early; the arrow keys bring back what you wrote
 """
 
-import gc
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heed import config
+from heed.commands import run_script
 from heed.config import ChatConfig
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.prompts.template import Prompt
@@ -167,7 +166,4 @@ def lines(terminal: bool) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.what_is_here_stays
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

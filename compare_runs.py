@@ -9,13 +9,13 @@ Writes compared.html and compared.json.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from heed import config
+from heed.commands import run_script
 from heed.config import CompareConfig
-from heed.errors import exit_code
+from heed.workers import what_is_here_stays
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     from heed.study import compare_runs  # after the command line is known to be good
 
+    what_is_here_stays()
     ours = loaded.config
     output_dir = Path(ours.output_dir) if ours.output_dir is not None else None
     compare_runs([Path(run) for run in ours.runs], output_dir, ours.headline_metric)
@@ -36,4 +37,4 @@ def runs_as_key(arguments: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

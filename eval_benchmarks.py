@@ -13,9 +13,7 @@ run      ask the model (what happens when no word is given); writes benchmarks/ 
 execute  run the programs that the model wrote for HumanEval, in a sandbox
 """
 
-import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +22,13 @@ from heed import __version__, config, shipped
 from heed.answers.subjects import find_prompt
 from heed.benchmarks.readiness import Surroundings, listing, refuse_missing
 from heed.benchmarks.suite import HUMANEVAL, find_benchmarks
+from heed.commands import run_script
 from heed.config import BenchmarkConfig
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 from heed.files import run_folder
 from heed.runs.finished import Subject, find_base, find_run, set_aside, weight_bits
 from heed.servers.addresses import check_address
+from heed.workers import what_is_here_stays
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.measure.rows import Row
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     from heed.report.evidence import read_evidence
     from heed.report.results import benchmarks
 
+    what_is_here_stays()
     found = []
     with locked(folder):
         for rows in measure():
@@ -244,6 +245,4 @@ def gained_text(row: "Row") -> str:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

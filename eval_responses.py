@@ -18,14 +18,11 @@ have left in the folder; only `generate` loads a model. --verbose says why each 
     report      one page about all of it                                   report.html
 """
 
-import gc
-import os
-import sys
 from collections.abc import Sequence
 
 from heed import config
+from heed.commands import run_script
 from heed.config import EvalConfig
-from heed.errors import exit_code
 from heed.saying import speaker
 
 WORDS = ("generate", "compare", "score", "judge", "export", "report")
@@ -43,7 +40,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.what_is_here_stays
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

@@ -14,9 +14,7 @@ Prints what was found and three rows token by token; ends with code 2 when a fin
 train_sft.py does. What is found is cached, so that training does not look again. It reads the same config as training.
 """
 
-import gc
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heed import config
+from heed.commands import run_script
 from heed.config import InspectConfig, Settings, SftConfig
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 from heed.workers import what_is_here_stays
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -313,6 +312,4 @@ def padding_of(sft: SftConfig, settings: Settings, found: "Audit", *, flat: bool
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.what_is_here_stays
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

@@ -11,16 +11,14 @@ A run that was killed or preempted continues when the same command is given agai
 Every name of trl.DPOConfig is a key too (beta, loss_type, learning_rate, max_steps, save_steps, ...).
 """
 
-import gc
-import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heed import config
+from heed.commands import run_script
 from heed.config import Settings
 from heed.config.dpo import DPO_BEGINNERS, DPO_GROUPS, DpoConfig
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
     from heed.preferences.plan import PreferencePlan
@@ -59,7 +57,4 @@ def refuse_idle(plan: "PreferencePlan", settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.what_is_here_stays
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

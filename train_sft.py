@@ -15,18 +15,17 @@ A run that was killed or preempted continues when the same command is given agai
 Every name of transformers.TrainingArguments is a key too (learning_rate, max_steps, save_steps, bf16, ...).
 """
 
-import gc
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heed import config
+from heed.commands import run_script
 from heed.config import Settings, SftConfig
 from heed.config.sft import BEGINNERS, GROUPS
-from heed.errors import UserError, exit_code
+from heed.errors import UserError
 from heed.training.arguments import Told, read_config
 
 if TYPE_CHECKING:  # heavy: imported below, once the command line is known to be good
@@ -129,7 +128,4 @@ def prepare(sft: SftConfig, *, dry_run: bool) -> None:
 
 
 if __name__ == "__main__":
-    # OpenMP threads that wait should sleep: spinning ones make a machine with other work many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    gc.disable()  # until workers.what_is_here_stays
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    run_script(main)

@@ -8,7 +8,6 @@ python -m bench.cpu --shapes s384 --data rows.json --tokenizer FOLDER     # real
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -162,6 +161,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    # Threads that spin while they wait slow each other down on a machine with other work (docs/decisions/libraries.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

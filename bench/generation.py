@@ -228,6 +228,4 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    # Threads that spin while they wait slow each other down on a machine with other work (docs/decisions/libraries.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

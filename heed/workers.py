@@ -24,7 +24,7 @@ Made = TypeVar("Made")
 
 
 def what_is_here_stays() -> None:
-    """Let the garbage collector start, which a script stopped at its beginning, and never look at what is there now.
+    """Let the garbage collector start, which `commands.run_script` stopped, and never look at what is there now.
 
     Imports and rows make a million objects that all stay; looking through them again and again took a fifth of their
     time, and in forked processes it would copy their pages.

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from heed import shipped
+from heed.commands import let_threads_sleep
 from heed.shipped import COMMANDS
 from world.small_world import ROOT
 
@@ -41,6 +42,22 @@ def test_every_script_is_a_command_and_in_the_package() -> None:
     assert {Path(name).stem for name in INCLUDED if name.endswith(".py")} == scripts
     assert {*shipped.FOLDERS, "prompts"} == {name for name in INCLUDED if not name.endswith(".py")}
     assert all(there == f"heed/share/{name}" for name, there in INCLUDED.items())
+
+
+@pytest.mark.parametrize(
+    ("own", "then"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_how_threads_wait_is_the_users_own_if_they_say(
+    own: dict[str, str], then: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(own))
+    let_threads_sleep()
+    assert os.environ == then
 
 
 @pytest.fixture
