@@ -1,6 +1,8 @@
 """The answers as the page's script reads them: every row with its measures and what it can be filtered by."""
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from heed.answers.responses import Answer
@@ -14,9 +16,10 @@ LESS_IS_BETTER = {"premature_eos", "cut"}
 
 
 def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
-    """Names, measures, filters and rows. Values of systems are in the order of `names`, measures in their own.
+    """Names, measures, filters, what judges said, and rows.
 
-    Tags of a row are places among the filters.
+    Values of systems are in the order of `names`, measures in their own. Tags of a row are places among the filters. A
+    verdict is a place among what judges said, and a text if it has one.
     """
     names = [name for name in evidence.names if name in evidence.responses]
     scored = {(*judge_key(each), each["name"], each["row_id"]): each for each in scores(evidence)}
@@ -45,12 +48,16 @@ def browser_data(evidence: Evidence, primary: Result | None) -> dict[str, Any]:
     places = {tag: place for place, (tag, _) in enumerate(counts)}
     for row in rows:
         row["tags"] = [places[tag] for tag in row["tags"]]
+    said: dict[tuple[str, bool], int] = {}
+    for each in chain.from_iterable(map(verdicts_of, rows)):
+        each[0] = said.setdefault(each[0], len(said))
     return {
         "names": names,
         "measures": measures,
         "measure": place,
         "disputed": dispute_text(judges, metrics),
         "filters": [{"tag": tag, "count": count} for tag, count in counts],
+        "said": [{"text": text, "failed": failed} for text, failed in said],
         "rows": rows,
     }
 
@@ -94,10 +101,7 @@ def row_data(
         input=asked.input,
         output=asked.output,
         system=asked.system_prompt,
-        pairs=[
-            filled(judge=each["judge"], winner=winner(each), failure=each["failure"], reason=each.get("reason"))
-            for each in pairs
-        ],
+        pairs=list(map(verdict_data, pairs)),
         disputed=dispute(values[-1], len(judges), metrics),
     )
 
@@ -119,17 +123,28 @@ def answer_data(answer: Answer | None, verdicts: list[Verdict | None]) -> dict[s
         text=answer.model_response,
         finish=answer.finish_reason,
         tokens=answer.response_tokens,
-        verdicts=[
-            filled(
-                judge=each["judge"],
-                failure=each["failure"],
-                reason=each.get("reason"),
-                raw=each.get("raw") if each["failure"] else None,
-            )
-            for each in verdicts
-            if each is not None and (each["failure"] or each.get("reason"))
-        ],
+        verdicts=[verdict_data(each) for each in verdicts if each and (each["failure"] or each.get("reason"))],
     )
+
+
+def verdict_data(verdict: Verdict) -> list[Any]:
+    """What a judge said in short and whether it failed, and why it said so; of a failure, what it replied."""
+    failed = bool(verdict["failure"])
+    said = verdict["judge"]
+    if verdict["kind"] == "pair":
+        said += ", side by side,"
+    if failed:
+        said += f" failed ({verdict['failure']})"
+    elif verdict["kind"] == "pair":
+        said += " a tie" if verdict["winner"] == "tie" else f" {winner(verdict)} wins"
+    text = verdict.get("raw" if failed else "reason")
+    return [(said, failed), text] if text else [(said, failed)]
+
+
+def verdicts_of(row: dict[str, Any]) -> Iterator[list[Any]]:
+    """All that judges said of a row, as its data has it."""
+    answered = (answer.get("verdicts", []) for answer in row["answers"] if answer is not None)
+    return chain(*answered, row.get("pairs", []))
 
 
 def winner(pair: Verdict) -> str | None:

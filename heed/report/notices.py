@@ -53,10 +53,11 @@ def line(notice: Notice) -> str:
 
 
 def cut_notice(evidence: Evidence, cut: Cut) -> Notice:
+    gone = f" ({cut.gone:,} of them, judges' reasons, are left out)" if cut.gone else ""
     text = (
         f"To keep the page small, {count(cut.texts, 'text')} in {cut.rows:,} of {count(cut.n_rows, 'row')} "
-        f"{'is' if cut.texts == 1 else 'are'} cut after {count(cut.length, 'character')}, and search sees no more of "
-        f"them. Whole texts: {', '.join(evidence.files)}."
+        f"{'is' if cut.texts == 1 else 'are'} cut after {count(cut.length, 'character')}{gone}, and search sees no "
+        f"more of them. Whole texts: {', '.join(evidence.files)}."
     )
     return Notice(title="Long texts are cut in the report", text=text, grave=False)
 

@@ -32,7 +32,7 @@
   const browser = byId("browser");
   if (!browser) return;
   // Of a row and its answers, what is empty is left out.
-  const { names, measures, measure: opening, disputed, filters, rows } = JSON.parse(byId("answers").textContent);
+  const { names, measures, measure: opening, disputed, filters, said, rows } = JSON.parse(byId("answers").textContent);
   const ours = names.length - 1;
   browser.hidden = false;
 
@@ -62,12 +62,20 @@
   // A text that is cut in this page is its beginning, and how many characters it had.
   const beginning = (text = "") => (Array.isArray(text) ? text[0] : text);
 
+  // A verdict is its place among what judges said, and why, or what a judge replied that failed.
+  const reasons = (verdicts = []) => verdicts.map(([, text]) => text);
+  const verdictBlocks = (verdicts = []) =>
+    verdicts.map(([place, text]) => {
+      const { text: opinion, failed } = said[place];
+      return folded(failed ? "said-of bad" : "said-of", text, `${opinion}${text ? ": " : ""}`);
+    });
+
   // Every text of a row in one, made when it is first searched.
   const texts = new Map();
   const textOf = (row) => {
     if (!texts.has(row)) {
-      const said = row.answers.flatMap((answer) => (answer ? [answer.text, ...(answer.verdicts ?? []).map((each) => each.reason)] : []));
-      const all = [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...said];
+      const answers = row.answers.flatMap((answer) => (answer ? [answer.text, ...reasons(answer.verdicts)] : []));
+      const all = [`row ${row.id}`, row.system, row.instruction, row.input, row.output, ...answers, ...reasons(row.pairs)];
       texts.set(row, all.map(beginning).join("\n").toLowerCase());
     }
     return texts.get(row);
@@ -130,7 +138,8 @@
     const both = document.createDocumentFragment();
     both.append(block);
     if (end) {
-      both.append(make("p", { class: "left" }, `Only the first ${number([...given[0]].length)} of ${number(given[1])} characters are here`));
+      const here = given[0] ? `Only the first ${number([...given[0]].length)}` : "None";
+      both.append(make("p", { class: "left" }, `${here} of ${number(given[1])} characters are here`));
     }
     if (whole) return both;
     const more = make("button", { type: "button", class: "more" }, `Show ${end ? "" : "all "}${number(text.length)} characters`);
@@ -160,10 +169,7 @@
       head.append(make("span", { class: "at", title: measures[state.measure].label }, figure(value, state.measure)));
     }
     box.append(textBlock(answer.text));
-    for (const { judge, failure, reason, raw } of answer.verdicts ?? []) {
-      if (failure) box.append(folded("said-of bad", raw, `${judge} failed (${failure})${raw ? ": " : ""}`));
-      else if (reason) box.append(folded("said-of", reason, `${judge}: `));
-    }
+    box.append(...verdictBlocks(answer.verdicts));
     return box;
   };
 
@@ -184,10 +190,7 @@
     }
     table.append(make("thead", {}, head), body);
     const box = make("details", {}, make("summary", {}, "All measures"), make("div", { class: "scroll" }, table));
-    for (const { judge, winner, failure, reason } of row.pairs ?? []) {
-      const verdict = failure ? `failed (${failure})` : winner === "tie" ? "a tie" : `${winner} wins`;
-      box.append(folded("said-of", reason, `Side by side, ${judge}: ${verdict}${reason ? ". " : ""}`));
-    }
+    box.append(...verdictBlocks(row.pairs));
     return box;
   };
 

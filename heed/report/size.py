@@ -3,23 +3,25 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from heed.pages import json_bytes, json_markup
+from heed.report.answers import verdicts_of
 
 ROOM, ROWS = 7_700_000, 10_000
 """Bytes of so many rows, or fewer: a page of them stays below 8 MB. More rows have more room, each as much as these."""
 WHOLE = 1_500_000
 """Bytes of the rows that are looked at first, whose texts stay whole as long as they are no more."""
 LEAST = 20
-"""Characters that a text keeps, even if the page grows beyond its room."""
-TEXTS = ("system", "instruction", "input", "output", "text", "reason", "raw")
+"""Characters that a text keeps, even if the page grows beyond its room. A judge's reasons are left out before."""
+TEXTS = ("system", "instruction", "input", "output", "text")
 
-Place = tuple[dict[str, Any], str]
-"""Where a text is: what has it, and under which name."""
+Place = tuple[Any, Any]
+"""Where a text is: a row, an answer or a verdict, and under which name or number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class Cut:
 
     length: int
     texts: int
+    gone: int
+    """Those of them that no character is left of."""
     rows: int
     n_rows: int
 
@@ -44,15 +48,15 @@ def fit(data: dict[str, Any], first: Iterable[int]) -> tuple[Markup, Cut | None]
     places = {row["id"]: list(places_of(row)) for row in data["rows"]}
     whole = kept(data["rows"], first)
     length = cut_all(data, [place for row_id, each in places.items() if row_id not in whole for place in each], room)
-    cut = [sum(isinstance(has[name], list) for has, name in each) for each in places.values()]
-    texts, rows = sum(cut), sum(map(bool, cut))
-    return json_markup(data), Cut(length=length, texts=texts, rows=rows, n_rows=len(cut)) if texts else None
+    cut = [[has[name] for has, name in each if isinstance(has[name], list)] for each in places.values()]
+    texts, rows, gone = sum(map(len, cut)), sum(map(bool, cut)), sum(not text for each in cut for text, _ in each)
+    found = Cut(length=length, texts=texts, gone=gone, rows=rows, n_rows=len(cut))
+    return json_markup(data), found if texts else None
 
 
 def places_of(row: dict[str, Any]) -> Iterator[Place]:
-    answers = [answer for answer in row["answers"] if answer is not None]
-    verdicts = [verdict for answer in answers for verdict in answer.get("verdicts", [])]
-    return ((has, name) for has in (row, *answers, *verdicts, *row.get("pairs", [])) for name in TEXTS if has.get(name))
+    texts = ((has, name) for has in (row, *row["answers"]) if has for name in TEXTS if has.get(name))
+    return chain(texts, ((verdict, 1) for verdict in verdicts_of(row) if len(verdict) > 1))
 
 
 def kept(rows: list[dict[str, Any]], first: Iterable[int]) -> set[int]:
@@ -70,20 +74,28 @@ def kept(rows: list[dict[str, Any]], first: Iterable[int]) -> set[int]:
 def cut_all(data: dict[str, Any], places: list[Place], room: int) -> int:
     """Cut what is longer than the greatest length with which the data fits, and return that."""
     texts = [has[name] for has, name in places]
+    least = np.array([0 if isinstance(has, list) else LEAST for has, _ in places], dtype=int)
     for has, name in places:
         has[name] = ""
     room -= len(json_bytes(data))
     lengths = np.array([len(text) for text in texts], dtype=int)
     marks = np.array([len(f"[,{length}]") for length in lengths], dtype=int)
 
+    def kept(length: int) -> Any:
+        """Characters that each text keeps at most."""
+        return np.full_like(least, length) if length >= LEAST else least
+
     def size(length: int) -> int:
         """Of all texts, as they are written."""
-        marked = int(marks[lengths > length].sum())
-        least = int(np.minimum(lengths, length).sum()) + marked  # a character has a byte or more
-        return least if least > room else len(json_bytes("".join(text[:length] for text in texts))) + marked
+        most = kept(length)
+        marked = int(marks[lengths > most].sum())
+        fewest = int(np.minimum(lengths, most).sum()) + marked  # a character has a byte or more
+        if fewest > room:
+            return fewest
+        return len(json_bytes("".join(text[:end] for text, end in zip(texts, most.tolist(), strict=True)))) + marked
 
-    fitting = bisect_right(range(LEAST, lengths.max(initial=LEAST)), room, key=size)
-    length = LEAST + max(fitting - 1, 0)
-    for (has, name), text in zip(places, texts, strict=True):
-        has[name] = [text[:length], len(text)] if len(text) > length else text
-    return length
+    candidates = range(LEAST - 1, lengths.max(initial=LEAST))  # the first leaves judges' reasons out
+    length = candidates[max(bisect_right(candidates, room, key=size) - 1, 0)]
+    for (has, name), text, end in zip(places, texts, kept(length).tolist(), strict=True):
+        has[name] = [text[:end], len(text)] if len(text) > end else text
+    return max(length, LEAST)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from markupsafe import escape
 
 from heed.errors import UserError
 from heed.report import size, write_report, write_report_of
@@ -115,7 +116,11 @@ def test_a_judge_that_only_compares_has_its_verdicts_and_its_controls_shown(fold
     assert "</strong>openai:judge: 1 of 2 pairs failed (1 timeout).</div>" in html
     # Both orders are shown, the controls are not.
     [row] = [row for row in data_of(folder)["rows"] if "pairs" in row]
-    assert [each["reason"] for each in row["pairs"]] == ["right", "the same"]
+    said = data_of(folder)["said"]
+    assert [(said[place], reason) for place, reason in row["pairs"]] == [
+        ({"text": "openai:judge, side by side, tuned wins", "failed": False}, "right"),
+        ({"text": "openai:judge, side by side, a tie", "failed": False}, "the same"),
+    ]
 
 
 def test_a_withheld_score_is_neither_a_number_nor_a_bar(folder: Path) -> None:
@@ -467,15 +472,16 @@ def test_a_cut_is_counted_on_the_page_and_in_the_terminal(
 
     title, text = (
         "Long texts are cut in the report",
-        "To keep the page small, 3 texts in 2 of 4 rows are cut after 20 characters, and search sees no more of them. "
-        "Whole texts: responses_base.json, responses.json, judge.jsonl.",
+        "To keep the page small, 13 texts in 4 of 4 rows are cut after 20 characters (10 of them, judges' reasons, are "
+        "left out), and search sees no more of them. Whole texts: responses_base.json, responses.json, judge.jsonl.",
     )
     assert said == [f"! {title}: {text}"]
-    assert f"<strong>{title}</strong>{text}</div>" in page.read_text(encoding="utf-8")
+    assert f"<strong>{title}</strong>{escape(text)}</div>" in page.read_text(encoding="utf-8")
     with visit(chromium, page.as_uri()) as seen:
         card = seen.page.locator(".card").first
         assert HOSTILE[:20] + " …" in card.locator(".side.is-ours").inner_text()
         assert f"Only the first 20 of {len(HOSTILE)} characters are here" in card.inner_text()
+        assert re.search(r"openai:judge:\s+…\s+None of 17 characters are here", card.inner_text())
         seen.page.get_by_label("Search").fill("night")  # beyond the cut
         seen.page.locator("#status", has_text="0 of 4 rows").wait_for()
         assert seen.problems == []
