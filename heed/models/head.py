@@ -16,7 +16,7 @@ from heed.models.likelihood import scores
 from heed.models.products import product
 from heed.tokens.batches import IGNORE, Batch
 
-SCORES_BYTES = 64 * 2**20  # of the logits that exist at once
+SCORES_BYTES = 64 * 2**20  # of the logits that exist at once, more or less
 
 
 class HeadLoss(torch.autograd.Function):
@@ -43,7 +43,8 @@ class HeadLoss(torch.autograd.Function):
         scale = weights.to(exact) / items
         learned = targets != IGNORE
         places = targets.where(learned, 0)[:, None]
-        size = max(1, SCORES_BYTES // (4 * len(weight)))
+        pieces = max(1, round(len(targets) * len(weight) * 4 / SCORES_BYTES))
+        size = max(1, -(-len(targets) // pieces))  # all as long: a short one takes hardly less time
         losses, upstream, for_weight = [], [], None
         with torch.autocast(kind, enabled=False):
             for start in range(0, max(1, len(targets)), size):
@@ -56,8 +57,11 @@ class HeadLoss(torch.autograd.Function):
                 gradient = log_probabilities.exp_().mul_(factor).scatter_add_(1, places[part], -factor).to(half)
                 upstream.append(product(gradient, table.T))
                 if ctx.needs_input_grad[1]:
-                    own = (gradient.T @ hidden[part]).to(weight.dtype)
-                    for_weight = own if for_weight is None else for_weight.add_(own)
+                    if for_weight is not None and half == weight.dtype:
+                        for_weight.addmm_(gradient.T, hidden[part])
+                    else:
+                        own = (gradient.T @ hidden[part]).to(weight.dtype)
+                        for_weight = own if for_weight is None else for_weight.add_(own)
         nll = torch.cat(losses)
         ctx.gradients = torch.cat(upstream).to(given), for_weight
         ctx.mark_non_differentiable(nll)
