@@ -51,6 +51,7 @@ def rate(arguments: Sequence[str]) -> None:
     ours = loaded.config
     from heed.arena import ratings, votes
 
+    what_is_here_stays()
     cast = read_votes(Path(ours.votes), ours.judge)
     boards, agreed = ratings.leaderboards(cast), ratings.agreements(cast)
     print(ratings.as_text(boards, agreed))
@@ -69,7 +70,6 @@ def read_votes(path: Path, judge: str | None) -> "list[Vote]":
 
     if not path.is_file():
         raise UserError(f"votes: {path}: no such file")
-    what_is_here_stays()
     file = VoteFile(path)
     cast = [*file.read(), *read_verdicts(judge)]
     if damage := file.damage:
@@ -91,6 +91,7 @@ def pairs(arguments: Sequence[str]) -> None:
     from heed.runs.finished import run_around
     from heed.runs.held_out import held_out
 
+    what_is_here_stays()
     path = votes_path(ours)
     cast = read_votes(path, ours.judge)
     by_row = any(vote.responses is None for vote in cast)  # votes on live answers have those in them

@@ -26,7 +26,7 @@ def run_script(main: Callable[[Sequence[str]], Any]) -> NoReturn:
 
 
 def let_threads_sleep() -> None:
-    """Let OpenMP's threads spin for some ten microseconds while they wait, and then sleep; a user's own setting stays.
+    """Let OpenMP's threads spin for a moment while they wait, and then sleep; a user's own setting stays.
 
     Threads that spin for long make a machine with other work many times slower, and those that never do wake too late
     for the next small operation (docs/decisions/libraries.md). torch reads this when it is imported.

@@ -16,7 +16,7 @@ from heed.models.likelihood import scores
 from heed.models.products import product
 from heed.tokens.batches import IGNORE, Batch
 
-SCORES_BYTES = 64 * 2**20  # of the logits that exist at once, more or less
+SCORES_BYTES = 64 * 2**20  # of the logits that exist at once; up to half as many more, so that pieces are alike
 
 
 class HeadLoss(torch.autograd.Function):

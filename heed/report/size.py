@@ -81,21 +81,21 @@ def cut_all(data: dict[str, Any], places: list[Place], room: int) -> int:
     lengths = np.array([len(text) for text in texts], dtype=int)
     marks = np.array([len(f"[,{length}]") for length in lengths], dtype=int)
 
-    def kept(length: int) -> Any:
-        """Characters that each text keeps at most."""
+    def ends(length: int) -> Any:
+        """Where each text ends at the latest."""
         return np.full_like(least, length) if length >= LEAST else least
 
     def size(length: int) -> int:
         """Of all texts, as they are written."""
-        most = kept(length)
-        marked = int(marks[lengths > most].sum())
-        fewest = int(np.minimum(lengths, most).sum()) + marked  # a character has a byte or more
+        end = ends(length)
+        marked = int(marks[lengths > end].sum())
+        fewest = int(np.minimum(lengths, end).sum()) + marked  # a character has a byte or more
         if fewest > room:
             return fewest
-        return len(json_bytes("".join(text[:end] for text, end in zip(texts, most.tolist(), strict=True)))) + marked
+        return len(json_bytes("".join(text[:last] for text, last in zip(texts, end.tolist(), strict=True)))) + marked
 
     candidates = range(LEAST - 1, lengths.max(initial=LEAST))  # the first leaves judges' reasons out
     length = candidates[max(bisect_right(candidates, room, key=size) - 1, 0)]
-    for (has, name), text, end in zip(places, texts, kept(length).tolist(), strict=True):
+    for (has, name), text, end in zip(places, texts, ends(length).tolist(), strict=True):
         has[name] = [text[:end], len(text)] if len(text) > end else text
     return max(length, LEAST)
